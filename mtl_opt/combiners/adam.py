@@ -1,0 +1,70 @@
+"""Adam on one number per task, for combiners that learn weights by their own closed-form gradient."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class TaskAdam(nn.Module):
+    """Adam with its usual constants on a `[tasks]` vector; tasks that are absent keep value and moments.
+
+    A combiner keeps it beside what it learns, so that its moments are saved and no weight decay can reach them.
+
+    Args:
+        num_tasks: Length of the vector.
+        lr: Learning rate: the size of a first step.
+
+    References:
+        Kingma, Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, ICLR 2015, Algorithm 1.
+    """
+
+    first: Tensor  # [tasks]
+    second: Tensor  # [tasks]
+    steps: Tensor  # [tasks]
+
+    def __init__(self, num_tasks: int, lr: float) -> None:
+        super().__init__()
+        self.lr = lr
+        for name in ("first", "second", "steps"):
+            self.register_buffer(name, torch.zeros(num_tasks, dtype=torch.float64))
+
+    def step(
+        self,
+        values: Tensor,  # [tasks] of all tasks, changed in place
+        gradient: Tensor,  # [present]
+        tasks: Sequence[int],
+    ) -> None:
+        """Move the values of the present tasks against their gradient.
+
+        Args:
+            values: What is learnt, one number per bound task; changed in place. `[tasks]`
+            gradient: Gradient for the present tasks. `[present]`
+            tasks: Indices of the present tasks.
+        """
+        at = torch.as_tensor(tasks)
+        self.steps[at] += 1
+        self.first[at] += 0.1 * (gradient - self.first[at])
+        self.second[at] += 0.001 * (gradient.square() - self.second[at])
+        mean = self.first[at] / (1 - 0.9 ** self.steps[at])
+        spread = (self.second[at] / (1 - 0.999 ** self.steps[at])).sqrt()
+        # The usual 1e-8 relative to the gradient's own size: gradients of 1e-12 must move the values as well.
+        values[at] -= self.lr * mean / (spread + 1e-8 * gradient.abs().clamp(min=1e-300))
+
+
+def positive(name: str, value: float) -> float:
+    """Refuse an argument that is not a positive finite number.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it is not positive and finite.
+    """
+    if not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be a positive number, got {value}.")
+    return float(value)

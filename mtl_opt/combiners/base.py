@@ -1,0 +1,251 @@
+"""What every combiner is: `[tasks, tasks]` Gramian and `[tasks]` losses in, `[tasks]` weights out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.linalg import gramian as gramian_of
+
+
+@dataclass(frozen=True)
+class Step:
+    """Hold the checked input of one call: float64 on the CPU, where `[tasks, tasks]` mathematics is cheapest.
+
+    Attributes:
+        gramian: Inner products of the gradients of the present tasks. `[tasks, tasks]`
+        losses: Their losses, None where the caller gave none. `[tasks]`
+        tasks: Indices of the present tasks among the bound names. `[tasks]`
+        like: A tensor with the caller's dtype and device.
+    """
+
+    gramian: Tensor  # [tasks, tasks]
+    losses: Tensor | None  # [tasks]
+    tasks: list[int]
+    like: Tensor
+
+    def leave(self, weights: Tensor) -> Tensor:  # [tasks] -> [tasks]
+        """Bring weights back to the caller's dtype and device.
+
+        Args:
+            weights: The weights of the present tasks. `[tasks]`
+
+        Returns:
+            The same weights. `[tasks]`
+        """
+        return weights.to(self.like)
+
+
+class Combiner(nn.Module, ABC):
+    """Merge the gradients of several tasks into one update: pass a Jacobian, or a Gramian to get weights.
+
+    A combiner owns everything it learns as buffers; no autograd graph goes through it and nothing of it belongs in
+    an optimizer. `weights` and `forward` both advance its state and its generator: call one of them once a step.
+
+    A new method is one file: set `requires`, `scale` and `paper`, implement `weights` between `self.enter` and
+    `step.leave`, allocate state per task in `allocate`, and enter the class in `COMBINERS`.
+
+    Attributes:
+        requires: The cheapest input that is enough.
+        over: Layers whose Gramian is wanted: "all", "last", or a list of layer names.
+        observes: Losses to measure again after the step and hand to `observe`.
+        scale: What the weights add up to when no gradients conflict, in the paper's own scale.
+        paper: Authors, title, venue, link.
+    """
+
+    requires: ClassVar[Literal["losses", "gramian", "halves", "window", "jacobian"]] = "gramian"
+    over: str | list[str] = "all"
+    observes: ClassVar[Literal["nothing", "batch", "validation"]] = "nothing"
+    scale: ClassVar[str] = "sum"
+    paper: ClassVar[str] = ""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.tasks: tuple[str, ...] | None = None
+        self.register_load_state_dict_pre_hook(_bind_to_checkpoint)
+
+    @abstractmethod
+    def weights(
+        self,
+        gramian: Tensor | None,  # [tasks, tasks]
+        losses: Tensor | None = None,  # [tasks]
+        *,
+        tasks: Sequence[int] | None = None,
+    ) -> Tensor:  # [tasks]
+        """Compute the weight of every present task.
+
+        Args:
+            gramian: Inner products of the gradients of the present tasks; None is enough for a method that
+                requires only losses. `[tasks, tasks]`
+            losses: Their losses, for methods that use them. `[tasks]`
+            tasks: Their indices among the bound names; None: all of them, in order.
+
+        Returns:
+            The weights, in dtype and on the device of the input. `[tasks]`
+        """
+
+    def forward(
+        self,
+        jacobian: Tensor,  # [tasks, params]
+        losses: Tensor | None = None,  # [tasks]
+        *,
+        tasks: Sequence[int] | None = None,
+    ) -> Tensor:  # [params]
+        """Combine task gradients into one.
+
+        Args:
+            jacobian: One row per present task. `[tasks, params]`
+            losses: Their losses, for methods that use them. `[tasks]`
+            tasks: Their indices among the bound names; None: all of them, in order.
+
+        Returns:
+            The combined gradient. `[params]`
+
+        Raises:
+            ValueError: If `jacobian` is not a matrix: gradients that were already summed cannot be told apart.
+        """
+        if jacobian.dim() != 2:
+            raise ValueError(
+                f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
+                "a gradient that was already summed over tasks cannot be taken apart again."
+            )
+        rows = jacobian.detach()
+        half = rows.dtype in {torch.float16, torch.bfloat16}
+        weights = self.weights(gramian_of(rows.float() if half else rows), losses, tasks=tasks)
+        return weights.to(rows.dtype) @ rows
+
+    def bind(self, tasks: Sequence[str]) -> None:
+        """Name the tasks, once, and allocate the state.
+
+        Args:
+            tasks: Names of all tasks, in the order of the rows.
+
+        Raises:
+            ValueError: If there is no task, a name occurs twice, or other tasks were bound before.
+        """
+        names = tuple(str(t) for t in tasks)
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"`tasks` must be at least one name, each once, got {list(names)}.")
+        if self.tasks == names:
+            return
+        if self.tasks is not None:
+            raise ValueError(f"`{type(self).__name__}` is bound to tasks {list(self.tasks)}, got {list(names)}.")
+        self.tasks = names
+        self.allocate(len(names))
+
+    def allocate(self, num_tasks: int) -> None:
+        """Create the state of `num_tasks` tasks as buffers; a method without state leaves this as it is."""
+
+    def observe(self, losses: Tensor, *, tasks: Sequence[int] | None = None) -> None:  # [tasks]
+        """Take the losses measured after the step; only methods whose `observes` says so are called."""
+
+    def reset(self) -> None:
+        """Forget everything learnt; the next call is a first call of the bound tasks."""
+        self.generator.manual_seed(self.seed)
+        if self.tasks is not None:
+            self.allocate(len(self.tasks))
+
+    def enter(
+        self,
+        gramian: Tensor | None,  # [tasks, tasks]
+        losses: Tensor | None,  # [tasks]
+        tasks: Sequence[int] | None,
+    ) -> Step:
+        """Check the input of `weights`; every method calls this first.
+
+        Args:
+            gramian: As given to `weights`. `[tasks, tasks]`
+            losses: As given to `weights`. `[tasks]`
+            tasks: As given to `weights`.
+
+        Returns:
+            The checked input in float64 on the CPU.
+
+        Raises:
+            ValueError: If a shape, a task index or a value is not allowed.
+        """
+        like = gramian if gramian is not None else losses
+        if like is None or (gramian is None and self.requires != "losses"):
+            raise ValueError(f"`{type(self).__name__}` needs a `gramian` [tasks, tasks], got None.")
+        present = self._present(like.shape[0] if like.dim() else 0, tasks)
+        names = [self.tasks[t] for t in present] if self.tasks else []
+        matrix = torch.zeros(len(present), len(present), dtype=torch.float64)
+        if gramian is not None:
+            matrix = _checked_gramian(gramian, names)
+        vector = None if losses is None else _checked_losses(losses, names)
+        return Step(matrix, vector, present, like)
+
+    def _present(self, num_rows: int, tasks: Sequence[int] | None) -> list[int]:
+        """Tell which bound task each row belongs to; an unbound combiner binds itself to 0…m−1."""
+        if self.tasks is None and num_rows > 0 and tasks is None:
+            self.bind([str(t) for t in range(num_rows)])
+        if self.tasks is None:
+            raise ValueError("`tasks` can be given only after `bind(names)`; at least one row is needed.")
+        present = list(range(len(self.tasks))) if tasks is None else [int(t) for t in tasks]
+        if len(set(present)) != len(present) or not all(0 <= t < len(self.tasks) for t in present):
+            raise ValueError(f"`tasks` must be different indices below {len(self.tasks)}, got {present}.")
+        if len(present) != num_rows:
+            raise ValueError(f"{num_rows} rows were given for {len(present)} tasks ({', '.join(self.tasks)}).")
+        return present
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what is no buffer: names and generator.
+
+        Returns:
+            Plain values and one byte tensor.
+        """
+        return {"tasks": list(self.tasks) if self.tasks else None, "generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `get_extra_state` returned.
+
+        Args:
+            state: The extra state of a checkpoint.
+        """
+        self.generator.set_state(state["generator"].cpu())
+
+
+def _bind_to_checkpoint(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Allocate the state a checkpoint holds before it is copied, so that a fresh combiner loads any checkpoint."""
+    assert isinstance(module, Combiner)
+    extra = state.get(f"{prefix}_extra_state")
+    if extra is not None and extra["tasks"] is not None:
+        module.bind(extra["tasks"])
+
+
+def _checked_gramian(gramian: Tensor, names: Sequence[str]) -> Tensor:  # [tasks, tasks]
+    """Copy to float64 on the CPU and refuse what is no Gramian."""
+    if gramian.dim() != 2 or gramian.shape[0] != gramian.shape[1]:
+        raise ValueError(f"`gramian` must be square [tasks, tasks], got shape {tuple(gramian.shape)}.")
+    matrix = gramian.detach().to("cpu", torch.float64)
+    diagonal = matrix.diagonal()
+    _refuse_non_finite(diagonal, names, "gradient")
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError("`gramian` must be finite, got a non-finite inner product between finite gradients.")
+    scale = diagonal.abs().max()
+    # Rounding of float32 inner products is far below this; a matrix that fails was never J Jᵀ.
+    if bool((matrix - matrix.T).abs().max() > 1e-4 * scale) or bool(diagonal.min() < 0):
+        raise ValueError("`gramian` must be symmetric with a diagonal of squared norms.")
+    return matrix
+
+
+def _checked_losses(losses: Tensor, names: Sequence[str]) -> Tensor:  # [tasks]
+    """Copy to float64 on the CPU and refuse a wrong number or a non-finite value."""
+    if losses.shape != (len(names),):
+        raise ValueError(f"`losses` must be [{len(names)}], one per task, got shape {tuple(losses.shape)}.")
+    vector = losses.detach().to("cpu", torch.float64)
+    _refuse_non_finite(vector, names, "loss")
+    return vector
+
+
+def _refuse_non_finite(values: Tensor, names: Sequence[str], what: str) -> None:
+    """Name the first task whose value is NaN or infinite."""
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        raise ValueError(f"The {what} of task `{names[first]}` is not finite ({values[first].item()}).")

@@ -1,0 +1,71 @@
+"""Fixed task weights."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mtl_opt.combiners.base import Combiner
+
+
+class Weighted(Combiner):
+    r"""Weight every task by a fixed number chosen by the user.
+
+    $$ d = \sum_i \alpha_i\, g_i $$
+
+    The baseline that a tuned grid search reaches. Defined for every input; cost: none. The weights are used as they
+    are: nothing is normalised, so their size multiplies the step.
+
+    Args:
+        task_weights: Weight of each task, by name or in task order; at least 0, not all 0. Default: 1 for every
+            task, and under `mtl-opt train` the `tasks.NAME.weight` of the configuration.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, all are 0, or (at `bind`) a task has none.
+
+    Examples:
+        >>> Weighted([1.0, 0.5])(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
+        tensor([-1.0000,  1.5000,  1.5000])
+    """
+
+    requires = "losses"
+    scale: ClassVar[str] = "as given"
+    paper = "Kurin et al., In Defense of the Unitary Scalarization, NeurIPS 2022, https://arxiv.org/abs/2201.04122"
+
+    def __init__(self, task_weights: Mapping[str, float] | Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.task_weights = task_weights
+        given = list(task_weights.values()) if isinstance(task_weights, Mapping) else list(task_weights or [1.0])
+        if any(not math.isfinite(w) or w < 0 for w in given) or sum(given) == 0:
+            raise ValueError(f"`task_weights` must be finite, at least 0 and not all 0, got {task_weights}.")
+
+    def allocate(self, num_tasks: int) -> None:
+        """Resolve the names to one weight per task.
+
+        Args:
+            num_tasks: Number of bound tasks.
+
+        Raises:
+            ValueError: If the names or the number of the weights are not those of the tasks.
+        """
+        assert self.tasks is not None
+        given = self.task_weights
+        if given is None:
+            given = [1.0] * num_tasks
+        if isinstance(given, Mapping):
+            if set(given) != set(self.tasks):
+                raise ValueError(f"`task_weights` must name the tasks {list(self.tasks)}, got {list(given)}.")
+            given = [given[name] for name in self.tasks]
+        if len(given) != num_tasks:
+            raise ValueError(f"`task_weights` must be {num_tasks} numbers, one per task, got {len(given)}.")
+        self.register_buffer("fixed", torch.tensor(given, dtype=torch.float64))
+
+    @override
+    def weights(
+        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
+    ) -> Tensor:
+        step = self.enter(gramian, losses, tasks)
+        return step.leave(self.get_buffer("fixed")[step.tasks])

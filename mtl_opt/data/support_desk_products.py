@@ -1,0 +1,304 @@
+"""Products of an invented bank: sheets of facts, questions about one fact, and sentences that state one."""
+
+from dataclasses import dataclass
+from random import Random
+
+LINES = ("Cedar", "Harbor", "Maple", "Summit", "River", "Falcon", "Amber", "Orchid", "Comet", "Willow")
+"""First half of a product's name; the second half is its kind."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Describe one thing a product sheet can say, and the ways to say it and to ask for it.
+
+    Attributes:
+        values: The values a product can have; also the answers to a question.
+        labels: Names of the attribute in a sheet.
+        questions: Ways to ask for it; `{p}` is the product.
+        statements: Sentences that state it; `{p}` is the product, `{v}` the value.
+    """
+
+    values: tuple[str, ...]
+    labels: tuple[str, ...]
+    questions: tuple[str, ...]
+    statements: tuple[str, ...]
+
+
+ATTRIBUTES = {
+    "fee": Attribute(
+        values=tuple(f"{n} euros" for n in range(2, 10)),
+        labels=("monthly fee", "fee per month", "monthly price"),
+        questions=(
+            "What do I pay each month for the {p}?",
+            "How much does the {p} cost per month?",
+            "What is the monthly fee of the {p}?",
+            "Every month, what will you take for the {p}?",
+            "I might get the {p}. What is the price a month?",
+        ),
+        statements=(
+            "For the {p} you pay each month {v}.",
+            "The monthly fee of the {p} is {v}.",
+            "Per month, the {p} costs {v}.",
+        ),
+    ),
+    "bonus": Attribute(
+        values=tuple(f"{n} euros" for n in (10, 15, 20, 25, 30, 40, 50, 75)),
+        labels=("welcome bonus", "starting gift", "bonus"),
+        questions=(
+            "What do you give me for taking the {p}?",
+            "How big is the welcome bonus of the {p}?",
+            "Is there a gift with the {p}, and how much?",
+            "What bonus do new customers get on the {p}?",
+        ),
+        statements=(
+            "As a welcome, new customers of the {p} get {v}.",
+            "The bonus of the {p} is {v}.",
+            "Take the {p} and we give you a gift of {v}.",
+        ),
+    ),
+    "limit": Attribute(
+        values=tuple(f"{n} euros" for n in (500, 1000, 1500, 2000, 3000, 5000, 8000, 9000)),
+        labels=("limit", "upper limit", "most you can use"),
+        questions=(
+            "Up to how much can I use with the {p}?",
+            "What is the limit of the {p}?",
+            "How high does the {p} go?",
+            "What is the most I can have on the {p}?",
+        ),
+        statements=(
+            "The limit of the {p} is {v}.",
+            "With the {p} you can use up to {v}.",
+            "The most anyone can have on the {p} is {v}.",
+        ),
+    ),
+    "rate": Attribute(
+        values=tuple(f"{n} percent" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9)),
+        labels=("rate", "interest rate", "yearly interest"),
+        questions=(
+            "What interest comes with the {p}?",
+            "At what rate does the {p} run?",
+            "How many percent a year on the {p}?",
+            "Tell me the rate of the {p}.",
+        ),
+        statements=(
+            "The interest rate of the {p} is {v}.",
+            "Over a year the {p} has interest of {v}.",
+            "The {p} runs at a rate of {v}.",
+        ),
+    ),
+    "notice": Attribute(
+        values=tuple(f"{n} days" for n in (7, 10, 14, 21, 28, 30, 45, 60)),
+        labels=("notice", "notice period", "time to cancel"),
+        questions=(
+            "How long before the end must I cancel the {p}?",
+            "What is the notice period of the {p}?",
+            "If I want to leave the {p}, how long do I wait?",
+            "How soon can I get out of the {p}?",
+        ),
+        statements=(
+            "To cancel the {p} you give notice of {v}.",
+            "The notice period of the {p} is {v}.",
+            "Whoever wants to leave the {p} waits {v}.",
+        ),
+    ),
+    "term": Attribute(
+        values=tuple(f"{n} months" for n in (6, 9, 12, 18, 24, 36, 48, 60)),
+        labels=("term", "duration", "runs for"),
+        questions=(
+            "How long does the {p} last?",
+            "What is the term of the {p}?",
+            "For how long would I be tied to the {p}?",
+            "After what time does the {p} end?",
+        ),
+        statements=(
+            "The term of the {p} is {v}.",
+            "The {p} ends after {v}.",
+            "You are tied to the {p} for {v}.",
+        ),
+    ),
+    "channel": Attribute(
+        values=("online", "by phone", "at a branch", "in the app", "by post", "at the airport"),
+        labels=("sold", "available", "to be had"),
+        questions=(
+            "Where do I get the {p}?",
+            "How can I sign up for the {p}?",
+            "In what way is the {p} sold?",
+            "I would like the {p}. Where do you offer it?",
+        ),
+        statements=(
+            "Customers get the {p} {v}.",
+            "The {p} is sold {v}.",
+            "You can sign up for the {p} {v}.",
+        ),
+    ),
+    "age": Attribute(
+        values=tuple(f"{n} years" for n in (12, 14, 16, 18, 21, 25, 27, 30)),
+        labels=("minimum age", "age from", "youngest holder"),
+        questions=(
+            "How old must I be for the {p}?",
+            "What is the minimum age for the {p}?",
+            "From what age may my daughter hold the {p}?",
+            "Is there an age for the {p}, and which?",
+        ),
+        statements=(
+            "To hold the {p} you must be at least {v}.",
+            "The minimum age for the {p} is {v}.",
+            "The {p} is for anyone from the age of {v}.",
+        ),
+    ),
+}
+"""What a sheet can say about a product."""
+
+KINDS = {
+    "card": ("fee", "bonus", "limit", "channel", "age", "notice"),
+    "account": ("fee", "bonus", "rate", "notice", "channel", "age"),
+    "loan": ("rate", "limit", "term", "channel", "age", "fee"),
+    "policy": ("fee", "bonus", "notice", "term", "limit", "channel"),
+    "fund": ("fee", "rate", "term", "age", "bonus", "notice"),
+}
+"""The kinds of product, and the attributes each can have."""
+
+REVERSE_QUESTIONS = (
+    "Which product has {v} as {l}?",
+    "Which of these says {l} {v}?",
+    "I saw {l} {v}: which product was that?",
+)
+"""Questions whose answer is the product; `{l}` is the attribute's label, `{v}` its value."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Hold what a sheet says.
+
+    Attributes:
+        facts: The value of every attribute of every product, in the order of the sheet. `{product: {attribute: value}}`
+        shared: The attribute that every product of the sheet has, each with its own value.
+        labels: The label this sheet uses for each attribute.
+        text: The sheet as written.
+    """
+
+    facts: dict[str, dict[str, str]]
+    shared: str
+    labels: dict[str, str]
+    text: str
+
+
+def product_names(rng: Random, number: int) -> list[str]:
+    """Draw different products that are easy to mix up: either the line or the kind is the same.
+
+    Args:
+        rng: Source of randomness.
+        number: How many products, at most five.
+
+    Returns:
+        The names, such as "Cedar card".
+    """
+    if rng.random() < 0.5:
+        line = rng.choice(LINES)
+        return [f"{line} {kind}" for kind in rng.sample(sorted(KINDS), number)]
+    kind = rng.choice(sorted(KINDS))
+    return [f"{line} {kind}" for line in rng.sample(LINES, number)]
+
+
+def draw_sheet(rng: Random) -> Sheet:
+    """Write a sheet of two or three products that share one attribute with different values.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        The sheet.
+    """
+    while True:
+        products = product_names(rng, rng.choice((2, 2, 3)))
+        common = set(ATTRIBUTES).intersection(*(KINDS[kind_of(p)] for p in products))
+        if common:
+            break
+    shared = rng.choice(sorted(common))
+    labels = {name: rng.choice(attribute.labels) for name, attribute in ATTRIBUTES.items()}
+    own = rng.sample(ATTRIBUTES[shared].values, len(products))
+    facts = {p: draw_facts(rng, p, shared, value) for p, value in zip(products, own, strict=True)}
+    return Sheet(facts, shared, labels, write_sheet(rng, facts, labels))
+
+
+def draw_facts(rng: Random, product: str, shared: str, value: str) -> dict[str, str]:
+    """Draw the facts of one product.
+
+    Args:
+        rng: Source of randomness.
+        product: Name of the product.
+        shared: The attribute that is already settled.
+        value: Its value.
+
+    Returns:
+        Two or three attributes with their values, in a random order.
+    """
+    others = [name for name in KINDS[kind_of(product)] if name != shared]
+    names = [shared, *rng.sample(others, rng.choice((1, 1, 2)))]
+    rng.shuffle(names)
+    return {name: value if name == shared else rng.choice(ATTRIBUTES[name].values) for name in names}
+
+
+def write_sheet(rng: Random, facts: dict[str, dict[str, str]], labels: dict[str, str]) -> str:
+    """Write facts down, one product a line.
+
+    Args:
+        rng: Source of randomness.
+        facts: What to write. `{product: {attribute: value}}`
+        labels: The label of each attribute.
+
+    Returns:
+        The lines.
+    """
+    after_name, between, end = rng.choice(((": ", ", ", ""), (": ", "; ", ""), (" - ", ", ", "."), (" has ", " and ", ".")))
+    lines = []
+    for product, values in facts.items():
+        lines.append(product + after_name + between.join(f"{labels[a]} {v}" for a, v in values.items()) + end)
+    return "\n".join(lines)
+
+
+def draw_question(rng: Random, sheet: Sheet) -> tuple[str, str]:
+    """Ask for one fact of a sheet, or now and then for the product that a fact belongs to.
+
+    Args:
+        rng: Source of randomness.
+        sheet: The sheet that holds the answer.
+
+    Returns:
+        The question and its answer.
+    """
+    product = rng.choice(list(sheet.facts))
+    values = sheet.facts[product]
+    if rng.random() < 0.15:
+        template = rng.choice(REVERSE_QUESTIONS)
+        return template.format(v=values[sheet.shared], l=sheet.labels[sheet.shared]), product
+    name = sheet.shared if rng.random() < 0.7 else rng.choice(list(values))
+    return rng.choice(ATTRIBUTES[name].questions).format(p=product), values[name]
+
+
+def state_facts(rng: Random, sheet: Sheet, number: int) -> list[str]:
+    """State facts of a sheet in prose.
+
+    Args:
+        rng: Source of randomness.
+        sheet: The sheet that holds the facts.
+        number: How many facts at most.
+
+    Returns:
+        A sentence for each of them, no fact twice.
+    """
+    facts = [(product, name, value) for product, values in sheet.facts.items() for name, value in values.items()]
+    chosen = rng.sample(facts, min(number, len(facts)))
+    return [rng.choice(ATTRIBUTES[name].statements).format(p=product, v=value) for product, name, value in chosen]
+
+
+def kind_of(product: str) -> str:
+    """Read the kind off a product's name.
+
+    Args:
+        product: The name, such as "Cedar card".
+
+    Returns:
+        The kind, such as "card".
+    """
+    return product.rsplit(" ", 1)[1]

@@ -1,0 +1,91 @@
+"""Parameters of one task alone (heads, private adapters): each gets its own task's gradient and nothing else."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+
+class PrivateGradients:
+    """Keep every task's private parameters and treat their `.grad`.
+
+    Args:
+        model: The model, asked for `task_parameters()` where `private` is None.
+        tasks: Names of the tasks.
+        private: Parameters of one task alone, by task.
+
+    Raises:
+        ValueError: If `private` names an unknown task.
+    """
+
+    def __init__(
+        self, model: nn.Module, tasks: Sequence[str], private: Mapping[str, Sequence[nn.Parameter]] | None
+    ) -> None:
+        if private is None:
+            own = getattr(model, "task_parameters", None)
+            private = own() if own is not None else {}
+        assert private is not None
+        unknown = sorted(set(private) - set(tasks))
+        if unknown:
+            raise ValueError(f"`private` names unknown tasks {unknown}; tasks are {list(tasks)}.")
+        self.groups = [[p for p in private.get(task, ()) if p.requires_grad] for task in tasks]
+        self._penalties: list[tuple[nn.Parameter, Tensor]] = []
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All private parameters, in task order."""
+        return [p for group in self.groups for p in group]
+
+    def divide(self, totals: Tensor, present: Sequence[int]) -> None:  # [tasks]
+        """Turn counts·gradients into gradients; those of absent tasks become None.
+
+        Args:
+            totals: Counts of the step. `[tasks]`
+            present: Tasks with rows in the step.
+        """
+        for task, group in enumerate(self.groups):
+            for parameter in group:
+                if task in present and parameter.grad is not None:
+                    parameter.grad.div_(totals[task].to(parameter.grad))
+                else:
+                    parameter.grad = None  # not zeros: weight decay and momentum must not move an absent task's head
+
+    def scale(self, weights: Tensor) -> None:  # [tasks]
+        """Multiply every task's private gradients by its weight.
+
+        Args:
+            weights: One weight per task. `[tasks]`
+        """
+        for weight, group in zip(weights, self.groups, strict=True):
+            for parameter in group:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(weight.to(parameter.grad))
+
+    def add_penalty(self, gradients: Sequence[Tensor | None]) -> None:
+        """Keep the gradient of a penalty until the tasks' gradients are final.
+
+        Args:
+            gradients: One per private parameter, None where the penalty does not reach it.
+        """
+        found = zip(self.parameters, gradients, strict=True)
+        self._penalties += [(parameter, gradient) for parameter, gradient in found if gradient is not None]
+
+    def join_penalties(self) -> None:
+        """Add the gradients kept by `add_penalty`."""
+        for parameter, gradient in self._penalties:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        self._penalties = []
+
+    def clip(self, limit: float) -> None:
+        """Clip every task's private gradients apart.
+
+        Args:
+            limit: Largest norm allowed.
+        """
+        for group in self.groups:
+            nn.utils.clip_grad_norm_(group, limit)
+
+    def zero(self) -> None:
+        """Set every `.grad` to None."""
+        self._penalties = []
+        for parameter in self.parameters:
+            parameter.grad = None

@@ -1,0 +1,67 @@
+"""Which rows of a layer's input belong to which task."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Hold the rows of every task in a batch.
+
+    Attributes:
+        rows: Rows of each task that is present: a slice where they are contiguous, else their indices.
+        shape: Leading shape of a layer input that fits: `[batch]`, or `[batch, seq]` when every token has an id.
+        equal: True when all tasks are present, in order, each with the same number of contiguous rows.
+    """
+
+    rows: dict[int, slice | Tensor]
+    shape: torch.Size
+    equal: bool
+
+    def split(self, *tensors: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # [*shape, ..., features]
+        """Cut tensors with the same leading shape into the rows of each task.
+
+        Args:
+            tensors: Inputs or gradients of a layer. `[*shape, ...]`
+
+        Yields:
+            A task and its rows of every tensor. `[rows, ...]`
+        """
+        flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
+        for task, rows in self.rows.items():
+            yield task, tuple(t[rows] for t in flat)
+
+
+def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, seq]
+    """Find the rows of every task.
+
+    Args:
+        ids: Task index of each row, or of each token of packed rows. `[batch]` or `[batch, seq]`
+        num_tasks: Number of tasks.
+
+    Returns:
+        The rows of each present task.
+
+    Raises:
+        ValueError: If `ids` is no batch of task indices below `num_tasks`.
+    """
+    if ids.dim() not in {1, 2} or ids.is_floating_point() or ids.numel() == 0:
+        raise ValueError(f"`ids` must be integers [batch] or [batch, seq], got {ids.dtype} {tuple(ids.shape)}.")
+    flat = ids.detach().flatten().cpu()
+    if bool(flat.min() < 0) or bool(flat.max() >= num_tasks):
+        worst = int(flat.min()) if bool(flat.min() < 0) else int(flat.max())
+        raise ValueError(f"`ids` must be task indices from 0 to {num_tasks - 1}, got {worst}.")
+    rows: dict[int, slice | Tensor] = {}
+    for task in range(num_tasks):
+        found = (flat == task).nonzero().flatten()
+        if len(found) == 0:
+            continue
+        first, last = int(found[0]), int(found[-1])
+        contiguous = last - first + 1 == len(found)
+        rows[task] = slice(first, last + 1) if contiguous else found.to(ids.device)
+    size = flat.numel() // num_tasks
+    equal = size * num_tasks == flat.numel() and bool((flat == torch.arange(num_tasks).repeat_interleave(size)).all())
+    return Segments(rows, ids.shape, equal)

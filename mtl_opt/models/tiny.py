@@ -1,0 +1,206 @@
+"""A tiny Llama trained from nothing, so that the embedded job needs no download."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+Progress = Callable[[int, int, float], None]
+"""Told after each step: steps done, steps in all, loss in nats per token."""
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer; any text in any language survives encoding and decoding.
+
+    Args:
+        texts: What to learn merges from.
+        vocab_size: Number of tokens wanted, at least 259 (all bytes and the three special tokens).
+
+    Returns:
+        A tokenizer with beginning-of-text, end-of-text and padding tokens that adds none of them by itself.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "</s>", "<pad>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def pretrain(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    steps: int,
+    batch_size: int,
+    seq_len: int,
+    learning_rate: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> LlamaForCausalLM:
+    """Train a tiny Llama on packed text with AdamW and a cosine schedule.
+
+    Args:
+        texts: What to learn; together they fill at least one row of `seq_len` tokens.
+        tokenizer: Its vocabulary becomes the model's.
+        hidden_size: Width; the MLP is twice as wide.
+        num_layers: Number of layers.
+        num_heads: Number of attention heads, a divisor of `hidden_size`.
+        steps: Number of optimizer steps.
+        batch_size: Rows per step.
+        seq_len: Tokens per row.
+        learning_rate: Highest learning rate.
+        seed: Of the initial weights and of the order of the rows; the caller's random state is left alone.
+        progress: Told after each step.
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    rows = pack(texts, tokenizer, seq_len)
+    model = new_llama(tokenizer, hidden_size, num_layers, num_heads, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps))
+    order = shuffled_batches(len(rows), batch_size, seed)
+    model.train()
+    for step in range(1, steps + 1):
+        batch = rows[next(order)]  # [batch, seq]
+        loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if progress is not None:
+            progress(step, steps, loss.item())
+    return model.eval()
+
+
+def build_tiny_llama(folder: Path, texts: Sequence[str], seed: int, progress: Progress | None = None) -> None:
+    """Train the tokenizer and the model of the embedded job and save both.
+
+    Args:
+        folder: Where `from_pretrained` will find them; made if absent.
+        texts: What to learn.
+        seed: The same texts and seed give the same model on the same machine.
+        progress: Told after each step.
+    """
+    tokenizer = train_tokenizer(texts, vocab_size=1200)
+    model = pretrain(
+        texts,
+        tokenizer,
+        hidden_size=128,
+        num_layers=4,
+        num_heads=4,
+        steps=300,
+        batch_size=16,
+        seq_len=128,
+        learning_rate=3e-3,
+        seed=seed,
+        progress=progress,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def new_llama(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: int, num_heads: int, seed: int
+) -> LlamaForCausalLM:
+    """Initialise a Llama without touching the caller's random state.
+
+    Args:
+        tokenizer: Gives vocabulary and special tokens.
+        hidden_size: Width.
+        num_layers: Number of layers.
+        num_heads: Number of attention heads.
+        seed: Of the initial weights.
+
+    Returns:
+        The model with random weights.
+    """
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seq_len: int) -> Tensor:  # [rows, seq]
+    """Join texts with end-of-text tokens and cut them into rows without padding.
+
+    Args:
+        texts: What to pack.
+        tokenizer: Encodes the texts.
+        seq_len: Tokens per row; what does not fill the last row is dropped.
+
+    Returns:
+        Token ids. `[rows, seq]`
+    """
+    ids: list[int] = []
+    for text in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
+        ids += [*text, tokenizer.eos_token_id]
+    rows = len(ids) // seq_len
+    return torch.tensor(ids[: rows * seq_len]).view(rows, seq_len)
+
+
+def shuffled_batches(num_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:  # [batch]
+    """Draw rows without end, every row once before any comes again.
+
+    Args:
+        num_rows: How many rows there are.
+        batch_size: Rows per batch.
+        seed: Of the order.
+
+    Yields:
+        Indices of the rows of the next batch. `[batch]`
+    """
+    generator = torch.Generator().manual_seed(seed)
+    waiting = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = torch.cat([waiting, torch.randperm(num_rows, generator=generator)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+def warmup_cosine(step: int, steps: int) -> float:
+    """Rise over the first twentieth of the steps, then fall along a cosine to a tenth.
+
+    Args:
+        step: Steps done.
+        steps: Steps in all.
+
+    Returns:
+        Share of the highest learning rate, in (0, 1].
+    """
+    warmup = max(1, steps // 20)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.55 + 0.45 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))

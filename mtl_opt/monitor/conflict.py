@@ -1,0 +1,144 @@
+"""What one step says about the conflict of the tasks, as flat numbers; and their average between two log lines."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from math import isnan, nan
+
+import torch
+from torch import Tensor
+
+from mtl_opt.linalg import conflict_rate, cosines, norms
+from mtl_opt.monitor.events import StepEvent
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Give equal names a number, so that no value is written over another.
+
+    Args:
+        names: Names that may repeat.
+
+    Returns:
+        As many names, all different; the first of equal ones is unchanged.
+
+    Examples:
+        >>> distinct(["a", "b", "a"])
+        ['a', 'b', 'a_2']
+    """
+    taken: dict[str, None] = {}
+    for name in names:
+        candidate, number = name, 1
+        while candidate in taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        taken[candidate] = None
+    return list(taken)
+
+
+def scalar_keys(tasks: Sequence[str]) -> list[str]:
+    """List every key that `scalars` can give, in its order.
+
+    Args:
+        tasks: Names of the tasks.
+
+    Returns:
+        The keys. Two pairs can join to one text (`a` with `b_c`, `a_b` with `c`): the second gets a number.
+
+    Examples:
+        >>> scalar_keys(["qa", "sum"])[2:7]
+        ['loss_sum', 'grad_norm', 'grad_norm_qa', 'grad_norm_sum', 'grad_cos_qa_sum']
+    """
+    keys = ["loss", *(f"loss_{task}" for task in tasks), "grad_norm", *(f"grad_norm_{task}" for task in tasks)]
+    if len(tasks) > 1:
+        keys += [*distinct(f"grad_cos_{a}_{b}" for a, b in combinations(tasks, 2)), "conflict_rate"]
+    return [*keys, *(f"weight_{task}" for task in tasks), "learning_rate"]
+
+
+def scalars(event: StepEvent, tasks: Sequence[str]) -> dict[str, float]:
+    """Read every monitored number off one step.
+
+    Args:
+        event: What happened in the step.
+        tasks: Names of the tasks, in the order of the event's tensors.
+
+    Returns:
+        `loss` (mean over the present tasks, nats) and `loss_{task}`, `grad_norm` (combined) and `grad_norm_{task}`,
+        `grad_cos_{a}_{b}` for every pair and their `conflict_rate` (with two tasks or more), `weight_{task}` where the
+        step has weights, `learning_rate`. NaN where a value is undefined: an absent task, a zero gradient.
+    """
+    present = event.counts > 0
+    values = [event.losses[present].mean().item(), *of_present(present, event.losses)]
+    values += [event.grad_norm, *of_present(present, norms(event.gramian))]
+    if len(tasks) > 1:
+        first, second = torch.triu_indices(len(tasks), len(tasks), offset=1)
+        values += [*cosines(event.gramian)[first, second].tolist(), conflict_rate(event.gramian).item()]
+    values += [nan] * len(tasks) if event.weights is None else of_present(present, event.weights)
+    named = dict(zip(scalar_keys(tasks), [*values, event.learning_rate], strict=True))
+    if event.weights is None:
+        for task in tasks:
+            del named[f"weight_{task}"]
+    return named
+
+
+def of_present(
+    present: Tensor,  # [tasks]
+    values: Tensor,  # [tasks]
+) -> list[float]:
+    """Blank out the values of absent tasks.
+
+    Args:
+        present: Which tasks took part in the step. `[tasks]`
+        values: One value per task. `[tasks]`
+
+    Returns:
+        The values, NaN for absent tasks.
+    """
+    return torch.where(present, values, nan).tolist()
+
+
+class EventWindow:
+    """Collect the events between two log lines and average them.
+
+    A step only appends to a list; everything is computed when the window is read.
+
+    Args:
+        tasks: Names of the tasks, in the order of the events' tensors.
+
+    Examples:
+        >>> window = EventWindow(["qa", "sum"])
+        >>> gramian = torch.tensor([[4.0, -1.0], [-1.0, 1.0]])
+        >>> window.add(StepEvent(1, torch.tensor([2.0, 4.0]), torch.ones(2), gramian, None, 1e-3, 1.5))
+        >>> averages, matrix = window.read_and_clear()
+        >>> averages["loss"], averages["grad_cos_qa_sum"], averages["conflict_rate"]
+        (3.0, -0.5, 1.0)
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = list(tasks)
+        self.events: list[StepEvent] = []
+
+    def add(self, event: StepEvent) -> None:
+        """Keep one event until the next reading.
+
+        Args:
+            event: What happened in the step.
+        """
+        self.events.append(event)
+
+    def read_and_clear(self) -> tuple[dict[str, float], Tensor]:
+        """Average the window and start a new one.
+
+        Returns:
+            The mean of every scalar over the steps in which it was defined, without those that never were (of
+            `learning_rate` the last value); and the mean cosines `[tasks, tasks]`, NaN where never defined.
+        """
+        events, self.events = self.events, []
+        if not events:
+            return {}, torch.full((len(self.tasks), len(self.tasks)), nan)
+        rows = [scalars(event, self.tasks) for event in events]
+        averages: dict[str, float] = {}
+        for key in scalar_keys(self.tasks):
+            defined = [row[key] for row in rows if key in row and not isnan(row[key])]
+            if defined:
+                averages[key] = sum(defined) / len(defined)
+        averages["learning_rate"] = events[-1].learning_rate
+        return averages, torch.stack([cosines(event.gramian) for event in events]).nanmean(dim=0)

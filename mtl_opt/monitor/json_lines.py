@@ -1,0 +1,131 @@
+"""The log as one JSON object per line, with the keys LLaMA-Factory uses, so that its tools and habits keep working."""
+
+import json
+import os
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+
+def clock_text(seconds: float) -> str:
+    """Write a duration.
+
+    Args:
+        seconds: Length in seconds.
+
+    Returns:
+        The duration as `h:mm:ss`; a day is 24 hours.
+
+    Examples:
+        >>> clock_text(3675.9), clock_text(100_000)
+        ('1:01:15', '27:46:40')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Read one line of a log.
+
+    Args:
+        line: The line in UTF-8.
+
+    Returns:
+        Its object; None for a line that is empty or was torn by a crash.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError:  # also broken UTF-8: a line can be torn inside a Chinese character
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def drop_lines_after(path: Path, step: int) -> None:
+    """Drop the lines of later steps and torn lines from a log; all at once or not at all.
+
+    Args:
+        path: The log.
+        step: Last step whose lines stay.
+    """
+    rows = [parse_line(line) for line in path.read_bytes().splitlines()]
+    kept = [row for row in rows if row is not None and row.get("current_steps", 0) <= step]
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(line_text(row) for row in kept)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def line_text(row: Mapping[str, Any]) -> str:
+    """Write one line of a log.
+
+    Args:
+        row: The object.
+
+    Returns:
+        The line with its line break; Chinese stays readable.
+    """
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class TrainerLog:
+    """Append to `trainer_log.jsonl`: one line per log line or evaluation, on disk when the call returns.
+
+    Args:
+        path: The file; a fresh run replaces an old one.
+        total_steps: Optimizer steps of the whole run.
+        resume_step: Step the run continues after; lines of later steps are dropped. None for a fresh run.
+    """
+
+    def __init__(self, path: str | Path, total_steps: int, resume_step: int | None = None) -> None:
+        self.path = Path(path)
+        self.total_steps = total_steps
+        self.first_step = resume_step or 0
+        self.start = monotonic()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if resume_step is None or not self.path.exists():
+            self.path.write_bytes(b"")
+        else:
+            drop_lines_after(self.path, resume_step)
+
+    def write(self, step: int, epoch: float, scalars: Mapping[str, float]) -> None:
+        """Append a line of training.
+
+        Args:
+            step: Number of the optimizer step.
+            epoch: Passes over the data so far.
+            scalars: Flat keys as `conflict.scalars` gives them; what is not finite is left out.
+        """
+        head = {"loss": scalars.get("loss"), "lr": scalars.get("learning_rate"), "epoch": epoch}
+        self.append(step, head, scalars)
+
+    def write_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append the metrics of an evaluation.
+
+        Args:
+            step: Number of the optimizer step.
+            metrics: Values under keys such as `eval_qa_loss`; what is not finite is left out.
+        """
+        self.append(step, {}, metrics)
+
+    def append(self, step: int, head: Mapping[str, float | None], values: Mapping[str, float]) -> None:
+        """Append one line: steps, `head`, progress, `values`.
+
+        Args:
+            step: Number of the optimizer step.
+            head: Values to show before the progress; None is left out.
+            values: Values to show after it.
+        """
+        elapsed = monotonic() - self.start
+        done = step - self.first_step  # of this process: a resumed run must not guess from steps it did not take
+        remaining = elapsed / done * (self.total_steps - step) if done > 0 else 0.0
+        row: dict[str, Any] = {"current_steps": step, "total_steps": self.total_steps}
+        row |= {key: value for key, value in head.items() if value is not None and isfinite(value)}
+        row["percentage"] = round(100 * step / self.total_steps, 2) if self.total_steps else 100.0
+        row |= {"elapsed_time": clock_text(elapsed), "remaining_time": clock_text(max(remaining, 0.0))}
+        row |= {key: value for key, value in values.items() if isfinite(value)}
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(line_text(row))

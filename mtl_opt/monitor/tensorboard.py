@@ -1,0 +1,124 @@
+"""Scalars, the cosine heatmap, panels and texts for TensorBoard."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from mtl_opt.monitor.conflict import distinct, scalar_keys
+from mtl_opt.monitor.heatmap import cosine_heatmap, task_number
+
+# The tags of a panel are regular expressions. One pattern per panel needs no escaping of task names, and one request
+# instead of one per pair of tasks.
+PANELS = {
+    "gradient conflict": {
+        "gradient cosines": ["Multiline", [r"^train/grad_cos_.+$"]],
+        "gradient norms": ["Multiline", [r"^train/grad_norm_.+$"]],
+        "conflict rate": ["Multiline", [r"^train/conflict_rate$"]],
+    },
+    "tasks": {
+        "training losses": ["Multiline", [r"^train/loss_.+$"]],
+        "weights": ["Multiline", [r"^train/weight_.+$"]],
+        "evaluation losses": ["Multiline", [r"^eval/.+_loss$"]],
+        "evaluation exact match": ["Multiline", [r"^eval/.+_exact_match$"]],
+    },
+}
+
+
+def tag_text(name: str) -> str:
+    """Replace what a tag cannot hold: line breaks, control characters, broken Unicode.
+
+    Args:
+        name: A task name or key. Chinese, spaces, dots and brackets are fine.
+
+    Returns:
+        The name as it appears in tags. A slash is replaced too, since TensorBoard reads it as a folder.
+    """
+    return "".join(char if char.isprintable() and char != "/" else "_" for char in name)
+
+
+class TensorBoardWriter:
+    """Write what happened to event files that TensorBoard shows; every call is on disk when it returns.
+
+    Args:
+        log_dir: Folder for the event files, created where missing.
+        tasks: Names of the tasks.
+        purge_step: When resuming after step k, `k + 1`: TensorBoard drops what an earlier run wrote from there on.
+    """
+
+    def __init__(self, log_dir: str | Path, tasks: Sequence[str], purge_step: int | None = None) -> None:
+        self.tasks = list(tasks)
+        self.names = distinct(tag_text(task) for task in tasks)
+        self.tags = dict(zip(scalar_keys(self.tasks), scalar_keys(self.names), strict=True))
+        self.writer = SummaryWriter(str(log_dir), purge_step=purge_step)
+        self.writer.add_custom_scalars(PANELS)
+        rows = [f"| {task_number(i)} | {name.replace('|', chr(92) + '|')} |" for i, name in enumerate(self.names)]
+        self.writer.add_text("tasks", "\n".join(["| number | task |", "|---|---|", *rows]))
+        self.writer.flush()
+
+    def write(self, step: int, scalars: Mapping[str, float], cosines: Tensor | None) -> None:
+        """Write one log line under `train/`.
+
+        Args:
+            step: Number of the optimizer step.
+            scalars: Flat keys as `conflict.scalars` gives them; NaN is left out.
+            cosines: Cosines of the task gradients for the heatmap; None leaves it out. `[tasks, tasks]`
+        """
+        self.write_scalars(step, {f"train/{self.tags.get(key) or tag_text(key)}": v for key, v in scalars.items()})
+        if cosines is not None:
+            self.writer.add_image("train/grad_cosines", cosine_heatmap(cosines, self.tasks), step)
+        # Kept back by the default two minutes, the lines before a crash would be missing after resuming.
+        self.writer.flush()
+
+    def write_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of an evaluation under `eval/`.
+
+        Args:
+            step: Number of the optimizer step.
+            metrics: Values under keys such as `eval_qa_loss`, which becomes `eval/qa_loss`; NaN is left out.
+        """
+        self.write_scalars(step, {f"eval/{self.evaluation_tag(key)}": value for key, value in metrics.items()})
+        self.writer.flush()
+
+    def write_text(self, tag: str, text: str) -> None:
+        """Write a text that is shown as it is, such as the configuration.
+
+        Args:
+            tag: Name of the text.
+            text: The text, shown with its line breaks.
+        """
+        self.writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown's literal block
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        self.writer.close()
+
+    def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write values under full tags.
+
+        Args:
+            step: Number of the optimizer step.
+            values: Tags and values; NaN is left out.
+        """
+        for tag, value in values.items():
+            if not isnan(value):
+                self.writer.add_scalar(tag, value, step)
+
+    def evaluation_tag(self, key: str) -> str:
+        """Turn the key of a metric into its tag.
+
+        Args:
+            key: A key such as `eval_qa_loss`.
+
+        Returns:
+            The tag without `eval/`, such as `qa_loss`.
+        """
+        rest = key.removeprefix("eval_")
+        # The longest name first: with tasks `qa` and `qa_loss`, `qa_loss_loss` belongs to the second.
+        for task, name in sorted(zip(self.tasks, self.names, strict=True), key=lambda pair: -len(pair[0])):
+            if rest.startswith(f"{task}_"):
+                return name + tag_text(rest[len(task) :])
+        return tag_text(rest)
