@@ -1,4 +1,4 @@
-"""The one exception for what a user can get wrong, so that the command line can answer it with one sentence."""
+"""The exception for what a user can get wrong, so that the command line can answer it with one sentence."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,18 +8,17 @@ class InputError(ValueError):
     """Report bad input: what, where, which value, what is allowed. The command line prints it and exits with 2."""
 
 
-def unknown_name(kind: str, name: object, allowed: Iterable[object]) -> InputError:
-    """Build the error for a name that is not among the allowed ones, with the nearest allowed name.
+class UnknownNameError(InputError):
+    """Say that a name is not among the allowed ones, with the nearest allowed name.
 
     Args:
         kind: What the name stands for, such as "combiner".
         name: The name that was given.
         allowed: The names that exist.
-
-    Returns:
-        The error, to be raised by the caller.
     """
-    names = sorted(str(a) for a in allowed)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f" Did you mean `{near[0]}`?" if near else ""
-    return InputError(f"Unknown {kind} `{name}`.{hint} Allowed: {', '.join(names)}.")
+
+    def __init__(self, kind: str, name: object, allowed: Iterable[object]) -> None:
+        names = sorted(str(a) for a in allowed)
+        near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        super().__init__(f"Unknown {kind} `{name}`.{hint} Allowed: {', '.join(names)}.")

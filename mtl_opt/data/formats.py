@@ -147,7 +147,9 @@ def read_csv(text: str, file: str) -> Iterator[tuple[int, object]]:
             if len(set(header)) < len(header):
                 raise InputError(f"{place(file, line)}: a column name occurs twice in {', '.join(header)}.")
         elif len(fields) != len(header):
-            raise InputError(f"{place(file, line)}: {len(fields)} fields, but the header has {len(header)}.")
+            raise InputError(
+                f"{place(file, line)}: the number of fields is {len(fields)}, but the header has {len(header)}."
+            )
         else:
             yield line, dict(zip(header, fields, strict=True))
 

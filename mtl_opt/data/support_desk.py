@@ -11,7 +11,7 @@ from random import Random
 
 from mtl_opt.data.support_desk_messages import draw_complaint, draw_mood
 from mtl_opt.data.support_desk_products import draw_question, draw_sheet, state_facts
-from mtl_opt.errors import unknown_name
+from mtl_opt.errors import UnknownNameError
 
 TRAIN_ROWS = {"product_qa": 3200, "complaint_core": 1800, "anger": 900}
 """Rows to learn from; very different sizes on purpose."""
@@ -61,7 +61,7 @@ def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
         InputError: If the task is unknown.
     """
     if task not in DRAW:
-        raise unknown_name("task", task, TASKS)
+        raise UnknownNameError("task", task, TASKS)
     rng = Random(f"{task}/{seed}")
     rows: dict[tuple[str, str], dict[str, str]] = {}
     while len(rows) < num_rows:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.formats import Row
 from mtl_opt.data.tokens import EncodedRow, Prompt, cut_prompt, fit, opening_ids, tokenise
-from mtl_opt.errors import InputError, unknown_name
+from mtl_opt.errors import InputError, UnknownNameError
 
 CHUNK = 1000
 """Rows tokenised in one call: enough to keep all cores busy, few enough that what lies around them stays small."""
@@ -149,7 +149,7 @@ class ChatTemplate(Template):
         messages = [{"role": r, "content": c} for r, c in zip(("user", "assistant"), turns, strict=False)]
         try:
             return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(turns) == 1)
-        except (TemplateError, ValueError) as error:
+        except (TemplateError, ValueError, TypeError) as error:
             raise InputError(f"{where}the tokenizer's chat template fails: {error}") from error
 
 
@@ -187,10 +187,9 @@ def get_template(name: str) -> Template:
 
     Raises:
         InputError: If there is none of that name.
-    """
+    """  # noqa: DOC501, DOC502 - ruff takes the function that builds the error for its class
     if name not in TEMPLATES:
-        error: InputError = unknown_name("template", name, TEMPLATES)
-        raise error
+        raise UnknownNameError("template", name, TEMPLATES)
     return TEMPLATES[name]
 
 

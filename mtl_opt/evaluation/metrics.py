@@ -23,7 +23,7 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
         InputError: Where there is nothing to compare, or the lengths differ.
 
     Examples:
-        >>> exact_match([" yes\\n", "No", "不满意"], ["yes", "no", "不满意"])
+        >>> exact_match([" yes ", "No", "不满意"], ["yes", "no", "不满意"])
         0.6666666666666666
     """
     if len(predictions) != len(references):

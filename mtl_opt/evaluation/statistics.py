@@ -32,8 +32,8 @@ def delta_m(
 
     Examples:
         >>> directions = {"loss": False, "accuracy": True}
-        >>> delta_m({"loss": 0.9, "accuracy": 0.6}, {"loss": 1.0, "accuracy": 0.5}, directions)
-        15.0
+        >>> delta_m({"loss": 0.75, "accuracy": 0.75}, {"loss": 1.0, "accuracy": 0.5}, directions)
+        37.5
 
     References:
         Maninis, Radosavovic and Kokkinos, `Attentive Single-Tasking of Multiple Tasks

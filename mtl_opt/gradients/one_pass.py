@@ -1,12 +1,13 @@
 """Engine `one_pass`: one backward fills the rows of all tasks, at the price of plain training."""
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from mtl_opt.gradients.buffer import RowBuffer
-from mtl_opt.gradients.segments import Segments
+from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wired import WiredForward
 
 LEAK_TOLERANCE = 1e-5
@@ -34,26 +35,33 @@ class OnePass:
     def __init__(self, model: nn.Module, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]) -> None:
         self.buffer = buffer
         self.private = private
-        self.wired = _wire(model, buffer)
+        self.segments = OpenSegments(len(buffer.rows))
+        self.wired = _wire(model, buffer, self.segments)
 
     @contextmanager
-    def open(self, segments: Segments) -> Iterator[None]:
-        """Wire the layers; outside this context the model is as it was.
-
-        Args:
-            segments: Rows of every task in the batch.
+    def open(self) -> Iterator[None]:
+        """Wire the layers; outside this context the model is as it was. A `task_rows` context must be open.
 
         Yields:
             Nothing.
+
+        Raises:
+            CannotWireError: If the forward of a layer was replaced since, by other open rows or by the user.
         """
         for layer in self.wired:
-            layer.segments = segments
-            layer.module.__dict__["forward"] = layer
+            if "forward" in layer.module.__dict__:
+                raise CannotWireError(
+                    f"Layer `{layer.path}` cannot be wired: its forward was replaced on the instance (the rows of "
+                    "another `TaskGradients` are open, or a library has put its own there)."
+                )
         try:
+            for layer in self.wired:
+                layer.module.__dict__["forward"] = layer
             yield
         finally:
             for layer in self.wired:
                 layer.module.__dict__.pop("forward", None)
+            self.segments.forget()
 
     def backward(
         self,
@@ -70,13 +78,14 @@ class OnePass:
             ValueError: If a gradient reached a shared parameter outside a wired layer.
         """
         scaled[list(present)].sum().backward()
-        for name, parameter in self.buffer.parameters.items():
-            if parameter.grad is not None:
-                parameter.grad = None
-                raise ValueError(
-                    f"A gradient reached `{name}` outside its layer's forward, where engine `one_pass` cannot tell the "
-                    "tasks apart (weights used as a function, tied weights); use engine `per_task`."
-                )
+        leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
+        for name in leaked:
+            self.buffer.parameters[name].grad = None
+        if leaked:
+            raise ValueError(
+                f"A gradient reached `{leaked[0]}` outside its layer's forward, where engine `one_pass` cannot tell "
+                "the tasks apart (weights used as a function, tied weights); use engine `per_task`."
+            )
 
     def verify(
         self,
@@ -84,7 +93,7 @@ class OnePass:
         present: Sequence[int],
         tasks: Sequence[str],
     ) -> None:
-        """Check that no task's loss depends on rows of another task: one backward per task, rows left empty.
+        """Check that no task's loss depends on rows of another task: one backward per task, which leaves no trace.
 
         Args:
             scaled: Losses times counts. `[tasks]`
@@ -94,24 +103,29 @@ class OnePass:
         Raises:
             ValueError: If a task's gradient comes in part through the rows of another task.
         """
-        rows = self.buffer.rows
-        for task in present:
-            scaled[task].backward(retain_graph=True)
-            norms = rows.norm(dim=1)
-            norms, own = norms.clone(), float(norms[task])
-            norms[task] = 0
-            rows.zero_()
-            worst = int(norms.argmax())
-            if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
-                raise ValueError(
-                    f"The loss of task `{tasks[task]}` depends on rows of task `{tasks[worst]}`: a layer or a loss "
-                    "mixes rows, which engine `one_pass` cannot honour; use engine `per_task`."
-                )
-        for parameter in [*self.buffer.parameters.values(), *(p for group in self.private for p in group)]:
-            parameter.grad = None
+        rows, touched = self.buffer.rows, [*self.buffer.parameters.values(), *(p for g in self.private for p in g)]
+        kept, gradients = rows.clone(), [p.grad for p in touched]  # of the micro-batches before this one
+        try:
+            for task in present:
+                rows.zero_()
+                for parameter in touched:
+                    parameter.grad = None
+                scaled[task].backward(retain_graph=True)
+                norms = rows.norm(dim=1)
+                own, norms[task] = float(norms[task]), 0
+                worst = int(norms.argmax())
+                if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
+                    raise ValueError(
+                        f"The loss of task `{tasks[task]}` depends on rows of task `{tasks[worst]}`: a layer or a "
+                        "loss mixes rows, which engine `one_pass` cannot honour; use engine `per_task`."
+                    )
+        finally:
+            rows.copy_(kept)
+            for parameter, gradient in zip(touched, gradients, strict=True):
+                parameter.grad = gradient
 
 
-def _wire(model: nn.Module, buffer: RowBuffer) -> list[WiredForward]:
+def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[WiredForward]:
     """Find the layer of every shared parameter, or say why there is none."""
     names = {id(parameter): name for name, parameter in buffer.parameters.items()}
     holders: dict[int, str] = {}
@@ -128,27 +142,34 @@ def _wire(model: nn.Module, buffer: RowBuffer) -> list[WiredForward]:
                     "use engine `per_task`."
                 )
             holders[parameter] = path
-        reason = _why_not(module)
+        reason = _why_not(module, local)
         if reason:
             raise CannotWireError(
                 f"Layer `{path}` ({type(module).__name__}) cannot be wired: {reason}; use engine `per_task`."
             )
-        wired.append(WiredForward(path, module, {own: buffer.view(name) for own, name in local.items()}))
+        wired.append(WiredForward(path, module, {own: buffer.view(name) for own, name in local.items()}, segments))
     missing = [name for key, name in names.items() if key not in holders]
     if missing:
         raise CannotWireError(f"Parameter `{missing[0]}` belongs to no layer of the model; use engine `per_task`.")
     return wired
 
 
-def _why_not(module: nn.Module) -> str:
+def _why_not(module: nn.Module, shared: Collection[str]) -> str:
     """Say why a layer cannot be wired; empty where it can."""
+    trainable = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
     if "forward" in module.__dict__:
         return "its forward was replaced on the instance"
+    if trainable != set(shared):
+        return "it holds private parameters beside shared ones"
     if isinstance(module, nn.Linear):
-        return "" if type(module).forward is nn.Linear.forward else "it changes the forward of a linear layer"
-    if isinstance(module, nn.LayerNorm | nn.Embedding) or type(module).__name__.endswith("RMSNorm"):
-        frozen_rows = isinstance(module, nn.Embedding) and module.max_norm is not None
-        return "it changes its weights in the forward (`max_norm`)" if frozen_rows else ""
+        plain = type(module).forward is nn.Linear.forward and trainable <= {"weight", "bias"}
+        return "" if plain else "it changes the forward or the parameters of a linear layer"
     if any(True for _ in module.children()):
         return "it holds parameters beside other layers"
-    return "only Linear, Embedding, LayerNorm and RMSNorm layers are known to treat rows apart"
+    if not (isinstance(module, nn.LayerNorm | nn.Embedding) or type(module).__name__.endswith("RMSNorm")):
+        return "only Linear, Embedding, LayerNorm and RMSNorm layers are known to treat rows apart"
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
+        return "its gradient is no sum over rows (`max_norm`, `scale_grad_by_freq`)"
+    if len(inspect.signature(module.forward).parameters) != 1:
+        return "its forward takes more than one input"
+    return ""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtl_opt.batch import current_task_rows
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -65,3 +67,31 @@ def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, 
     size = flat.numel() // num_tasks
     equal = size * num_tasks == flat.numel() and bool((flat == torch.arange(num_tasks).repeat_interleave(size)).all())
     return Segments(rows, ids.shape, equal)
+
+
+class OpenSegments:
+    """Give the segments of the innermost open `task_rows` context, found once for all layers that run in it.
+
+    Args:
+        num_tasks: Number of tasks.
+    """
+
+    def __init__(self, num_tasks: int) -> None:
+        self.num_tasks = num_tasks
+        self._known: dict[int, tuple[Tensor, Segments]] = {}  # by identity; the ids are held so that it stays theirs
+
+    def current(self) -> Segments:
+        """Find the rows of every task for a layer that runs now.
+
+        Returns:
+            The rows of each present task.
+        """
+        ids = current_task_rows()
+        assert ids is not None
+        if id(ids) not in self._known:
+            self._known[id(ids)] = (ids, segments_of(ids, self.num_tasks))
+        return self._known[id(ids)][1]
+
+    def forget(self) -> None:
+        """Let go of the ids of a finished batch."""
+        self._known.clear()

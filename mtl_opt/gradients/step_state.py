@@ -10,8 +10,13 @@ from torch import Tensor
 class CombinerLike(Protocol):
     """What `TaskGradients.combine` needs of a combiner; `gradients` imports none."""
 
-    requires: Any
-    over: Any
+    @property
+    def requires(self) -> str:
+        """Name the cheapest input that is enough."""
+
+    @property
+    def over(self) -> str | Sequence[str]:
+        """Name the layers whose Gramian is wanted."""
 
     def bind(self, tasks: Sequence[str]) -> None:
         """Take the names of the tasks."""

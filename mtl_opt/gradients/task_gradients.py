@@ -54,7 +54,7 @@ class TaskGradients:
         self,
         model: nn.Module,
         tasks: Sequence[str],
-        engine: Literal["auto", "one_pass", "per_task"] = "auto",
+        engine: str = "auto",
         *,
         private: Mapping[str, Sequence[nn.Parameter]] | None = None,
         head_policy: Literal["task", "weighted"] = "task",
@@ -100,7 +100,7 @@ class TaskGradients:
         try:
             with task_rows(ids):
                 if isinstance(self.engine, OnePass):
-                    with self.engine.open(self._segments):
+                    with self.engine.open():
                         yield
                 else:
                     yield
@@ -127,7 +127,8 @@ class TaskGradients:
         if not present:
             return
         scaled = losses * counts.to(losses.dtype)
-        if self._verify and isinstance(self.engine, OnePass):
+        # With one task in the batch there is nothing to mix: wait for one with more.
+        if self._verify and isinstance(self.engine, OnePass) and self._segments and len(self._segments.rows) > 1:
             self.engine.verify(scaled, present, self.tasks)
             self._verify = False
         self.engine.backward(scaled, present)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.gradients.segments import Segments
+from mtl_opt.gradients.segments import OpenSegments, Segments
 
 
 class TaskLinear(torch.autograd.Function):
@@ -75,6 +75,8 @@ class TaskLeaf(torch.autograd.Function):
         ctx: Any, x: Tensor, module: nn.Module, rows: dict[str, Tensor], segments: Segments, *parameters: Tensor
     ) -> Tensor:
         ctx.module, ctx.rows, ctx.segments = module, rows, segments
+        device = x.device.type  # the backward runs the layer again and must do it as the forward did
+        ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.save_for_backward(x)
         return _original(module, x)
 
@@ -85,10 +87,11 @@ class TaskLeaf(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         parameters = {name: getattr(ctx.module, name).detach().requires_grad_() for name in ctx.rows}
         wants_x = ctx.needs_input_grad[0]
-        x_gradient = torch.empty_like(x) if wants_x else None
+        # Contiguous, whatever `x` is: its flat form below must be a view.
+        x_gradient = torch.empty_like(x, memory_format=torch.contiguous_format) if wants_x else None
         flat = None if x_gradient is None else x_gradient.flatten(0, len(ctx.segments.shape) - 1)
         for task, (own, part_gradient) in ctx.segments.split(x, gradient):
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(*ctx.autocast):
                 part = own.detach().requires_grad_(wants_x)
                 y = functional_call(_Original(ctx.module), _named(parameters), (part,))
                 wanted = [*parameters.values(), *([part] if wants_x else [])]
@@ -129,14 +132,15 @@ class WiredForward:
         path: Name of the layer in the model, for messages.
         module: The layer.
         rows: Views `[tasks, *shape]` of the layer's shared parameters, by local name.
+        segments: Says which task owns each row while the layer runs.
     """
 
-    def __init__(self, path: str, module: nn.Module, rows: dict[str, Tensor]) -> None:
+    def __init__(self, path: str, module: nn.Module, rows: dict[str, Tensor], segments: OpenSegments) -> None:
         self.path = path
         self.module = module
         self.rows = rows
         self.is_linear = isinstance(module, nn.Linear)
-        self.segments: Segments | None = None
+        self.segments = segments
 
     def __call__(self, x: Tensor) -> Tensor:  # [*shape, ..., features]
         """Run the layer, with a backward that fills the rows.
@@ -152,8 +156,7 @@ class WiredForward:
         """
         if not torch.is_grad_enabled():
             return _original(self.module, x)
-        segments = self.segments
-        assert segments is not None
+        segments = self.segments.current()
         if x.shape[: len(segments.shape)] != segments.shape:
             raise ValueError(
                 f"Layer `{self.path}` got an input of shape {tuple(x.shape)}, which does not begin with the shape "
@@ -161,7 +164,7 @@ class WiredForward:
                 "use engine `per_task`."
             )
         if self.is_linear:
-            if torch.is_autocast_enabled(x.device.type):
+            if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # autocast leaves float64 alone
                 x = x.to(torch.get_autocast_dtype(x.device.type))
             return TaskLinear.apply(x, self.module.weight, self.module.bias, self.rows, segments)
         parameters = [getattr(self.module, name) for name in self.rows]

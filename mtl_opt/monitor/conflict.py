@@ -65,18 +65,30 @@ def scalars(event: StepEvent, tasks: Sequence[str]) -> dict[str, float]:
         `grad_cos_{a}_{b}` for every pair and their `conflict_rate` (with two tasks or more), `weight_{task}` where the
         step has weights, `learning_rate`. NaN where a value is undefined: an absent task, a zero gradient.
     """
-    present = event.counts > 0
-    values = [event.losses[present].mean().item(), *of_present(present, event.losses)]
-    values += [event.grad_norm, *of_present(present, norms(event.gramian))]
-    if len(tasks) > 1:
-        first, second = torch.triu_indices(len(tasks), len(tasks), offset=1)
-        values += [*cosines(event.gramian)[first, second].tolist(), conflict_rate(event.gramian).item()]
-    values += [nan] * len(tasks) if event.weights is None else of_present(present, event.weights)
-    named = dict(zip(scalar_keys(tasks), [*values, event.learning_rate], strict=True))
+    named = dict(zip(scalar_keys(tasks), measured(event), strict=True))
     if event.weights is None:
         for task in tasks:
             del named[f"weight_{task}"]
     return named
+
+
+def measured(event: StepEvent) -> list[float]:
+    """Read the numbers of one step without their names.
+
+    Args:
+        event: What happened in the step.
+
+    Returns:
+        One number per key of `scalar_keys`; NaN where a value is undefined.
+    """
+    present, num_tasks = event.counts > 0, len(event.counts)
+    numbers = [event.losses[present].mean().item(), *of_present(present, event.losses)]
+    numbers += [event.grad_norm, *of_present(present, norms(event.gramian))]
+    if num_tasks > 1:
+        first, second = torch.triu_indices(num_tasks, num_tasks, offset=1)
+        numbers += [*cosines(event.gramian)[first, second].tolist(), conflict_rate(event.gramian).item()]
+    numbers += [nan] * num_tasks if event.weights is None else of_present(present, event.weights)
+    return [*numbers, event.learning_rate]
 
 
 def of_present(
@@ -134,11 +146,7 @@ class EventWindow:
         events, self.events = self.events, []
         if not events:
             return {}, torch.full((len(self.tasks), len(self.tasks)), nan)
-        rows = [scalars(event, self.tasks) for event in events]
-        averages: dict[str, float] = {}
-        for key in scalar_keys(self.tasks):
-            defined = [row[key] for row in rows if key in row and not isnan(row[key])]
-            if defined:
-                averages[key] = sum(defined) / len(defined)
+        means = torch.tensor([measured(event) for event in events], dtype=torch.float64).nanmean(dim=0).tolist()
+        averages = {key: mean for key, mean in zip(scalar_keys(self.tasks), means, strict=True) if not isnan(mean)}
         averages["learning_rate"] = events[-1].learning_rate
         return averages, torch.stack([cosines(event.gramian) for event in events]).nanmean(dim=0)

@@ -1,0 +1,1 @@
+"""One question per folder: config, command, result; `LOG.md` keeps dated findings, negative ones too."""

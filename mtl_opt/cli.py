@@ -1,0 +1,185 @@
+"""The command line: `mtl-opt train | compare | eval | list | env`."""
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.errors import InputError
+
+EXAMPLES = """examples:
+  mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
+  mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
+  mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
+  mtl-opt eval outputs/run --json                  measure a finished run again from its files
+  tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
+"""
+PLACEHOLDER = {"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "numpy", "scipy", "tensorboard")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Arguments after the program's name; None: those of the process.
+
+    Returns:
+        Exit code: 0 done, 2 bad input (one sentence on stderr), 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mtl_opt").setLevel(logging.INFO)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of an optional kernel at import
+    # peft asks transformers by a name that transformers is renaming; nothing a user could do about it.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"mtl-opt: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"mtl-opt: {error or 'Stopped.'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="mtl-opt",
+        description="Fine-tune one language model on several tasks, and see and control how their gradients conflict.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mtl-opt {metadata.version('mtl_opt')}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    train = verbs.add_parser("train", help="train with one combiner", **_settings_help("train"))
+    train.add_argument("config", help="YAML file")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    train.set_defaults(run=_train)
+    compare = verbs.add_parser("compare", help="train with several combiners and compare", **_settings_help("compare"))
+    compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
+    compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    compare.set_defaults(run=_compare)
+    evaluate = verbs.add_parser("eval", help="measure a finished run again, from its files alone")
+    evaluate.add_argument("output_dir", help="folder of the run")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    evaluate.set_defaults(run=_eval)
+    listing = verbs.add_parser("list", help="list what can be chosen")
+    listing.add_argument("what", choices=["combiners"])
+    listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
+    listing.set_defaults(run=_list)
+    environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
+    environment.set_defaults(run=_env)
+    return parser
+
+
+def _settings_help(verb: str) -> dict[str, Any]:
+    """List the keys of the configuration below a verb's help, only when it is asked for: reading them takes seconds."""
+    if not any(flag in sys.argv for flag in ("-h", "--help")):
+        return {}
+    from dataclasses import MISSING, fields
+
+    from mtl_opt.training.config import CompareConfig, TrainConfig
+
+    lines = ["keys of the configuration (default):"]
+    for spec in [*(fields(CompareConfig) if verb == "compare" else ()), *fields(TrainConfig)]:
+        default = spec.default if spec.default_factory is MISSING else spec.default_factory()
+        lines.append(f"  {spec.name:30} {spec.metadata['text']} ({default})")
+    return {"epilog": "\n".join(lines), "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Train once and print the results."""
+    from mtl_opt.training import read_yaml, train, train_config
+
+    config = train_config(read_yaml(options.config, options.overrides))
+    _print_metrics(train(config))
+    print(f"\nResults and adapter: {config.output_dir}")
+    print(f"Curves and cosines:  tensorboard --logdir {config.output_dir}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Compare and print the table."""
+    from mtl_opt.report import comparison_table
+    from mtl_opt.training import compare, compare_config, override, read_yaml
+    from mtl_opt.training.support_desk import default_settings
+
+    if options.config is None or ("=" in options.config and not Path(options.config).exists()):
+        arguments = [options.config, *options.overrides] if options.config else []
+        compare_config(
+            override({"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}, arguments)
+        )
+        settings = override(default_settings(), arguments)
+    else:
+        settings = read_yaml(options.config, options.overrides)
+    config, shared = compare_config(settings)
+    lines = compare(config, shared)
+    print(comparison_table(lines))
+    print(f"\nEvery run:          {shared['output_dir']}/results.jsonl")
+    print(f"Curves and cosines: tensorboard --logdir {shared['output_dir']}")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    """Measure a finished run from its files."""
+    from mtl_opt.training.evaluate import evaluate_folder
+
+    results = evaluate_folder(Path(options.output_dir))
+    if options.json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        _print_metrics(results)
+
+
+def _list(options: argparse.Namespace) -> None:
+    """List the registry of combiners."""
+    from mtl_opt.combiners import COMBINERS
+
+    table = {
+        name: {"class": cls.__name__, "requires": cls.requires, "scale": cls.scale, "paper": cls.paper}
+        for name, cls in COMBINERS.items()
+    }
+    if options.json:
+        print(json.dumps(table, ensure_ascii=False, indent=2))
+        return
+    print(f"{'name':14}{'class':22}{'requires':10}{'scale':10}paper")
+    for name, row in table.items():
+        print(f"{name:14}{row['class']:22}{row['requires']:10}{row['scale']:10}{row['paper']}")
+
+
+def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options
+    """Print what a bug report needs."""
+    import torch
+
+    print(f"mtl_opt       {metadata.version('mtl_opt')}")
+    print(f"python        {platform.python_version()}")
+    print(f"platform      {platform.platform()}")
+    for package in PACKAGES:
+        try:
+            print(f"{package:14}{metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package:14}not installed")
+    print(f"threads       {torch.get_num_threads()}")
+    for index in range(torch.cuda.device_count()):
+        print(f"gpu {index}         {torch.cuda.get_device_name(index)}")
+    if not torch.cuda.is_available():
+        print("gpu           none")
+
+
+def _print_metrics(results: dict[str, Any]) -> None:
+    """Print the metrics of every task, after training and, where known, before."""
+    for key, value in results.items():
+        if key.startswith("eval_"):
+            before = results.get(f"before_{key}")
+            print(f"{key:40} {value:.4f}" + (f"   (before {before:.4f})" if before is not None else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

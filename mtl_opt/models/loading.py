@@ -1,0 +1,114 @@
+"""Load a causal language model and its tokenizer by path or hub name, for full or LoRA fine-tuning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mtl_opt.errors import InputError
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Say how LoRA adapters are put into the model.
+
+    Attributes:
+        rank: Rank of every adapter.
+        alpha: Scale of the adapters; the update is multiplied by alpha / rank.
+        dropout: Share of the adapter inputs that are dropped in training.
+        target: "all" for every linear layer but the output layer, or names of layers.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    target: str | tuple[str, ...] = "all"
+
+
+def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
+    """Load a tokenizer.
+
+    Args:
+        name_or_path: Folder or hub name.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        InputError: If there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(_cannot_load("tokenizer", name_or_path, error)) from error
+
+
+def load_model(
+    name_or_path: str,
+    *,
+    lora: LoraSettings | None,
+    dtype: torch.dtype = torch.float32,
+    trained: str | Path | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Load a causal language model, ready to be trained.
+
+    Args:
+        name_or_path: Folder or hub name of the base model.
+        lora: Adapters to add; None trains every parameter of the model.
+        dtype: Number format of the base model's weights; adapters are kept in float32.
+        trained: Folder with adapters (or, without `lora`, a whole model) saved before, to go on from.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Returns:
+        The model, a `PeftModel` with `lora`.
+
+    Raises:
+        InputError: If the model, the saved part or a target layer does not exist.
+    """
+    source = name_or_path if lora is not None or trained is None else str(trained)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(_cannot_load("model", source, error)) from error
+    if lora is None:
+        return model
+    if trained is not None:
+        return PeftModel.from_pretrained(model, str(trained), is_trainable=True)
+    return _with_adapters(model, lora)
+
+
+def _with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
+    """Put fresh adapters into the target layers."""
+    targets: str | list[str] = "all-linear" if lora.target == "all" else list(lora.target)
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
+    )
+    if not isinstance(targets, str):
+        _check_targets(model, targets)
+    return get_peft_model(model, config)
+
+
+def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+    """Refuse a target that no linear layer is named after: peft would only complain when all are wrong."""
+    names = {path for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    endings = {path.rsplit(".", 1)[-1] for path in names}
+    for target in targets:
+        if not any(path == target or path.endswith(f".{target}") for path in names):
+            near = get_close_matches(target, endings, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            allowed = ", ".join(sorted(endings))
+            raise InputError(f"`lora_target` names `{target}`, but no linear layer has it.{hint} Layers: {allowed}.")
+
+
+def _cannot_load(what: str, name_or_path: str, error: Exception) -> str:
+    """Say in one sentence that a model or tokenizer could not be loaded."""
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    return f"`model_name_or_path`: no {what} could be loaded from `{name_or_path}` ({reason})."

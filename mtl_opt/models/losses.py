@@ -1,0 +1,31 @@
+"""Batches to losses: one mean loss per task."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtl_opt.batch import IGNORE_INDEX, TaskBatch
+
+
+def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:
+    """Compute the mean next-token loss of every task over its own label tokens.
+
+    A mean over the tokens of all tasks together, the usual default elsewhere, lets tasks with long answers dominate.
+
+    Args:
+        model: A causal language model.
+        batch: Rows of one micro-batch.
+        num_tasks: Number of tasks, present or not.
+
+    Returns:
+        Mean loss of every task in nats, 0 for an absent task `[tasks]`, and the label tokens it averages `[tasks]`.
+    """
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    targets = batch.labels[:, 1:]  # a token is predicted from the position before it
+    learnt = targets != IGNORE_INDEX
+    # Only the learnt positions: the float32 copy of all logits would be the largest tensor of the step.
+    per_token = F.cross_entropy(logits[:, :-1][learnt].float(), targets[learnt], reduction="none")
+    owners = batch.task_ids[:, None].expand_as(targets)[learnt]
+    sums = torch.zeros(num_tasks, device=per_token.device, dtype=per_token.dtype).index_add(0, owners, per_token)
+    counts = torch.bincount(owners, minlength=num_tasks)
+    return sums / counts.clamp(min=1), counts

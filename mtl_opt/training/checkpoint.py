@@ -1,0 +1,168 @@
+"""Checkpoints of everything, so that a killed run goes on bit by bit: adapter, optimizer, combiner, sampler, RNG."""
+
+import json
+import os
+import random
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtl_opt.errors import InputError
+from mtl_opt.training.outputs import checkpoints, write_json
+from mtl_opt.training.run import Run, Totals
+
+STATE = "trainer_state.json"
+FREE_KEYS = {
+    "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
+    "per_device_eval_batch_size", "max_new_tokens",
+}  # fmt: skip
+"""Settings that may change between a run and its continuation: they do not touch what is learnt."""
+
+
+def save_checkpoint(run: Run) -> Path:
+    """Write `checkpoint-N` beside the earlier ones; it appears complete or not at all.
+
+    Args:
+        run: The run, between two steps.
+
+    Returns:
+        Folder of the checkpoint.
+    """
+    output = Path(run.config.output_dir)
+    folder = output / f"checkpoint-{run.step}"
+    partial = output / f"checkpoint-{run.step}.partial"
+    for stale in output.glob("checkpoint-*.partial"):
+        shutil.rmtree(stale)
+    partial.mkdir(parents=True)
+    parts = run.parts
+    save_model(run, partial)
+    torch.save(parts.optimizer.state_dict(), partial / "optimizer.pt")
+    torch.save(parts.scheduler.state_dict(), partial / "scheduler.pt")
+    torch.save(parts.combiner.state_dict(), partial / "combiner.pt")
+    torch.save(_random_state(), partial / "rng_state.pth")
+    state = {
+        "global_step": run.step,
+        "max_steps": run.total_steps,
+        "tasks": run.prepared.tasks,
+        "sampler": run.sampler.state_dict(),
+        "totals": asdict(run.totals),
+        "before": run.before,
+        "config": asdict(run.config),
+    }
+    write_json(partial / STATE, state)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
+    limit = run.config.save_total_limit
+    for old in checkpoints(output)[: -limit if limit else 0]:
+        shutil.rmtree(old)
+    return folder
+
+
+def save_model(run: Run, folder: Path) -> None:
+    """Write the adapter (or the whole model) and the tokenizer in the form that peft and transformers load.
+
+    Args:
+        run: The run.
+        folder: Where to.
+    """
+    run.parts.model.save_pretrained(folder)
+    run.prepared.tokenizer.save_pretrained(folder)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Read the state of a checkpoint that is no tensor.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        Step, tasks, sampler, totals and configuration.
+
+    Raises:
+        InputError: If there is no complete checkpoint.
+    """
+    try:
+        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"`resume_from_checkpoint`: `{folder}` holds no complete checkpoint ({error}).") from error
+
+
+def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
+    """Refuse to go on with other settings than those the checkpoint was written under.
+
+    Args:
+        run_config: Settings now.
+        state: State of the checkpoint.
+        folder: Folder of the checkpoint, for the message.
+
+    Raises:
+        InputError: If a setting that touches what is learnt differs.
+    """
+    before = state["config"]
+    for key, value in run_config.items():
+        if key not in FREE_KEYS and key in before and before[key] != value:
+            raise InputError(
+                f"`{key}` was {before[key]!r} when `{folder}` was written and is {value!r} now: a run goes on only "
+                "with the settings it was started with; choose another `output_dir` for new ones."
+            )
+
+
+def restore(run: Run, folder: Path) -> None:
+    """Bring a run built from the checkpoint's weights to the state of the checkpoint.
+
+    Args:
+        run: The run, built with `trained=folder`.
+        folder: Folder of the checkpoint.
+
+    Raises:
+        InputError: If the checkpoint is of other tasks or incomplete.
+    """
+    state = read_state(folder)
+    check_same_run(asdict(run.config), state, folder)
+    if state["tasks"] != run.prepared.tasks:
+        raise InputError(f"`{folder}` was written for tasks {state['tasks']}, the data has {run.prepared.tasks}.")
+    parts = run.parts
+    try:
+        parts.optimizer.load_state_dict(_load(folder / "optimizer.pt"))
+        parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
+        parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
+        random_state = _load(folder / "rng_state.pth")
+    except (OSError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error
+    run.sampler.load_state_dict(state["sampler"])
+    run.step = state["global_step"]
+    run.totals = Totals(**state["totals"])
+    run.before = state["before"]
+    _set_random_state(random_state)
+
+
+def _load(path: Path) -> Any:
+    """Read tensors and plain values, never code."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _random_state() -> dict[str, Any]:
+    """Collect the state of every global generator."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - libraries draw from it
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    """Put every global generator back."""
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - libraries draw from it
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

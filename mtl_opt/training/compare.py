@@ -1,0 +1,189 @@
+"""Compare combiners fairly: the same data order and initialisation per seed, single-task baselines, one line a run."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from mtl_opt.errors import InputError
+from mtl_opt.training.checkpoint import FREE_KEYS
+from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
+from mtl_opt.training.loop import train
+from mtl_opt.training.outputs import read_results
+from mtl_opt.training.prepare import Prepared, prepare
+
+logger = logging.getLogger(__name__)
+
+RESULT_LINES = "results.jsonl"
+SINGLE = "single"
+"""Name of the single-task baselines among the combiners."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of the comparison.
+
+    Attributes:
+        name: Name of its folder.
+        combiner: The method, or "single" for a baseline.
+        seed: Its seed.
+        task: The only task of a baseline.
+        config: Its configuration.
+    """
+
+    name: str
+    combiner: str
+    seed: int
+    task: str | None
+    config: TrainConfig
+
+
+def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Train every combiner on every seed, and every task alone; runs that have a result are skipped.
+
+    Args:
+        config: What is compared.
+        shared: Raw settings that every run shares.
+
+    Returns:
+        The lines of `results.jsonl` of all runs of this comparison, in order.
+
+    Raises:
+        InputError: If the output folder holds a comparison with other settings.
+    """
+    base = train_config(shared)
+    output = Path(base.output_dir)
+    if read_results(output) is not None or (output / "trainer_log.jsonl").exists():
+        raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
+    data = prepare(base)
+    entries = list(_entries(config, shared, data))
+    known = _known_lines(output / RESULT_LINES)
+    _refuse_other_settings(entries, known, output)
+    todo = [entry for entry in entries if entry.name not in known]
+    if len(todo) < len(entries):
+        logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
+    with tqdm(todo, desc="comparing", disable=None) as bar, logging_redirect_tqdm():
+        for entry in bar:
+            bar.set_postfix_str(entry.name)
+            with _details_once(first=entry is todo[0]):
+                line = _line(entry, train(entry.config, data), data)
+            known[entry.name] = line
+            _append(output / RESULT_LINES, line)
+            logger.info("%s: %s", entry.name, _short(line))
+    return [known[entry.name] for entry in entries]
+
+
+@contextmanager
+def _details_once(first: bool) -> Iterator[None]:
+    """Log engine, sizes and loading of a model for the first run only: they are the same for all."""
+    details = logging.getLogger("mtl_opt.training.run")
+    before, loading = details.level, is_progress_bar_enabled()
+    if not first:
+        details.setLevel(logging.WARNING)
+        disable_progress_bar()
+    try:
+        yield
+    finally:
+        details.setLevel(before)
+        if loading:
+            enable_progress_bar()
+
+
+def _entries(config: CompareConfig, shared: Mapping[str, Any], data: Prepared) -> Iterator[Entry]:
+    """List the runs: seed by seed, so that an interrupted comparison has complete seeds."""
+    for seed in config.seeds:
+        for combiner in config.combiners:
+            arguments = config.combiner_args.get(combiner, {})
+            own = {"combiner": combiner, "combiner_args": arguments}
+            yield _entry(f"{combiner}-seed{seed}", combiner, seed, None, shared, own)
+        for task in data.tasks if config.baselines else []:
+            own = {"combiner": "sum", "only_tasks": [task]}
+            yield _entry(f"{SINGLE}-{task}-seed{seed}", SINGLE, seed, task, shared, own)
+
+
+def _entry(
+    name: str, combiner: str, seed: int, task: str | None, shared: Mapping[str, Any], own: Mapping[str, Any]
+) -> Entry:
+    """Build one run; a run that was interrupted goes on from its newest checkpoint."""
+    output = str(Path(shared["output_dir"]) / name)
+    settings = {**shared, **own, "seed": seed, "output_dir": output, "resume_from_checkpoint": True}
+    return Entry(name, combiner, seed, task, train_config(settings))
+
+
+def _line(entry: Entry, results: Mapping[str, Any], data: Prepared) -> dict[str, Any]:
+    """Write what a run gave as one line of `results.jsonl`."""
+    return {
+        "run": entry.name,
+        "combiner": entry.combiner,
+        "seed": entry.seed,
+        "task": entry.task,
+        "tasks": [entry.task] if entry.task else (entry.config.only_tasks or data.tasks),
+        "metrics": {key: value for key, value in results.items() if key.startswith("eval_")},
+        "before": {k.removeprefix("before_"): v for k, v in results.items() if k.startswith("before_")},
+        "conflict_rate": results["conflict_rate"],
+        "steps_per_second": results["steps_per_second"],
+        "peak_memory_mb": results["peak_memory_mb"],
+        "train_runtime": results["train_runtime"],
+        "config": asdict(entry.config),
+    }
+
+
+def _known_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the results there are; a last line torn by a kill is dropped."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    known = {}
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            known[line["run"]] = line
+        except (ValueError, KeyError, TypeError):
+            if any(rest.strip() for rest in lines[number:]):
+                raise InputError(f"`{path}`, line {number} is no result of a run.") from None
+            _cut_last_line(path, text)
+    return known
+
+
+def _cut_last_line(path: Path, torn: str) -> None:
+    """Remove a torn last line, so that the next one begins on a line of its own."""
+    kept = path.stat().st_size - len(torn.encode("utf-8"))
+    os.truncate(path, kept)
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _refuse_other_settings(entries: list[Entry], known: Mapping[str, Any], output: Path) -> None:
+    """Refuse to put runs with different settings into one table."""
+    for entry in entries:
+        before = known.get(entry.name, {}).get("config", {})
+        for key, value in asdict(entry.config).items():
+            if key in before and key not in FREE_KEYS - {"max_new_tokens"} and before[key] != value:
+                raise InputError(
+                    f"`{output}` holds results with `{key}` = {before[key]!r}, now it is {value!r}: runs with "
+                    "different settings cannot share a table; choose another `output_dir`."
+                )
+
+
+def _short(line: Mapping[str, Any]) -> str:
+    """Sum a run up in a few words."""
+    return ", ".join(
+        f"{key.removeprefix('eval_').removesuffix('_exact_match')} {100 * value:.0f} %"
+        for key, value in line["metrics"].items()
+        if key.endswith("_exact_match")
+    )

@@ -1,0 +1,275 @@
+"""One YAML per run, read and checked here; keys follow LLaMA-Factory and Hugging Face where they have one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from mtl_opt.combiners import COMBINERS
+from mtl_opt.data import TEMPLATES, TaskFiles
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.gradients import ENGINES
+from mtl_opt.training.fields import (
+    choice,
+    either,
+    flag,
+    mapping,
+    names,
+    number,
+    setting,
+    text,
+    whole,
+    whole_numbers,
+)
+
+SCHEDULERS = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Every setting of one training run; the defaults are the YAML's defaults."""
+
+    # model
+    model_name_or_path: str = setting(text, "folder or hub name of a causal language model")
+    trust_remote_code: bool = setting(flag, "run code that comes with the model", False)
+    finetuning_type: str = setting(choice("lora", "full"), "lora or full", "lora")
+    lora_rank: int = setting(whole(1), "rank of the adapters", 8)
+    lora_alpha: int | None = setting(whole(1), "scale of the adapters; default twice the rank")
+    lora_dropout: float = setting(number(0, 1, below=True), "dropout on the adapters' input", 0.0)
+    lora_target: list[str] = setting(names, "all, or names of linear layers", ["all"])
+    # data
+    tasks: dict[str, Any] | None = setting(mapping, "name: {file, eval_file, weight} for every task")
+    train_file: str | None = setting(text, "one file for all tasks; rows carry task_name")
+    eval_file: str | None = setting(text, "held-out rows for train_file")
+    only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
+    val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
+    template: str = setting(choice(*TEMPLATES), "text around a row", "default")
+    cutoff_len: int = setting(whole(2), "longest row, in tokens", 2048)
+    rows_per_task: int = setting(whole(1), "rows of each task per process and micro-batch", 4)
+    # gradients
+    combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
+    combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
+    gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
+    verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
+    # optimization
+    learning_rate: float = setting(number(0, above=True), "peak learning rate of AdamW", 1e-4)
+    weight_decay: float = setting(number(0), "decoupled weight decay of AdamW", 0.0)
+    adam_beta1: float = setting(number(0, 1, below=True), "first beta of AdamW", 0.9)
+    adam_beta2: float = setting(number(0, 1, below=True), "second beta of AdamW", 0.999)
+    adam_epsilon: float = setting(number(0, above=True), "epsilon of AdamW", 1e-8)
+    max_grad_norm: float = setting(number(0), "clip the combined gradient to this norm; 0: never", 1.0)
+    lr_scheduler_type: str = setting(choice(*SCHEDULERS), "shape of the learning rate", "linear")
+    warmup_steps: float = setting(number(0), "steps of warm-up; below 1: share of all steps", 0.0)
+    max_steps: int = setting(whole(-1), "optimizer steps; -1: as many as num_train_epochs takes", -1)
+    num_train_epochs: float = setting(number(0, above=True), "times as many rows are drawn as there are in all", 3.0)
+    gradient_accumulation_steps: int = setting(whole(1), "micro-batches per optimizer step", 1)
+    bf16: bool = setting(flag, "bfloat16 autocast", False)
+    seed: int = setting(whole(0, 2**32 - 1), "seed of initialisation, data order and dropout", 42)
+    # output
+    output_dir: str = setting(text, "folder of the run")
+    logging_steps: int = setting(whole(1), "steps between two log lines, which average over them", 10)
+    eval_steps: int | None = setting(whole(1), "steps between evaluations; default: only before and after")
+    save_steps: int | None = setting(whole(1), "steps between checkpoints; null: none", 500)
+    save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
+    per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
+    max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
+    resume_from_checkpoint: bool | str = setting(either(flag, text), "true: newest in output_dir, or a folder", False)
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """The `weight` of every task under `tasks`."""
+        return {name: files.weight for name, files in (self.task_files or {}).items()}
+
+    @property
+    def task_files(self) -> dict[str, TaskFiles] | None:
+        """The files of every task under `tasks`."""
+        return None if self.tasks is None else {name: TaskFiles(**entry) for name, entry in self.tasks.items()}
+
+
+COMPARED = ("sum", "weighted", "uncertainty", "gradnorm", "pcgrad")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What is compared; every other key of the YAML is one of `TrainConfig` and holds for all runs."""
+
+    combiners: list[str] = setting(
+        names, "methods to compare", ["sum", "weighted", "uncertainty", "gradnorm", "pcgrad"]
+    )
+    seeds: list[int] = setting(whole_numbers, "seeds; every method sees the same data order per seed", [0, 1])
+    baselines: bool = setting(flag, "train every task alone too", True)
+    combiner_args: dict[str, Any] = setting(mapping, "combiner: {its arguments}", {})
+
+
+def read_yaml(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Read a configuration file and apply `key=value` arguments.
+
+    Args:
+        path: The YAML file.
+        overrides: Arguments `key=value`, values read as YAML; a dot reaches into a mapping.
+
+    Returns:
+        The raw settings.
+
+    Raises:
+        InputError: If the file is missing or no mapping, or an argument is not of this form.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no configuration file `{path}`.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The configuration file `{path}` cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"`{path}` is no valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"`{path}` must hold a mapping `key: value`, got {type(settings).__name__}.")
+    return override(settings, overrides)
+
+
+def override(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `key=value` arguments to raw settings.
+
+    Args:
+        settings: The settings before.
+        overrides: Arguments `key=value`, values read as YAML; a dot reaches into a mapping.
+
+    Returns:
+        The settings after.
+
+    Raises:
+        InputError: If an argument is not of this form.
+    """
+    result = {str(key): value for key, value in settings.items()}
+    for argument in overrides:
+        key, sign, value = argument.partition("=")
+        if not sign or not key:
+            raise InputError(f"Argument `{argument}` must have the form key=value.")
+        target = result
+        *path, last = key.split(".")
+        for part in path:
+            inner = target.get(part)
+            target[part] = dict(inner) if isinstance(inner, dict) else {}
+            target = target[part]
+        try:
+            target[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"The value of `{key}` is no valid YAML: {value}.") from None
+    return result
+
+
+def train_config(settings: Mapping[str, Any]) -> TrainConfig:
+    """Check the settings of one run.
+
+    Args:
+        settings: Raw settings.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: If a key is unknown, missing or has a value that is not allowed.
+    """
+    mine = {f.name for f in fields(TrainConfig)}
+    for key in settings:
+        if key not in mine and key in {f.name for f in fields(CompareConfig)}:
+            raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
+    config = TrainConfig(**_checked(TrainConfig, settings))
+    _check_data(config)
+    return config
+
+
+def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str, Any]]:
+    """Check the settings of a comparison.
+
+    Args:
+        settings: Raw settings.
+
+    Returns:
+        What is compared, and the raw settings that every run shares.
+
+    Raises:
+        InputError: If a key is unknown, missing or has a value that is not allowed.
+        UnknownNameError: If there is no such combiner.
+    """
+    mine = {f.name for f in fields(CompareConfig)}
+    for key in ("combiner", "seed", "resume_from_checkpoint", "only_tasks"):
+        if key in settings:
+            raise InputError(f"`{key}` belongs to `mtl-opt train`; `mtl-opt compare` reads `combiners` and `seeds`.")
+    config = CompareConfig(**_checked(CompareConfig, {k: v for k, v in settings.items() if k in mine}))
+    for name in config.combiners:
+        if name not in COMBINERS:
+            raise UnknownNameError("combiner", name, COMBINERS)
+    for name, arguments in config.combiner_args.items():
+        if name not in config.combiners:
+            raise UnknownNameError("combiner in `combiner_args`", name, config.combiners)
+        mapping(f"combiner_args.{name}", arguments)
+    shared = {k: v for k, v in settings.items() if k not in mine}
+    train_config(shared)
+    return config, shared
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """Write a configuration as YAML, Chinese text as it is.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Text that `read_yaml` reads back.
+    """
+    return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
+
+
+def _checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every value; refuse unknown keys and missing ones."""
+    known = {f.name: f for f in fields(cls)}
+    for key in settings:
+        if key not in known:
+            raise UnknownNameError("key", key, known)
+    result = {}
+    for name, spec in known.items():
+        default = spec.default if spec.default_factory is MISSING else spec.default_factory()
+        value = settings.get(name, default)
+        may_be_none = default is None or type(None) in get_args(spec.type)
+        result[name] = value if value is None and may_be_none else spec.metadata["check"](name, value)
+    return result
+
+
+def _check_data(config: TrainConfig) -> None:
+    """Check what one key alone does not show."""
+    for key in ("model_name_or_path", "output_dir"):
+        if getattr(config, key) is None:
+            raise InputError(f"`{key}` is missing from the configuration.")
+    if (config.tasks is None) == (config.train_file is None):
+        raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
+    if config.eval_file is not None and config.train_file is None:
+        raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    if config.tasks is not None and not config.tasks:
+        raise InputError("`tasks` must name at least one task.")
+    if config.max_steps == 0:
+        raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")
+    _check_tasks(config.tasks or {})
+
+
+def _check_tasks(tasks: Mapping[str, Any]) -> None:
+    """Check the entries under `tasks`."""
+    allowed = {f.name: f for f in fields(TaskFiles)}
+    for name, entry in tasks.items():
+        for key in mapping(f"tasks.{name}", entry):
+            if key not in allowed:
+                raise UnknownNameError(f"key under `tasks.{name}`:", key, allowed)
+        text(f"tasks.{name}.file", entry.get("file"))
+        if entry.get("eval_file") is not None:
+            text(f"tasks.{name}.eval_file", entry["eval_file"])
+        number(0)(f"tasks.{name}.weight", entry.get("weight", 1.0))

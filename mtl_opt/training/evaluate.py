@@ -1,0 +1,128 @@
+"""Loss and exact match of every task on its held-out rows."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from mtl_opt.data import EncodedRow, Row, collate, collate_prompts
+from mtl_opt.errors import InputError
+from mtl_opt.evaluation import exact_match
+from mtl_opt.models import task_losses
+from mtl_opt.training.config import TrainConfig, read_yaml, train_config
+from mtl_opt.training.outputs import CONFIG, RESULTS, read_results
+from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.run import build_model
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[str, float]:
+    """Measure a model on the held-out rows of every task.
+
+    Args:
+        model: The model; its training mode is restored afterwards.
+        prepared: The data.
+        config: Batch size, longest answer, autocast.
+
+    Returns:
+        `eval_{task}_loss` (nats per label token) and `eval_{task}_exact_match` (share in [0, 1], greedy decoding)
+        of every task with held-out rows.
+    """
+    was_training = model.training
+    model.eval()
+    results: dict[str, float] = {}
+    try:
+        tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
+        for task in tqdm(tasks, desc="evaluating", leave=False, disable=None):
+            results[f"eval_{task}_loss"] = _loss(model, prepared.eval_encoded[task], prepared, config)
+            answers = _answers(model, prepared.eval_rows[task], prepared.eval_encoded[task], prepared, config)
+            results[f"eval_{task}_exact_match"] = exact_match(answers, [r.output for r in prepared.eval_rows[task]])
+    finally:
+        model.train(was_training)
+    return results
+
+
+def _loss(model: nn.Module, rows: Sequence[EncodedRow], prepared: Prepared, config: TrainConfig) -> float:
+    """Average the next-token loss over all label tokens of the rows."""
+    device = next(model.parameters()).device
+    total = tokens = 0.0
+    for chunk in _chunks(rows, config.per_device_eval_batch_size):
+        batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            losses, counts = task_losses(model, batch, 1)
+        total += float(losses[0]) * float(counts[0])
+        tokens += float(counts[0])
+    return total / tokens
+
+
+def _answers(
+    model: nn.Module, rows: Sequence[Row], encoded: Sequence[EncodedRow], prepared: Prepared, config: TrainConfig
+) -> list[str]:
+    """Generate one answer per row by greedy decoding."""
+    tokenizer, template = prepared.tokenizer, prepared.template
+    device = next(model.parameters()).device
+    # An answer longer than every reference cannot match one, so decoding may stop there.
+    longest = max(sum(label >= 0 for label in row.labels) for row in encoded)
+    length = min(config.max_new_tokens, longest)
+    answers = []
+    for chunk in _chunks(rows, config.per_device_eval_batch_size):
+        prompts = [template.encode_prompt(row, tokenizer, config.cutoff_len) for row in chunk]
+        input_ids, mask = collate_prompts(prompts, tokenizer.pad_token_id)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
+        answers += [_answer_text(ids, prepared) for ids in generated[:, input_ids.shape[1] :].tolist()]
+    return answers
+
+
+def _answer_text(ids: list[int], prepared: Prepared) -> str:
+    """Decode an answer up to the eos token or the template's end marker, which may be a special token itself."""
+    tokenizer = prepared.tokenizer
+    if tokenizer.eos_token_id in ids:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    stop = prepared.template.stop_text(tokenizer)
+    text = tokenizer.decode(ids, skip_special_tokens=False)
+    return text.split(stop)[0] if stop else text
+
+
+def _generate(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared: Prepared, length: int) -> torch.Tensor:
+    """Decode greedily whatever sampling the model's own generation settings ask for."""
+    return model.generate(
+        input_ids=input_ids,
+        attention_mask=mask,
+        max_new_tokens=length,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=prepared.tokenizer.pad_token_id,
+        eos_token_id=prepared.tokenizer.eos_token_id,
+    )
+
+
+def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Cut rows into batches."""
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
+
+
+def evaluate_folder(folder: Path) -> dict[str, float]:
+    """Measure a finished run from its files alone.
+
+    Args:
+        folder: `output_dir` of the run.
+
+    Returns:
+        The flat `eval_{task}_…` numbers.
+
+    Raises:
+        InputError: If the folder holds no finished run.
+    """
+    if read_results(folder) is None:
+        raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
+    config = train_config(read_yaml(folder / CONFIG, []))
+    prepared = prepare(config).only(config.only_tasks)
+    model = build_model(config, folder)
+    return evaluate(model, prepared, config)

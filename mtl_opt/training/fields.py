@@ -1,0 +1,230 @@
+"""How a value of the configuration is checked: kind, range, choices, and one sentence when it does not fit."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from mtl_opt.errors import InputError, UnknownNameError
+
+Check = Callable[[str, Any], Any]
+"""Takes a key and its value; returns the value to use or raises `InputError`."""
+
+
+def setting(check: Check, text: str, default: Any = None) -> Any:
+    """Declare one key of the configuration.
+
+    Args:
+        check: How its value is checked; None is let through where it is the default.
+        text: What the key means, for `--help`.
+        default: Its default.
+
+    Returns:
+        A dataclass field.
+    """
+    metadata = {"check": check, "text": text}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def whole(low: int, high: int | None = None) -> Check:
+    """Check a whole number.
+
+    Args:
+        low: Smallest allowed.
+        high: Largest allowed; None: no limit.
+
+    Returns:
+        The check.
+    """
+
+    def check(key: str, value: Any) -> int:
+        number_ = _number(key, value, "a whole number")
+        if number_ != int(number_):
+            raise InputError(f"`{key}` must be a whole number, got {value}.")
+        return int(_within(key, int(number_), low, high))
+
+    return check
+
+
+def number(low: float, high: float | None = None, *, above: bool = False, below: bool = False) -> Check:
+    """Check a finite number.
+
+    Args:
+        low: Smallest allowed.
+        high: Largest allowed; None: no limit.
+        above: Whether `low` itself is not allowed.
+        below: Whether `high` itself is not allowed.
+
+    Returns:
+        The check.
+    """
+
+    def check(key: str, value: Any) -> float:
+        found = float(_within(key, _number(key, value, "a number"), low, high))
+        if (above and found == low) or (below and found == high):
+            raise InputError(f"`{key}` must be {_range(low, high, above, below)}, got {value}.")
+        return found
+
+    return check
+
+
+def choice(*names: str) -> Check:
+    """Check one of several names.
+
+    Args:
+        names: The names allowed.
+
+    Returns:
+        The check.
+    """
+
+    def check(key: str, value: Any) -> str:
+        if value not in names:
+            raise UnknownNameError(f"value of `{key}`:", value, names)
+        return str(value)
+
+    return check
+
+
+def text(key: str, value: Any) -> str:
+    """Check a non-empty text.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: If it is no text or empty.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"`{key}` must be a non-empty text, got {value!r}.")
+    return value
+
+
+def flag(key: str, value: Any) -> bool:
+    """Check true or false.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The value.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"`{key}` must be true or false, got {value!r}.")
+    return value
+
+
+def mapping(key: str, value: Any) -> dict[str, Any]:
+    """Check a mapping with texts as keys.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        InputError: If it is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"`{key}` must be a mapping `name: value`, got {value!r}.")
+    return {str(name): entry for name, entry in value.items()}
+
+
+def names(key: str, value: Any) -> list[str]:
+    """Check a list of different names, or one text with commas.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The names.
+
+    Raises:
+        InputError: If it is no such list, is empty, or names something twice.
+    """
+    entries = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(entries, Sequence) or not entries or not all(isinstance(e, str) and e for e in entries):
+        raise InputError(f"`{key}` must be a list of names, got {value!r}.")
+    if len(set(entries)) != len(entries):
+        raise InputError(f"`{key}` names something twice: {', '.join(entries)}.")
+    return list(entries)
+
+
+def whole_numbers(key: str, value: Any) -> list[int]:
+    """Check a list of different whole numbers from 0, or one number.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        InputError: If it is no such list, is empty, or holds a number twice.
+    """
+    entries = value if isinstance(value, list | tuple) else [value]
+    numbers = [whole(0)(key, entry) for entry in entries]
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise InputError(f"`{key}` must be different whole numbers, got {value!r}.")
+    return numbers
+
+
+def either(first: Check, second: Check) -> Check:
+    """Check against two kinds; the first one's sentence is shown where neither fits.
+
+    Args:
+        first: Tried first.
+        second: Tried where the first refuses.
+
+    Returns:
+        The check.
+    """
+
+    def check(key: str, value: Any) -> Any:
+        try:
+            return first(key, value)
+        except InputError as error:
+            try:
+                return second(key, value)
+            except InputError:
+                raise error from None
+
+    return check
+
+
+def _number(key: str, value: Any, kind: str) -> float:
+    """Read a finite number; YAML takes `1e-4` for a text, people do not."""
+    try:
+        found = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise InputError(f"`{key}` must be {kind}, got {value!r}.")
+    return found
+
+
+def _within(key: str, value: float, low: float, high: float | None) -> float:
+    """Refuse a number out of range."""
+    if value < low or (high is not None and value > high):
+        raise InputError(f"`{key}` must be {_range(low, high, False, False)}, got {value}.")
+    return value
+
+
+def _range(low: float, high: float | None, above: bool, below: bool) -> str:
+    """Say which numbers are allowed."""
+    begin = f"greater than {low:g}" if above else f"at least {low:g}"
+    return begin if high is None else f"{begin} and {'less than' if below else 'at most'} {high:g}"

@@ -1,0 +1,228 @@
+"""One training run: from a configuration to an adapter, logs and results in `output_dir`."""
+
+import logging
+import math
+import shutil
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mtl_opt.errors import InputError
+from mtl_opt.linalg import conflict_rate
+from mtl_opt.monitor import EventWindow, StepEvent, TensorBoardWriter, TrainerLog
+from mtl_opt.training.checkpoint import check_same_run, read_state, restore, save_checkpoint, save_model
+from mtl_opt.training.config import TrainConfig, to_yaml
+from mtl_opt.training.evaluate import evaluate
+from mtl_opt.training.interrupt import finish_step_on_interrupt
+from mtl_opt.training.memory import peak_mb, reset_peak
+from mtl_opt.training.outputs import CONFIG, LOG, RESULTS, checkpoints, holds_run, read_results, write_json, write_text
+from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.run import Run, build_run
+from mtl_opt.training.step import training_step
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Say that a run was stopped by Ctrl-C and saved."""
+
+
+class Writers:
+    """Everything that is written while a run goes on: TensorBoard and `trainer_log.jsonl`, the same numbers in both.
+
+    Args:
+        run: The run, at the step from which it goes on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        output = Path(run.config.output_dir)
+        resumed = run.step or None
+        purge = None if resumed is None else run.step + 1
+        self.run = run
+        self.window = EventWindow(run.prepared.tasks)
+        self.board = TensorBoardWriter(output / "runs", run.prepared.tasks, purge_step=purge)
+        self.log = TrainerLog(output / LOG, run.total_steps, resume_step=resumed)
+        if resumed is None:
+            self.board.write_text("config", to_yaml(run.config))
+        # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
+        lines = math.ceil(run.total_steps / run.config.logging_steps)
+        self.steps_per_image = max(1, lines // 10) * run.config.logging_steps
+
+    def step(self, event: StepEvent) -> None:
+        """Take the event of a step; every `logging_steps` the mean over them is written.
+
+        Args:
+            event: What happened.
+        """
+        self.window.add(event)
+        last = event.step == self.run.total_steps
+        if event.step % self.run.config.logging_steps == 0 or last:
+            scalars, cosines = self.window.read_and_clear()
+            draw = len(cosines) > 1 and (last or event.step % self.steps_per_image == 0)
+            self.board.write(event.step, scalars, cosines if draw else None)
+            self.log.write(event.step, _epoch(self.run), scalars)
+
+    def evaluation(self, metrics: dict[str, float]) -> None:
+        """Write an evaluation.
+
+        Args:
+            metrics: Flat `eval_{task}_…` numbers.
+        """
+        self.board.write_evaluation(self.run.step, metrics)
+        self.log.write_evaluation(self.run.step, metrics)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.board.close()
+
+
+def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
+    """Train, evaluate before and after, and write adapter, logs and results into `output_dir`.
+
+    Args:
+        config: The configuration.
+        data: Its data when it is at hand already; read from the files otherwise.
+
+    Returns:
+        What `all_results.json` holds.
+
+    An `InputError` says what does not fit; `Interrupted` that Ctrl-C stopped the run after writing a checkpoint.
+    """
+    output = Path(config.output_dir)
+    checkpoint = _where_to_start(config)
+    finished = read_results(output)
+    if finished is not None:
+        logger.info("`%s` holds a finished run: nothing to do.", output)
+        return finished
+    prepared = (data or prepare(config)).only(config.only_tasks)
+    reset_peak()
+    run = build_run(config, prepared, checkpoint)
+    if checkpoint is not None:
+        restore(run, checkpoint)
+        logger.info("Going on after step %d of %d.", run.step, run.total_steps)
+    else:
+        _begin(output, config)
+    writers = Writers(run)
+    try:
+        _measure_untrained(run, writers)
+        return _finish(run, writers, _take_steps(run, writers))
+    finally:
+        writers.close()
+
+
+def _where_to_start(config: TrainConfig) -> Path | None:
+    """Find the checkpoint to go on from; refuse a folder that holds another run."""
+    output, wish = Path(config.output_dir), config.resume_from_checkpoint
+    if output.exists() and not output.is_dir():
+        raise InputError(f"`output_dir`: `{output}` is a file, not a folder.")
+    if wish is False:
+        if holds_run(output):
+            raise InputError(
+                f"`output_dir`: `{output}` already holds a run; choose another folder, or go on with "
+                "`resume_from_checkpoint: true`."
+            )
+        return None
+    if wish is not True:
+        folder = Path(str(wish))
+        read_state(folder)
+        if holds_run(output) and folder.resolve().parent != output.resolve():
+            raise InputError(f"`output_dir`: `{output}` already holds a run that `{folder}` is no checkpoint of.")
+        return folder
+    found = checkpoints(output)
+    if found:
+        check_same_run(asdict(config), read_state(found[-1]), found[-1])
+        return found[-1]
+    if read_results(output) is None and holds_run(output):
+        logger.info("`%s` holds no checkpoint: starting from the first step.", output)
+    return None
+
+
+def _begin(output: Path, config: TrainConfig) -> None:
+    """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
+    shutil.rmtree(output / "runs", ignore_errors=True)
+    write_text(output / CONFIG, to_yaml(config))
+
+
+def _measure_untrained(run: Run, writers: Writers) -> None:
+    """Evaluate the model before training; once for all runs on the same data and model."""
+    known = run.prepared.untrained
+    if run.step > 0:
+        return  # the checkpoint brought it
+    missing = [task for task in run.prepared.tasks if task not in known]
+    if missing:
+        measured = evaluate(run.parts.model, run.prepared.only(missing), run.config)
+        for task in missing:
+            keys = (f"eval_{task}_loss", f"eval_{task}_exact_match")
+            known[task] = {key: measured[key] for key in keys if key in measured}
+    run.before = {key: value for task in run.prepared.tasks for key, value in known[task].items()}
+    writers.evaluation(run.before)
+
+
+def _take_steps(run: Run, writers: Writers) -> list[float]:
+    """Take all steps that are left; return the seconds each took."""
+    config, times = run.config, list[float]()
+    run.parts.model.train()
+    bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=None)
+    with finish_step_on_interrupt() as interrupt, bar:
+        while run.step < run.total_steps:
+            begin = time.perf_counter()
+            event = training_step(run.parts, run.next_batches(), run.step + 1)
+            times.append(time.perf_counter() - begin)
+            run.step = event.step
+            _count(run, event, times[-1])
+            writers.step(event)
+            bar.update()
+            last = run.step == run.total_steps
+            if not last and config.eval_steps and run.step % config.eval_steps == 0:
+                writers.evaluation(evaluate(run.parts.model, run.prepared, config))
+            wanted = bool(config.save_steps) and run.step % (config.save_steps or 1) == 0
+            if wanted or (interrupt.requested and not last):
+                folder = save_checkpoint(run)
+                if interrupt.requested and not last:
+                    raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
+    return times
+
+
+def _count(run: Run, event: StepEvent, seconds: float) -> None:
+    """Add a step to the totals of the run."""
+    totals = run.totals
+    rate = float(conflict_rate(event.gramian))
+    if math.isfinite(rate):
+        totals.conflicts += rate
+        totals.measured += 1
+    totals.loss += float(event.losses.nanmean())
+    totals.seconds += seconds
+
+
+def _finish(run: Run, writers: Writers, times: list[float]) -> dict[str, Any]:
+    """Evaluate, save the adapter, and write the results last: their file says that the run is finished."""
+    totals = run.totals
+    after = evaluate(run.parts.model, run.prepared, run.config)
+    writers.evaluation(after)
+    output = Path(run.config.output_dir)
+    save_model(run, output)
+    results: dict[str, Any] = {
+        **after,
+        **{f"before_{key}": value for key, value in run.before.items()},
+        "train_loss": totals.loss / run.total_steps,
+        "train_runtime": totals.seconds,
+        "train_steps": run.total_steps,
+        "steps_per_second": 1 / statistics.median(times) if times else None,
+        "peak_memory_mb": peak_mb(),
+        "conflict_rate": totals.conflicts / totals.measured if totals.measured else None,
+        "gradient_engine": run.parts.grads.engine.name,
+        "epoch": _epoch(run),
+    }
+    write_json(output / RESULTS, results)
+    return results
+
+
+def _epoch(run: Run) -> float:
+    """Count how many times as many rows were drawn as there are in all."""
+    sizes = {task: len(rows) for task, rows in run.prepared.train.items()}
+    drawn = run.sampler.epochs()
+    return sum(drawn[task] * size for task, size in sizes.items()) / sum(sizes.values())

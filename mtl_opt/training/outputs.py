@@ -1,0 +1,83 @@
+"""The folder of a run: what is in it, and writing so that nothing half-written is ever found there."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.errors import InputError
+
+RESULTS = "all_results.json"
+CONFIG = "config.yaml"
+LOG = "trainer_log.jsonl"
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file in one move: a reader finds the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        content: Its new content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object in one move.
+
+    Args:
+        path: The file.
+        value: The object.
+    """
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """Read the results of a finished run.
+
+    Args:
+        folder: Folder of the run.
+
+    Returns:
+        Its results; None where it has not finished.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{path}` cannot be read ({error}).") from error
+
+
+def holds_run(folder: Path) -> bool:
+    """Tell whether a folder holds a run, finished or not.
+
+    Args:
+        folder: The folder, which need not exist.
+
+    Returns:
+        True if it does.
+    """
+    known = (CONFIG, RESULTS, LOG, "results.jsonl", "adapter_config.json", "model.safetensors")
+    return any((folder / name).exists() for name in known) or bool(checkpoints(folder))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """List the complete checkpoints of a run.
+
+    Args:
+        folder: Folder of the run.
+
+    Returns:
+        Their folders, oldest first.
+    """
+    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-", 1)[1].isdigit()]
+    return sorted(found, key=lambda p: int(p.name.split("-", 1)[1]))

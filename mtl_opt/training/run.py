@@ -1,0 +1,213 @@
+"""Everything a run moves: built from a configuration, saved to and restored from a checkpoint."""
+
+import inspect
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from transformers import get_scheduler
+
+from mtl_opt.batch import TaskBatch
+from mtl_opt.combiners import COMBINERS, Combiner
+from mtl_opt.data import BalancedSampler, collate
+from mtl_opt.errors import InputError
+from mtl_opt.gradients import TaskGradients
+from mtl_opt.models import LoraSettings, load_model
+from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.prepare import Prepared, check_vocabulary
+from mtl_opt.training.step import Parts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Totals:
+    """Count over the whole run, also across a resume.
+
+    Attributes:
+        conflicts: Sum of the conflict rates of all steps with at least one pair of gradients.
+        measured: Number of these steps.
+        loss: Sum of the mean task loss of every step.
+        seconds: Time spent in steps.
+    """
+
+    conflicts: float = 0.0
+    measured: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """Hold the state of a run between two steps.
+
+    Attributes:
+        config: Its configuration.
+        prepared: Its data.
+        parts: What a step moves.
+        sampler: Which rows come next.
+        device: Where the model is.
+        total_steps: Optimizer steps of the whole run.
+        step: Optimizer steps taken.
+        totals: Counts over the run.
+        before: Evaluation of the untrained model.
+    """
+
+    config: TrainConfig
+    prepared: Prepared
+    parts: Parts
+    sampler: BalancedSampler
+    device: torch.device
+    total_steps: int
+    step: int = 0
+    totals: Totals = field(default_factory=Totals)
+    before: dict[str, float] = field(default_factory=dict)
+
+    def next_batches(self) -> list[TaskBatch]:
+        """Draw the micro-batches of the next step.
+
+        Returns:
+            One batch per accumulation step, on the model's device.
+        """
+        return [self._next_batch() for _ in range(self.config.gradient_accumulation_steps)]
+
+    def _next_batch(self) -> TaskBatch:
+        """Draw one micro-batch."""
+        drawn = self.sampler.draw()
+        rows = [[self.prepared.train[task][i] for i in drawn[task]] for task in self.prepared.tasks]
+        return collate(rows, self.prepared.tokenizer.pad_token_id).to(self.device)
+
+
+def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = None) -> Run:
+    """Build model, task gradients, combiner, optimizer, scheduler and sampler.
+
+    Args:
+        config: The configuration.
+        prepared: Its data, cut to the tasks of the run.
+        trained: Checkpoint whose weights the model starts from; the rest of its state is restored separately.
+
+    Returns:
+        The run, before its first step.
+
+    Raises:
+        InputError: If the settings do not fit the model.
+    """
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise InputError(f"Training runs in one process, got {accelerator.num_processes}; start it without torchrun.")
+    set_seed(config.seed)
+    model = build_model(config, trained).to(accelerator.device)
+    check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
+    try:
+        grads = TaskGradients(model, prepared.tasks, config.gradient_engine, verify=config.verify_gradients)
+    except ValueError as error:
+        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
+    logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
+    optimizer = _build_optimizer(config, model)
+    sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
+    total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
+    warmup = config.warmup_steps
+    scheduler = get_scheduler(
+        config.lr_scheduler_type, optimizer, math.ceil(warmup * total) if warmup < 1 else int(warmup), total
+    )
+    combiner = build_combiner(config, prepared.tasks)
+    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, config.bf16)
+    return Run(config, prepared, parts, sampler, accelerator.device, total)
+
+
+def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
+    """Load the model a configuration names.
+
+    Args:
+        config: The configuration.
+        trained: Folder of a run or checkpoint whose weights are wanted.
+
+    Returns:
+        The model, on the CPU.
+    """
+    # The frozen base may be in half precision; what is trained is in float32.
+    half = config.bf16 and config.finetuning_type == "lora"
+    return load_model(
+        config.model_name_or_path,
+        lora=_lora(config),
+        dtype=torch.bfloat16 if half else torch.float32,
+        trained=trained,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _build_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Build AdamW over what is trained, and log how much that is."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    sizes = [sum(p.numel() for p in group) for group in (trainable, list(model.parameters()))]
+    logger.info("%d of %d parameters are trained.", *sizes)
+    return torch.optim.AdamW(
+        trainable,
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        weight_decay=config.weight_decay,
+    )
+
+
+def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
+    """Count the optimizer steps of a run.
+
+    Args:
+        config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
+        num_rows: Training rows of all tasks together.
+        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch.
+
+    Returns:
+        Optimizer steps.
+    """
+    if config.max_steps > 0:
+        return config.max_steps
+    per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps
+    return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
+
+
+def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
+    """Build the combiner a configuration names.
+
+    Args:
+        config: `combiner` and `combiner_args`; `Weighted` takes `tasks.NAME.weight` where it has no argument, and a
+            random method the run's `seed`.
+        tasks: Names of the tasks of the run.
+
+    Returns:
+        The combiner, bound to the tasks.
+
+    Raises:
+        InputError: If an argument is unknown or not allowed.
+    """
+    cls = COMBINERS[config.combiner]
+    arguments: dict[str, Any] = dict(config.combiner_args)
+    accepted = inspect.signature(cls).parameters
+    if "seed" in accepted:
+        arguments.setdefault("seed", config.seed)
+    if "task_weights" in accepted and config.task_weights:
+        arguments.setdefault("task_weights", {t: config.task_weights[t] for t in tasks})
+    unknown = [name for name in arguments if name not in accepted]
+    if unknown:
+        allowed = ", ".join(accepted) or "none"
+        raise InputError(f"`combiner_args`: `{config.combiner}` has no argument `{unknown[0]}`. Allowed: {allowed}.")
+    try:
+        combiner = cls(**arguments)
+        combiner.bind(tasks)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`combiner_args` of `{config.combiner}`: {error}") from error
+    return combiner
+
+
+def _lora(config: TrainConfig) -> LoraSettings | None:
+    """Read the LoRA settings; None for full fine-tuning."""
+    if config.finetuning_type == "full":
+        return None
+    target = "all" if config.lora_target == ["all"] else tuple(config.lora_target)
+    return LoraSettings(config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.lora_dropout, target)

@@ -1,0 +1,82 @@
+"""The cosine heatmap as an image."""
+
+from math import nan
+
+import pytest
+import torch
+
+from mtl_opt.monitor.heatmap import BLUE, CELL, GREY, LABEL, RED, colour, cosine_heatmap, task_label
+
+
+def test_result_is_a_colour_image():
+    image = cosine_heatmap(torch.eye(3), ["qa", "sum", "angry"])
+    assert image.dtype == torch.uint8
+    assert image.ndim == 3
+    assert image.shape[0] == 3
+    assert min(image.shape[1:]) > 3 * CELL
+
+
+def test_conflict_is_red_agreement_blue_and_nothing_nearly_white():
+    red, _, blue = colour(-0.5)
+    assert red > blue + 80
+    red, _, blue = colour(0.5)
+    assert blue > red + 80
+    assert min(colour(0.0)) > 240
+
+
+def test_scale_runs_from_end_to_end_and_nan_is_grey():
+    assert colour(-1.0) == RED[-1]
+    assert colour(1.0) == BLUE[-1]
+    assert colour(nan) == GREY
+
+
+def area(image, wanted):
+    """Count the pixels of a colour; more than a quarter of a cell is no accident of a letter's edge."""
+    return (image == torch.tensor(wanted, dtype=torch.uint8)[:, None, None]).all(dim=0).sum().item() / CELL**2
+
+
+def test_cells_have_the_colour_of_their_value():
+    cosines = torch.tensor([[1.0, -0.77], [-0.77, 1.0]])
+    assert 1 < area(cosine_heatmap(cosines, ["a", "b"]), colour(-0.77)) <= 2
+    assert area(cosine_heatmap(torch.eye(2), ["a", "b"]), colour(-0.77)) < 0.25
+
+
+def test_cells_without_a_value_are_grey():
+    cosines = torch.tensor([[1.0, nan], [nan, nan]])
+    assert 2 < area(cosine_heatmap(cosines, ["a", "b"]), GREY) <= 3
+    assert area(cosine_heatmap(torch.eye(2), ["a", "b"]), GREY) < 0.25
+
+
+def test_minus_zero_is_drawn_as_zero():
+    exact, rounded = torch.eye(2), torch.tensor([[1.0, -1e-9], [-1e-9, 1.0]])
+    assert torch.equal(cosine_heatmap(exact, ["a", "b"]), cosine_heatmap(rounded, ["a", "b"]))
+
+
+def test_size_depends_on_the_tasks_alone():
+    names = [f"task {i}" for i in range(5)]
+    assert cosine_heatmap(torch.eye(5), names).shape == cosine_heatmap(torch.full((5, 5), nan), names).shape
+
+
+def test_long_names_are_shortened_and_numbered():
+    label = task_label(2, "extract the core of a complaint about a product")
+    assert label.text.startswith("T3 extract")
+    assert label.text.endswith("…")
+    assert label.width <= LABEL
+
+
+def test_a_name_that_cannot_be_drawn_is_its_number():
+    assert task_label(11, "𒀀𒀁").text == "T12"  # cuneiform: in no font that is looked for
+    assert task_label(0, " ").text == "T1"
+
+
+@pytest.mark.parametrize(
+    "tasks", [["only"], ["情感", "a b"], [f"a rather long task name, number {i}" for i in range(12)]]
+)
+def test_any_number_of_tasks_and_any_names_can_be_drawn(tasks):
+    image = cosine_heatmap(torch.eye(len(tasks), dtype=torch.float64), tasks)
+    assert (image < 128).any()
+
+
+def test_cosines_of_other_tasks_are_refused():
+    with pytest.raises(ValueError, match=r"must be \[3, 3\], got shape \(2, 2\)"):
+        cosine_heatmap(torch.eye(2), ["a", "b", "c"])
