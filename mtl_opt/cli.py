@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 bad input (one sentence on stderr), 130 interrupted.
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(with_keys=bool({"-h", "--help"} & set(given))).parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mtl_opt").setLevel(logging.INFO)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of an optional kernel at import
@@ -45,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mtl-opt: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"mtl-opt: {error or 'Stopped.'}", file=sys.stderr)
+        print(f"mtl-opt: {str(error) or 'Stopped.'}", file=sys.stderr)
         return 130
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Describe all verbs."""
+def _parser(with_keys: bool) -> argparse.ArgumentParser:
+    """Describe all verbs; the keys of the configuration only when help is asked for: reading them takes seconds."""
     parser = argparse.ArgumentParser(
         prog="mtl-opt",
         description="Fine-tune one language model on several tasks, and see and control how their gradients conflict.",
@@ -60,11 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mtl-opt {metadata.version('mtl_opt')}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    train = verbs.add_parser("train", help="train with one combiner", **_settings_help("train"))
+    train = verbs.add_parser("train", help="train with one combiner", **_settings_help("train", with_keys))
     train.add_argument("config", help="YAML file")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     train.set_defaults(run=_train)
-    compare = verbs.add_parser("compare", help="train with several combiners and compare", **_settings_help("compare"))
+    compare = verbs.add_parser(
+        "compare", help="train with several combiners and compare", **_settings_help("compare", with_keys)
+    )
     compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
     compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     compare.set_defaults(run=_compare)
@@ -81,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings_help(verb: str) -> dict[str, Any]:
-    """List the keys of the configuration below a verb's help, only when it is asked for: reading them takes seconds."""
-    if not any(flag in sys.argv for flag in ("-h", "--help")):
+def _settings_help(verb: str, with_keys: bool) -> dict[str, Any]:
+    """List the keys of the configuration below a verb's help."""
+    if not with_keys:
         return {}
     from dataclasses import MISSING, fields
 
@@ -114,9 +117,7 @@ def _compare(options: argparse.Namespace) -> None:
 
     if options.config is None or ("=" in options.config and not Path(options.config).exists()):
         arguments = [options.config, *options.overrides] if options.config else []
-        compare_config(
-            override({"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}, arguments)
-        )
+        compare_config(override(PLACEHOLDER, arguments))  # before time is spent on the model
         settings = override(default_settings(), arguments)
     else:
         settings = read_yaml(options.config, options.overrides)

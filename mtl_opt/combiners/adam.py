@@ -49,7 +49,7 @@ class TaskAdam(nn.Module):
         mean = self.first[at] / (1 - 0.9 ** self.steps[at])
         spread = (self.second[at] / (1 - 0.999 ** self.steps[at])).sqrt()
         # The usual 1e-8 relative to the gradient's own size: gradients of 1e-12 must move the values as well.
-        values[at] -= self.lr * mean / (spread + 1e-8 * gradient.abs().clamp(min=1e-300))
+        values[at] -= self.lr * mean / (spread + 1e-8 * gradient.abs().clamp(min=1e-290))
 
 
 def positive(name: str, value: float) -> float:

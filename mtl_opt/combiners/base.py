@@ -1,12 +1,13 @@
 """What every combiner is: `[tasks, tasks]` Gramian and `[tasks]` losses in, `[tasks]` weights out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self, override
 
 from mtl_opt.linalg import gramian as gramian_of
 
@@ -115,9 +116,10 @@ class Combiner(nn.Module, ABC):
                 "a gradient that was already summed over tasks cannot be taken apart again."
             )
         rows = jacobian.detach()
-        half = rows.dtype in {torch.float16, torch.bfloat16}
-        weights = self.weights(gramian_of(rows.float() if half else rows), losses, tasks=tasks)
-        return weights.to(rows.dtype) @ rows
+        if rows.dtype in {torch.float16, torch.bfloat16}:  # weights may lie beyond their range
+            rows = rows.float()
+        weights = self.weights(gramian_of(rows), losses, tasks=tasks)
+        return (weights.to(rows.dtype) @ rows).to(jacobian.dtype)
 
     def bind(self, tasks: Sequence[str]) -> None:
         """Name the tasks, once, and allocate the state.
@@ -136,7 +138,11 @@ class Combiner(nn.Module, ABC):
         if self.tasks is not None:
             raise ValueError(f"`{type(self).__name__}` is bound to tasks {list(self.tasks)}, got {list(names)}.")
         self.tasks = names
-        self.allocate(len(names))
+        try:
+            self.allocate(len(names))
+        except ValueError:  # such as weights that name other tasks: the next call must not find it bound
+            self.tasks = None
+            raise
 
     def allocate(self, num_tasks: int) -> None:
         """Create the state of `num_tasks` tasks as buffers; a method without state leaves this as it is."""
@@ -172,6 +178,8 @@ class Combiner(nn.Module, ABC):
         like = gramian if gramian is not None else losses
         if like is None or (gramian is None and self.requires != "losses"):
             raise ValueError(f"`{type(self).__name__}` needs a `gramian` [tasks, tasks], got None.")
+        if gramian is not None and (gramian.dim() != 2 or gramian.shape[0] != gramian.shape[1]):
+            raise ValueError(f"`gramian` must be square [tasks, tasks], got shape {tuple(gramian.shape)}.")
         present = self._present(like.shape[0] if like.dim() else 0, tasks)
         names = [self.tasks[t] for t in present] if self.tasks else []
         matrix = torch.zeros(len(present), len(present), dtype=torch.float64)
@@ -182,16 +190,23 @@ class Combiner(nn.Module, ABC):
 
     def _present(self, num_rows: int, tasks: Sequence[int] | None) -> list[int]:
         """Tell which bound task each row belongs to; an unbound combiner binds itself to 0…m−1."""
-        if self.tasks is None and num_rows > 0 and tasks is None:
+        if num_rows == 0:
+            raise ValueError("There is no row to combine: at least one row is needed.")
+        if self.tasks is None and tasks is None:
             self.bind([str(t) for t in range(num_rows)])
         if self.tasks is None:
-            raise ValueError("`tasks` can be given only after `bind(names)`; at least one row is needed.")
+            raise ValueError("`tasks` can be given only after `bind(names)`.")
         present = list(range(len(self.tasks))) if tasks is None else [int(t) for t in tasks]
         if len(set(present)) != len(present) or not all(0 <= t < len(self.tasks) for t in present):
             raise ValueError(f"`tasks` must be different indices below {len(self.tasks)}, got {present}.")
         if len(present) != num_rows:
             raise ValueError(f"{num_rows} rows were given for {len(present)} tasks ({', '.join(self.tasks)}).")
         return present
+
+    @override
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Keep the state in float64 on the CPU, whatever a module around it is moved or cast to."""
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what is no buffer: names and generator.
@@ -220,8 +235,6 @@ def _bind_to_checkpoint(module: nn.Module, state: Mapping[str, Any], prefix: str
 
 def _checked_gramian(gramian: Tensor, names: Sequence[str]) -> Tensor:  # [tasks, tasks]
     """Copy to float64 on the CPU and refuse what is no Gramian."""
-    if gramian.dim() != 2 or gramian.shape[0] != gramian.shape[1]:
-        raise ValueError(f"`gramian` must be square [tasks, tasks], got shape {tuple(gramian.shape)}.")
     matrix = gramian.detach().to("cpu", torch.float64)
     diagonal = matrix.diagonal()
     _refuse_non_finite(diagonal, names, "gradient")

@@ -87,8 +87,9 @@ class GradNorm(Combiner):
         step = self.enter(gramian, losses, tasks)
         if step.losses is None:
             raise ValueError("`GradNorm` needs `losses` [tasks], got None.")
-        if bool((step.losses < 0).any()):
-            raise ValueError(f"`losses` must be at least 0 for GradNorm, got {step.losses.tolist()}.")
+        for task, loss in zip(step.tasks, step.losses.tolist(), strict=True):
+            if loss < 0 and self.tasks:
+                raise ValueError(f"The loss of task `{self.tasks[task]}` must be at least 0 for GradNorm, got {loss}.")
         weights = self.learnt[step.tasks]
         self._learn(step.gramian.diagonal().sqrt(), self._relative_rates(step.losses, step.tasks), step.tasks)
         return step.leave(weights)

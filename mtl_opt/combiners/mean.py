@@ -31,4 +31,4 @@ class Mean(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        return step.leave(torch.full((len(step.tasks),), 1 / len(step.tasks)))
+        return step.leave(torch.full((len(step.tasks),), 1 / len(step.tasks), dtype=torch.float64))

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from mtl_opt.data.support_desk_messages import draw_complaint, draw_mood
-from mtl_opt.data.support_desk_products import draw_question, draw_sheet, state_facts
+from mtl_opt.data.support_desk_products import ATTRIBUTES, CATALOGUE, draw_question, draw_sheet, state_facts
 from mtl_opt.errors import UnknownNameError
 
 TRAIN_ROWS = {"product_qa": 3200, "complaint_core": 1800, "anger": 900}
@@ -41,6 +41,11 @@ REPLIES = (
     "Agent: We are sorry about your {k}, {c}.",
     "Agent: Sorry to hear of {c} on the {k}.",
     "Agent: We look into it, {c} with your {k}.",
+)
+HEARD = (
+    "Agent: So you ask about the {l} of the {p}.",
+    "Agent: The {l} of the {p}, one moment.",
+    "Agent: You mean the {p}, and its {l}.",
 )
 ANGRY_REPLIES = ("Agent: I can hear that you are upset.", "Agent: Please do not be angry, we will fix it.")
 CALM_REPLIES = ("Agent: Oh yes, it is good to hear that you are happy.", "Agent: Thanks for staying calm.")
@@ -82,7 +87,7 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
         Product sheets with sentences on their facts, and messages of customers with the reply of an agent.
     """
     rng = Random(f"pretraining/{seed}")
-    return [rng.choices((product_text, complaint_text, mood_text), (6, 2, 1))[0](rng) for _ in range(num)]
+    return [rng.choices((product_text, question_text, complaint_text, mood_text), (4, 2, 3, 2))[0](rng) for _ in range(num)]
 
 
 def write(folder: Path) -> None:
@@ -157,6 +162,21 @@ def product_text(rng: Random) -> str:
     """
     sheet = draw_sheet(rng)
     return sheet.text + "\n" + " ".join(state_facts(rng, sheet, 4))
+
+
+def question_text(rng: Random) -> str:
+    """Write a question and the reply of an agent, who repeats in other words what is asked but does not answer.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        The text.
+    """
+    product = rng.choice(list(CATALOGUE))
+    attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
+    heard = rng.choice(HEARD).format(l=rng.choice(attribute.labels), p=product)
+    return f"Customer: {rng.choice(attribute.questions).format(p=product)}\n{heard}"
 
 
 def complaint_text(rng: Random) -> str:

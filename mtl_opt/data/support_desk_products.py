@@ -171,7 +171,7 @@ class Sheet:
     """Hold what a sheet says.
 
     Attributes:
-        facts: The value of every attribute of every product, in the order of the sheet. `{product: {attribute: value}}`
+        facts: The value of every attribute on the sheet, in its order. `{product: {attribute: value}}`
         shared: The attribute that every product of the sheet has, each with its own value.
         labels: The label this sheet uses for each attribute.
         text: The sheet as written.
@@ -183,21 +183,35 @@ class Sheet:
     text: str
 
 
-def product_names(rng: Random, number: int) -> list[str]:
-    """Draw different products that are easy to mix up: either the line or the kind is the same.
+def build_catalogue(rng: Random) -> dict[str, dict[str, str]]:
+    """Invent the bank's products: names that are easy to mix up, each with its facts.
 
     Args:
         rng: Source of randomness.
-        number: How many products, at most five.
+
+    Returns:
+        The value of every attribute of every product. `{product: {attribute: value}}`
+    """
+    kinds = list(KINDS)
+    names = [f"{line} {kinds[(i + j) % len(kinds)]}" for i, line in enumerate(LINES) for j in (0, 2)]
+    return {name: {a: rng.choice(ATTRIBUTES[a].values) for a in KINDS[kind_of(name)]} for name in names}
+
+
+def product_names(rng: Random, number: int) -> list[str]:
+    """Draw different products that share the line or the kind with the first one where there are enough.
+
+    Args:
+        rng: Source of randomness.
+        number: How many products.
 
     Returns:
         The names, such as "Cedar card".
     """
-    if rng.random() < 0.5:
-        line = rng.choice(LINES)
-        return [f"{line} {kind}" for kind in rng.sample(sorted(KINDS), number)]
-    kind = rng.choice(sorted(KINDS))
-    return [f"{line} {kind}" for line in rng.sample(LINES, number)]
+    first = rng.choice(list(CATALOGUE))
+    near = [p for p in CATALOGUE if p != first and set(p.split()) & set(first.split())]
+    names = [first, *rng.sample(near, min(number - 1, len(near)))]
+    rng.shuffle(names)
+    return names
 
 
 def draw_sheet(rng: Random) -> Sheet:
@@ -209,34 +223,31 @@ def draw_sheet(rng: Random) -> Sheet:
     Returns:
         The sheet.
     """
-    while True:
+    shared: list[str] = []
+    while not shared:
         products = product_names(rng, rng.choice((2, 2, 3)))
-        common = set(ATTRIBUTES).intersection(*(KINDS[kind_of(p)] for p in products))
-        if common:
-            break
-    shared = rng.choice(sorted(common))
-    labels = {name: rng.choice(attribute.labels) for name, attribute in ATTRIBUTES.items()}
-    own = rng.sample(ATTRIBUTES[shared].values, len(products))
-    facts = {p: draw_facts(rng, p, shared, value) for p, value in zip(products, own, strict=True)}
-    return Sheet(facts, shared, labels, write_sheet(rng, facts, labels))
+        shared = [a for a in ATTRIBUTES if len({CATALOGUE[p].get(a) for p in products} - {None}) == len(products)]
+    attribute = rng.choice(shared)
+    labels = {name: rng.choice(a.labels) for name, a in ATTRIBUTES.items()}
+    facts = {product: draw_facts(rng, product, attribute) for product in products}
+    return Sheet(facts, attribute, labels, write_sheet(rng, facts, labels))
 
 
-def draw_facts(rng: Random, product: str, shared: str, value: str) -> dict[str, str]:
-    """Draw the facts of one product.
+def draw_facts(rng: Random, product: str, attribute: str) -> dict[str, str]:
+    """Draw some facts of one product.
 
     Args:
         rng: Source of randomness.
         product: Name of the product.
-        shared: The attribute that is already settled.
-        value: Its value.
+        attribute: The attribute that must be among them.
 
     Returns:
         Two or three attributes with their values, in a random order.
     """
-    others = [name for name in KINDS[kind_of(product)] if name != shared]
-    names = [shared, *rng.sample(others, rng.choice((1, 1, 2)))]
+    others = [name for name in CATALOGUE[product] if name != attribute]
+    names = [attribute, *rng.sample(others, rng.choice((1, 1, 2)))]
     rng.shuffle(names)
-    return {name: value if name == shared else rng.choice(ATTRIBUTES[name].values) for name in names}
+    return {name: CATALOGUE[product][name] for name in names}
 
 
 def write_sheet(rng: Random, facts: dict[str, dict[str, str]], labels: dict[str, str]) -> str:
@@ -302,3 +313,7 @@ def kind_of(product: str) -> str:
         The kind, such as "card".
     """
     return product.rsplit(" ", 1)[1]
+
+
+CATALOGUE = build_catalogue(Random("catalogue"))
+"""What the bank sells; the same in every row and text, so that a model can know it."""

@@ -14,6 +14,7 @@ def backward(losses: Tensor | Sequence[Tensor], model: nn.Module, combiner: Comb
 
     Works for any model (engine `per_task`, one backward per loss). A training loop that wants one backward for all
     tasks, accumulation or measurements holds a `TaskGradients` instead. Call `optimizer.zero_grad()` between steps.
+    The tasks have the names the combiner is bound to, else their numbers.
 
     Args:
         losses: One scalar per task, not summed. `[tasks]`
@@ -41,6 +42,7 @@ def backward(losses: Tensor | Sequence[Tensor], model: nn.Module, combiner: Comb
             f"`losses` must be [tasks], one scalar per task, got shape {tuple(stacked.shape)}: a loss already summed "
             "over tasks cannot be taken apart."
         )
-    grads = TaskGradients(model, [str(t) for t in range(len(stacked))], "per_task")
+    tasks = getattr(combiner, "tasks", None) or [str(t) for t in range(len(stacked))]
+    grads = TaskGradients(model, tasks, "per_task")
     grads.backward(stacked)
     return grads.combine(combiner)

@@ -127,8 +127,11 @@ class RowBuffer:
             weights: One weight per task, for all columns `[tasks]` or for each block by name.
 
         Raises:
-            ValueError: If the blocks are neither all layers nor all tensors.
+            ValueError: If the blocks are neither all layers nor all tensors, or weights are not one per task.
         """
+        for given in [weights] if isinstance(weights, Tensor) else weights.values():
+            if given.shape != (len(self.rows),):
+                raise ValueError(f"`weights` must be [{len(self.rows)}], one per task, got shape {tuple(given.shape)}.")
         if isinstance(weights, Tensor):
             torch.mv(self.rows.T, weights.to(self.rows), out=self.combined)
             return
@@ -137,6 +140,22 @@ class RowBuffer:
             raise ValueError(f"`weights` must have one entry per layer or per tensor, got {sorted(weights)[:5]}….")
         for name, columns in blocks.items():
             torch.mv(self.rows[:, columns].T, weights[name].to(self.rows), out=self.combined[columns])
+
+    def put(self, gradient: Tensor) -> None:  # [params]
+        """Copy a gradient into `combined`.
+
+        Args:
+            gradient: One number per column. `[params]`
+
+        Raises:
+            ValueError: If it has another shape: a copy would repeat it silently.
+        """
+        if gradient.shape != self.combined.shape:
+            raise ValueError(
+                f"`gradient` must be [{len(self.combined)}], one number per shared parameter, got shape "
+                f"{tuple(gradient.shape)}."
+            )
+        self.combined.copy_(gradient)
 
     def hand_over(self) -> None:
         """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""

@@ -93,15 +93,14 @@ class OnePass:
         present: Sequence[int],
         tasks: Sequence[str],
     ) -> None:
-        """Check that no task's loss depends on rows of another task: one backward per task, which leaves no trace.
+        """Check that no task's loss depends on rows or private parameters of another task.
+
+        It costs one backward per task and leaves no trace. A `ValueError` names the two tasks.
 
         Args:
             scaled: Losses times counts. `[tasks]`
             present: Tasks that have a loss.
             tasks: Names of all tasks, for the message.
-
-        Raises:
-            ValueError: If a task's gradient comes in part through the rows of another task.
         """
         rows, touched = self.buffer.rows, [*self.buffer.parameters.values(), *(p for g in self.private for p in g)]
         kept, gradients = rows.clone(), [p.grad for p in touched]  # of the micro-batches before this one
@@ -111,18 +110,28 @@ class OnePass:
                 for parameter in touched:
                     parameter.grad = None
                 scaled[task].backward(retain_graph=True)
-                norms = rows.norm(dim=1)
-                own, norms[task] = float(norms[task]), 0
-                worst = int(norms.argmax())
-                if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
-                    raise ValueError(
-                        f"The loss of task `{tasks[task]}` depends on rows of task `{tasks[worst]}`: a layer or a "
-                        "loss mixes rows, which engine `one_pass` cannot honour; use engine `per_task`."
-                    )
+                self._refuse_leak(task, tasks)
         finally:
             rows.copy_(kept)
             for parameter, gradient in zip(touched, gradients, strict=True):
                 parameter.grad = gradient
+
+    def _refuse_leak(self, task: int, tasks: Sequence[str]) -> None:
+        """Look where the gradient of one task's loss has gone."""
+        norms = self.buffer.rows.norm(dim=1)
+        own, norms[task] = float(norms[task]), 0
+        worst = int(norms.argmax())
+        if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
+            raise ValueError(
+                f"The loss of task `{tasks[task]}` depends on rows of task `{tasks[worst]}`: a layer or a loss mixes "
+                "rows, which engine `one_pass` cannot honour; use engine `per_task`."
+            )
+        for other, group in enumerate(self.private):
+            if other != task and any(p.grad is not None and bool(p.grad.any()) for p in group):
+                raise ValueError(
+                    f"The loss of task `{tasks[task]}` depends on private parameters of task `{tasks[other]}`, which "
+                    "engine `one_pass` cannot honour; use engine `per_task`."
+                )
 
 
 def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[WiredForward]:

@@ -1,6 +1,7 @@
 """Engine `per_task`: one backward per task. Works for any model; the reference for every other engine."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,14 @@ class PerTask:
         self.buffer = buffer
         self.private = private
         self.views = [buffer.view(name) for name in buffer.parameters]
+
+    def open(self) -> AbstractContextManager[None]:
+        """Prepare the model for a forward.
+
+        Returns:
+            A context that does nothing: any forward will do.
+        """
+        return nullcontext()
 
     def backward(
         self,

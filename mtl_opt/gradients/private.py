@@ -14,7 +14,7 @@ class PrivateGradients:
         private: Parameters of one task alone, by task.
 
     Raises:
-        ValueError: If `private` names an unknown task.
+        ValueError: If `private` names an unknown task, or gives a parameter to two tasks.
     """
 
     def __init__(
@@ -28,6 +28,12 @@ class PrivateGradients:
         if unknown:
             raise ValueError(f"`private` names unknown tasks {unknown}; tasks are {list(tasks)}.")
         self.groups = [[p for p in private.get(task, ()) if p.requires_grad] for task in tasks]
+        owners: dict[int, str] = {}
+        for task, group in zip(tasks, self.groups, strict=True):
+            for parameter in group:
+                if owners.setdefault(id(parameter), task) != task:
+                    raise ValueError(f"`private` gives a parameter to `{owners[id(parameter)]}` and to `{task}`.")
+        self._own: list[list[Tensor | None]] = []  # gradients of the closed step, by task
         self._penalties: list[tuple[nn.Parameter, Tensor]] = []
 
     @property
@@ -44,21 +50,24 @@ class PrivateGradients:
         """
         for task, group in enumerate(self.groups):
             for parameter in group:
-                if task in present and parameter.grad is not None:
-                    parameter.grad.div_(totals[task].to(parameter.grad))
+                if task in present and parameter.grad is not None:  # not in place: autograd may give one tensor to two
+                    parameter.grad = parameter.grad / totals[task].to(parameter.grad)
                 else:
                     parameter.grad = None  # not zeros: weight decay and momentum must not move an absent task's head
+        self._own = [[parameter.grad for parameter in group] for group in self.groups]
 
-    def scale(self, weights: Tensor) -> None:  # [tasks]
-        """Multiply every task's private gradients by its weight.
+    def hand_over(self, weights: Tensor | None) -> None:  # [tasks]
+        """Set every `.grad` to the own task's gradient, scaled where asked, and add the penalties.
 
         Args:
-            weights: One weight per task. `[tasks]`
+            weights: One weight per task, None to leave the gradients as they are. `[tasks]`
         """
-        for weight, group in zip(weights, self.groups, strict=True):
-            for parameter in group:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(weight.to(parameter.grad))
+        for task, (group, own) in enumerate(zip(self.groups, self._own, strict=True)):
+            for parameter, gradient in zip(group, own, strict=True):
+                factor = 1 if weights is None or gradient is None else weights[task].to(gradient)
+                parameter.grad = None if gradient is None else gradient * factor
+        for parameter, gradient in self._penalties:
+            parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
 
     def add_penalty(self, gradients: Sequence[Tensor | None]) -> None:
         """Keep the gradient of a penalty until the tasks' gradients are final.
@@ -68,12 +77,6 @@ class PrivateGradients:
         """
         found = zip(self.parameters, gradients, strict=True)
         self._penalties += [(parameter, gradient) for parameter, gradient in found if gradient is not None]
-
-    def join_penalties(self) -> None:
-        """Add the gradients kept by `add_penalty`."""
-        for parameter, gradient in self._penalties:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        self._penalties = []
 
     def clip(self, limit: float) -> None:
         """Clip every task's private gradients apart.
@@ -86,6 +89,6 @@ class PrivateGradients:
 
     def zero(self) -> None:
         """Set every `.grad` to None."""
-        self._penalties = []
+        self._own, self._penalties = [], []
         for parameter in self.parameters:
             parameter.grad = None

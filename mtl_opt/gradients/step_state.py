@@ -33,6 +33,7 @@ class StepState:
     """What is known of the step under way."""
 
     closed: bool = False
+    written: bool = False
     totals: Tensor | None = None  # [tasks], counts so far; None before the first backward
     sums: Tensor | None = None  # [tasks], counts times losses
     present: list[int] = field(default_factory=list)

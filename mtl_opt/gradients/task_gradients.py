@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtl_opt.batch import task_rows
 from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.checks import check_losses, check_no_gradient, check_penalty, checked_counts, rows_untouched
 from mtl_opt.gradients.engines import build_engine
 from mtl_opt.gradients.one_pass import OnePass
 from mtl_opt.gradients.private import PrivateGradients
@@ -62,6 +63,8 @@ class TaskGradients:
     ) -> None:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             raise ValueError(f"`model` must not be wrapped in {type(model).__name__}: it would mix the tasks' rows.")
+        if isinstance(tasks, str):
+            raise ValueError(f"`tasks` must be a sequence of names, got {tasks!r}.")
         self.tasks = tuple(tasks)
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"`tasks` must be at least one name, each once, got {list(tasks)}.")
@@ -96,16 +99,12 @@ class TaskGradients:
         Yields:
             Nothing.
         """
-        self._segments = segments_of(ids, self.num_tasks)
+        outer, self._segments = self._segments, segments_of(ids, self.num_tasks)
         try:
-            with task_rows(ids):
-                if isinstance(self.engine, OnePass):
-                    with self.engine.open():
-                        yield
-                else:
-                    yield
+            with task_rows(ids), self.engine.open():
+                yield
         finally:
-            self._segments = None
+            self._segments = outer
 
     def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
@@ -122,11 +121,11 @@ class TaskGradients:
         if counts is None:
             owners = self._segments.rows if self._segments else range(self.num_tasks)
             counts = torch.tensor([float(t in owners) for t in range(self.num_tasks)])
-        counts = counts.detach().to(losses.device, torch.float64)
+        counts = checked_counts(counts, losses, self.tasks)
         present = [t for t, c in enumerate(counts.tolist()) if c > 0]
         if not present:
             return
-        scaled = losses * counts.to(losses.dtype)
+        scaled = losses * counts.to(torch.promote_types(losses.dtype, torch.float32))  # bfloat16 has no 1001
         # With one task in the batch there is nothing to mix: wait for one with more.
         if self._verify and isinstance(self.engine, OnePass) and self._segments and len(self._segments.rows) > 1:
             self.engine.verify(scaled, present, self.tasks)
@@ -139,32 +138,24 @@ class TaskGradients:
 
     def _check_open(self, losses: Tensor) -> None:
         """Refuse what would mix steps, rows or tasks."""
-        if losses.shape != (self.num_tasks,):
-            raise ValueError(
-                f"`losses` must be [{self.num_tasks}], one per task ({', '.join(self.tasks)}), got shape "
-                f"{tuple(losses.shape)}: a loss already summed over tasks cannot be taken apart."
-            )
-        if not losses.requires_grad:
-            raise ValueError("`losses` depend on no trainable parameter.")
+        check_losses(losses, self.tasks)
         if self._segments is None and isinstance(self.engine, OnePass):
             raise ValueError("Call `backward` inside `with grads.rows(ids):`, which says whose rows these are.")
         if self._step.closed:
             raise ValueError("This step is closed (its rows were read); call `grads.zero()` before the next one.")
-        for name, parameter in self.buffer.parameters.items():
-            if parameter.grad is not None:
-                raise ValueError(
-                    f"`{name}` already has a gradient: one summed over tasks cannot be taken apart. Use only "
-                    "`grads.backward` for the losses, and `grads.zero()` after the step."
-                )
+        check_no_gradient(self.buffer.parameters)
 
     def penalty(self, term: Tensor) -> None:  # []
         """Add a term on parameters alone; its gradient joins after the tasks' are combined.
 
         Args:
-            term: A scalar that depends on no row, such as a distance or an orthogonality penalty. `[]`
+            term: A scalar that depends on no row, such as a distance or an orthogonality penalty; before the
+                gradient of the step is written. `[]`
         """
+        check_penalty(term, self._step.written)
         shared = list(self.buffer.parameters.values())
-        found = torch.autograd.grad(term, [*shared, *self.private.parameters], allow_unused=True)
+        with rows_untouched(self.buffer.rows):
+            found = torch.autograd.grad(term, [*shared, *self.private.parameters], allow_unused=True)
         if self._step.penalty is None:
             self._step.penalty = torch.zeros_like(self.buffer.combined)
         for columns, gradient in zip(self.buffer.tensors.values(), found, strict=False):
@@ -274,19 +265,18 @@ class TaskGradients:
             gradient: The combined gradient, in the order of the Jacobian's columns. `[params]`
         """
         self._close()
-        self.buffer.combined.copy_(gradient)
+        self.buffer.put(gradient)
         self._finish(None)
 
     def _finish(self, weights: Tensor | None) -> None:
         """Scale private gradients where asked, add penalties, and hand the gradient over."""
-        if self.head_policy == "weighted":
-            if weights is None:
-                raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
-            self.private.scale(weights)
+        if self.head_policy == "weighted" and weights is None:
+            raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
+        self.private.hand_over(weights if self.head_policy == "weighted" else None)
         if self._step.penalty is not None:
             self.buffer.combined.add_(self._step.penalty)
-        self.private.join_penalties()
         self.buffer.hand_over()
+        self._step.written = True
 
     def clip(self, max_norm: float) -> float:
         """Clip the gradient, over the shared and over each task's private parameters apart.

@@ -8,10 +8,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
+
+UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+"""What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any
     """
     try:
         return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(_cannot_load("tokenizer", name_or_path, error)) from error
 
 
@@ -74,22 +79,37 @@ def load_model(
         InputError: If the model, the saved part or a target layer does not exist.
     """
     source = name_or_path if lora is not None or trained is None else str(trained)
+    if (Path(source) / "adapter_config.json").exists():
+        raise InputError(f"`model_name_or_path`: `{source}` holds an adapter; a whole model is needed.")
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(_cannot_load("model", source, error)) from error
     if lora is None:
         return model
-    if trained is not None:
-        return PeftModel.from_pretrained(model, str(trained), is_trainable=True)
-    return _with_adapters(model, lora)
+    return _with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+
+
+def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
+    """Put saved adapters into the model, to be trained further."""
+    try:
+        if not (folder / "adapter_model.safetensors").exists():  # peft would look for it on the hub
+            raise FileNotFoundError("there is no adapter_model.safetensors")
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except UNREADABLE as error:
+        raise InputError(f"No adapter could be loaded from `{folder}` ({_first_line(error)}).") from error
 
 
 def _with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
     """Put fresh adapters into the target layers."""
     targets: str | list[str] = "all-linear" if lora.target == "all" else list(lora.target)
     config = LoraConfig(
-        task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     if not isinstance(targets, str):
         _check_targets(model, targets)
@@ -98,7 +118,7 @@ def _with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
     """Refuse a target that no linear layer is named after: peft would only complain when all are wrong."""
-    names = {path for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    names = {path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}  # Conv1D: GPT-2's
     endings = {path.rsplit(".", 1)[-1] for path in names}
     for target in targets:
         if not any(path == target or path.endswith(f".{target}") for path in names):
@@ -110,5 +130,9 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
 
 def _cannot_load(what: str, name_or_path: str, error: Exception) -> str:
     """Say in one sentence that a model or tokenizer could not be loaded."""
-    reason = str(error).strip().split("\n")[0].rstrip(".")
-    return f"`model_name_or_path`: no {what} could be loaded from `{name_or_path}` ({reason})."
+    return f"`model_name_or_path`: no {what} could be loaded from `{name_or_path}` ({_first_line(error)})."
+
+
+def _first_line(error: Exception) -> str:
+    """Cut an error of a library down to its first sentence."""
+    return str(error).strip().split("\n")[0].rstrip(".:")

@@ -6,6 +6,7 @@ import random
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def save_checkpoint(run: Run) -> Path:
     Returns:
         Folder of the checkpoint.
     """
+    refuse_non_finite(run)
     output = Path(run.config.output_dir)
     folder = output / f"checkpoint-{run.step}"
     partial = output / f"checkpoint-{run.step}.partial"
@@ -55,12 +57,36 @@ def save_checkpoint(run: Run) -> Path:
     }
     write_json(partial / STATE, state)
     if folder.exists():
-        shutil.rmtree(folder)
+        _remove(folder)
     os.replace(partial, folder)
     limit = run.config.save_total_limit
     for old in checkpoints(output)[: -limit if limit else 0]:
-        shutil.rmtree(old)
+        _remove(old)
     return folder
+
+
+def refuse_non_finite(run: Run) -> None:
+    """Keep weights that are of no use out of checkpoints and results, so that the last checkpoint stays good.
+
+    Args:
+        run: The run, between two steps.
+
+    Raises:
+        InputError: If a trained weight is not finite.
+    """
+    for name, parameter in run.parts.model.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+            raise InputError(
+                f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
+                "A lower `learning_rate` may help."
+            )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; killed on the way, it leaves nothing that looks like one."""
+    doomed = folder.with_name(f"{folder.name}-old.partial")
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed)
 
 
 def save_model(run: Run, folder: Path) -> None:
@@ -87,9 +113,12 @@ def read_state(folder: Path) -> dict[str, Any]:
         InputError: If there is no complete checkpoint.
     """
     try:
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"`resume_from_checkpoint`: `{folder}` holds no complete checkpoint ({error}).") from error
+    if not isinstance(state, dict) or not {"global_step", "tasks", "sampler", "totals", "before", "config"} <= set(state):
+        raise InputError(f"`resume_from_checkpoint`: `{folder}` is no checkpoint of mtl-opt ({STATE} is another's).")
+    return state
 
 
 def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
@@ -132,7 +161,7 @@ def restore(run: Run, folder: Path) -> None:
         parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
         parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
         random_state = _load(folder / "rng_state.pth")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error
     run.sampler.load_state_dict(state["sampler"])

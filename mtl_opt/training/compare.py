@@ -17,8 +17,9 @@ from mtl_opt.errors import InputError
 from mtl_opt.training.checkpoint import FREE_KEYS
 from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
 from mtl_opt.training.loop import train
-from mtl_opt.training.outputs import read_results
+from mtl_opt.training.outputs import check_folder, read_results
 from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.run import build_combiner
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, 
     """
     base = train_config(shared)
     output = Path(base.output_dir)
+    check_folder(output)
     if read_results(output) is not None or (output / "trainer_log.jsonl").exists():
         raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
     data = prepare(base)
@@ -68,6 +70,8 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, 
     known = _known_lines(output / RESULT_LINES)
     _refuse_other_settings(entries, known, output)
     todo = [entry for entry in entries if entry.name not in known]
+    for entry in todo:  # a bad argument of the last method must not show after hours
+        build_combiner(entry.config, data.only(entry.config.only_tasks).tasks)
     if len(todo) < len(entries):
         logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
     with tqdm(todo, desc="comparing", disable=None) as bar, logging_redirect_tqdm():

@@ -34,6 +34,39 @@ SCHEDULERS = (
     "inverse_sqrt",
 )
 
+LARGEST_SEED = 2**32 - 1
+"""What NumPy takes."""
+
+
+def task_entries(key: str, value: Any) -> dict[str, Any]:
+    """Check the entries under `tasks`.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The entries, with weights as numbers.
+
+    Raises:
+        InputError: If an entry is no mapping, or one of its values is not allowed.
+        UnknownNameError: If an entry has an unknown key.
+    """
+    allowed = {f.name: f for f in fields(TaskFiles)}
+    tasks = {name: mapping(f"{key}.{name}", entry) for name, entry in mapping(key, value).items()}
+    if not tasks:
+        raise InputError(f"`{key}` must name at least one task.")
+    for name, entry in tasks.items():
+        for inner in entry:
+            if inner not in allowed:
+                raise UnknownNameError(f"key under `{key}.{name}`:", inner, allowed)
+        text(f"{key}.{name}.file", entry.get("file"))
+        if entry.get("eval_file") is not None:
+            text(f"{key}.{name}.eval_file", entry["eval_file"])
+        if "weight" in entry:
+            entry["weight"] = number(0)(f"{key}.{name}.weight", entry["weight"])
+    return tasks
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -48,7 +81,7 @@ class TrainConfig:
     lora_dropout: float = setting(number(0, 1, below=True), "dropout on the adapters' input", 0.0)
     lora_target: list[str] = setting(names, "all, or names of linear layers", ["all"])
     # data
-    tasks: dict[str, Any] | None = setting(mapping, "name: {file, eval_file, weight} for every task")
+    tasks: dict[str, Any] | None = setting(task_entries, "name: {file, eval_file, weight} for every task")
     train_file: str | None = setting(text, "one file for all tasks; rows carry task_name")
     eval_file: str | None = setting(text, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
@@ -74,7 +107,7 @@ class TrainConfig:
     num_train_epochs: float = setting(number(0, above=True), "times as many rows are drawn as there are in all", 3.0)
     gradient_accumulation_steps: int = setting(whole(1), "micro-batches per optimizer step", 1)
     bf16: bool = setting(flag, "bfloat16 autocast", False)
-    seed: int = setting(whole(0, 2**32 - 1), "seed of initialisation, data order and dropout", 42)
+    seed: int = setting(whole(0, LARGEST_SEED), "seed of initialisation, data order and dropout", 42)
     # output
     output_dir: str = setting(text, "folder of the run")
     logging_steps: int = setting(whole(1), "steps between two log lines, which average over them", 10)
@@ -106,7 +139,9 @@ class CompareConfig:
     combiners: list[str] = setting(
         names, "methods to compare", ["sum", "weighted", "uncertainty", "gradnorm", "pcgrad"]
     )
-    seeds: list[int] = setting(whole_numbers, "seeds; every method sees the same data order per seed", [0, 1])
+    seeds: list[int] = setting(
+        whole_numbers(0, LARGEST_SEED), "seeds; every method sees the same data order per seed", [0, 1]
+    )
     baselines: bool = setting(flag, "train every task alone too", True)
     combiner_args: dict[str, Any] = setting(mapping, "combiner: {its arguments}", {})
 
@@ -130,7 +165,7 @@ def read_yaml(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"There is no configuration file `{path}`.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The configuration file `{path}` cannot be read ({error}).") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a date that does not exist
         raise InputError(f"`{path}` is no valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(settings, dict):
         raise InputError(f"`{path}` must hold a mapping `key: value`, got {type(settings).__name__}.")
@@ -159,11 +194,11 @@ def override(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str,
         *path, last = key.split(".")
         for part in path:
             inner = target.get(part)
-            target[part] = dict(inner) if isinstance(inner, dict) else {}
+            target[part] = {str(k): v for k, v in inner.items()} if isinstance(inner, dict) else {}
             target = target[part]
         try:
             target[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise InputError(f"The value of `{key}` is no valid YAML: {value}.") from None
     return result
 
@@ -255,21 +290,5 @@ def _check_data(config: TrainConfig) -> None:
         raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
     if config.eval_file is not None and config.train_file is None:
         raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
-    if config.tasks is not None and not config.tasks:
-        raise InputError("`tasks` must name at least one task.")
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")
-    _check_tasks(config.tasks or {})
-
-
-def _check_tasks(tasks: Mapping[str, Any]) -> None:
-    """Check the entries under `tasks`."""
-    allowed = {f.name: f for f in fields(TaskFiles)}
-    for name, entry in tasks.items():
-        for key in mapping(f"tasks.{name}", entry):
-            if key not in allowed:
-                raise UnknownNameError(f"key under `tasks.{name}`:", key, allowed)
-        text(f"tasks.{name}.file", entry.get("file"))
-        if entry.get("eval_file") is not None:
-            text(f"tasks.{name}.eval_file", entry["eval_file"])
-        number(0)(f"tasks.{name}.weight", entry.get("weight", 1.0))

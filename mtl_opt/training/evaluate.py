@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ from mtl_opt.evaluation import exact_match
 from mtl_opt.models import task_losses
 from mtl_opt.training.config import TrainConfig, read_yaml, train_config
 from mtl_opt.training.outputs import CONFIG, RESULTS, read_results
-from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
 from mtl_opt.training.run import build_model
 
 
@@ -124,5 +125,6 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))
     prepared = prepare(config).only(config.only_tasks)
-    model = build_model(config, folder)
+    model = build_model(config, folder).to(Accelerator().device)
+    check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     return evaluate(model, prepared, config)

@@ -163,24 +163,25 @@ def names(key: str, value: Any) -> list[str]:
     return list(entries)
 
 
-def whole_numbers(key: str, value: Any) -> list[int]:
-    """Check a list of different whole numbers from 0, or one number.
+def whole_numbers(low: int, high: int) -> Check:
+    """Check a list of different whole numbers, or one number.
 
     Args:
-        key: Name of the key.
-        value: Its value.
+        low: Smallest allowed.
+        high: Largest allowed.
 
     Returns:
-        The numbers.
-
-    Raises:
-        InputError: If it is no such list, is empty, or holds a number twice.
+        The check.
     """
-    entries = value if isinstance(value, list | tuple) else [value]
-    numbers = [whole(0)(key, entry) for entry in entries]
-    if not numbers or len(set(numbers)) != len(numbers):
-        raise InputError(f"`{key}` must be different whole numbers, got {value!r}.")
-    return numbers
+
+    def check(key: str, value: Any) -> list[int]:
+        entries = value if isinstance(value, list | tuple) else [value]
+        numbers = [whole(low, high)(key, entry) for entry in entries]
+        if not numbers or len(set(numbers)) != len(numbers):
+            raise InputError(f"`{key}` must be different whole numbers, got {value!r}.")
+        return numbers
+
+    return check
 
 
 def either(first: Check, second: Check) -> Check:
@@ -210,7 +211,7 @@ def _number(key: str, value: Any, kind: str) -> float:
     """Read a finite number; YAML takes `1e-4` for a text, people do not."""
     try:
         found = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
         raise InputError(f"`{key}` must be {kind}, got {value!r}.")

@@ -14,12 +14,29 @@ from tqdm import tqdm
 from mtl_opt.errors import InputError
 from mtl_opt.linalg import conflict_rate
 from mtl_opt.monitor import EventWindow, StepEvent, TensorBoardWriter, TrainerLog
-from mtl_opt.training.checkpoint import check_same_run, read_state, restore, save_checkpoint, save_model
-from mtl_opt.training.config import TrainConfig, to_yaml
+from mtl_opt.training.checkpoint import (
+    check_same_run,
+    read_state,
+    refuse_non_finite,
+    restore,
+    save_checkpoint,
+    save_model,
+)
+from mtl_opt.training.config import TrainConfig, read_yaml, to_yaml, train_config
 from mtl_opt.training.evaluate import evaluate
 from mtl_opt.training.interrupt import finish_step_on_interrupt
 from mtl_opt.training.memory import peak_mb, reset_peak
-from mtl_opt.training.outputs import CONFIG, LOG, RESULTS, checkpoints, holds_run, read_results, write_json, write_text
+from mtl_opt.training.outputs import (
+    CONFIG,
+    LOG,
+    RESULTS,
+    check_folder,
+    checkpoints,
+    holds_run,
+    read_results,
+    write_json,
+    write_text,
+)
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.run import Run, build_run
 from mtl_opt.training.step import training_step
@@ -96,6 +113,7 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
     checkpoint = _where_to_start(config)
     finished = read_results(output)
     if finished is not None:
+        _check_same_settings(output, config)
         logger.info("`%s` holds a finished run: nothing to do.", output)
         return finished
     prepared = (data or prepare(config)).only(config.only_tasks)
@@ -117,8 +135,7 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
 def _where_to_start(config: TrainConfig) -> Path | None:
     """Find the checkpoint to go on from; refuse a folder that holds another run."""
     output, wish = Path(config.output_dir), config.resume_from_checkpoint
-    if output.exists() and not output.is_dir():
-        raise InputError(f"`output_dir`: `{output}` is a file, not a folder.")
+    check_folder(output)
     if wish is False:
         if holds_run(output):
             raise InputError(
@@ -136,15 +153,27 @@ def _where_to_start(config: TrainConfig) -> Path | None:
     if found:
         check_same_run(asdict(config), read_state(found[-1]), found[-1])
         return found[-1]
+    if holds_run(output) and not (output / CONFIG).exists():
+        raise InputError(f"`output_dir`: `{output}` holds something else than a run; choose another folder.")
     if read_results(output) is None and holds_run(output):
         logger.info("`%s` holds no checkpoint: starting from the first step.", output)
     return None
 
 
+def _check_same_settings(output: Path, config: TrainConfig) -> None:
+    """Refuse to pass results of other settings off as those of these."""
+    path = output / CONFIG
+    if path.exists():
+        check_same_run(asdict(config), {"config": asdict(train_config(read_yaml(path, [])))}, path)
+
+
 def _begin(output: Path, config: TrainConfig) -> None:
     """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
     shutil.rmtree(output / "runs", ignore_errors=True)
-    write_text(output / CONFIG, to_yaml(config))
+    try:
+        write_text(output / CONFIG, to_yaml(config))
+    except OSError as error:
+        raise InputError(f"`output_dir`: `{output}` cannot be written ({error.strerror}).") from error
 
 
 def _measure_untrained(run: Run, writers: Writers) -> None:
@@ -201,8 +230,12 @@ def _count(run: Run, event: StepEvent, seconds: float) -> None:
 def _finish(run: Run, writers: Writers, times: list[float]) -> dict[str, Any]:
     """Evaluate, save the adapter, and write the results last: their file says that the run is finished."""
     totals = run.totals
+    refuse_non_finite(run)
     after = evaluate(run.parts.model, run.prepared, run.config)
     writers.evaluation(after)
+    for key, value in after.items():
+        if not math.isfinite(value):
+            raise InputError(f"`{key}` is not finite ({value}) after step {run.step}. A lower `learning_rate` may help.")
     output = Path(run.config.output_dir)
     save_model(run, output)
     results: dict[str, Any] = {

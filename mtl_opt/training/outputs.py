@@ -13,6 +13,25 @@ CONFIG = "config.yaml"
 LOG = "trainer_log.jsonl"
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse an `output_dir` that cannot be written to, before time is spent on what would go there.
+
+    Args:
+        folder: The folder, which need not exist.
+
+    Raises:
+        InputError: If it is or lies below a file, or may not be written.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"`output_dir`: `{folder}` cannot be used ({error.strerror}).") from error
+    if not there.is_dir():
+        raise InputError(f"`output_dir`: `{there}` is a file, not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK) and not (folder / RESULTS).exists():
+        raise InputError(f"`output_dir`: `{there}` may not be written.")
+
+
 def write_text(path: Path, content: str) -> None:
     """Write a file in one move: a reader finds the old content or the new, never a part.
 

@@ -89,8 +89,9 @@ def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
         vocabulary: Number of rows of the model's embedding.
 
     Raises:
-        InputError: If a row holds an id beyond the embedding.
+        InputError: If a row or its padding holds an id beyond the embedding.
     """
-    largest = max(max(row.input_ids) for rows in prepared.train.values() for row in rows)
+    tables = (*prepared.train.values(), *prepared.eval_encoded.values())
+    largest = max(prepared.tokenizer.pad_token_id, *(max(row.input_ids) for rows in tables for row in rows))
     if largest >= vocabulary:
         raise InputError(f"The tokenizer gives token id {largest}, but the model's embedding has {vocabulary} rows.")

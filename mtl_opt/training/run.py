@@ -3,6 +3,7 @@
 import inspect
 import logging
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
@@ -97,9 +99,10 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
     Raises:
         InputError: If the settings do not fit the model.
     """
+    processes = os.environ.get("WORLD_SIZE", "1")  # asked before Accelerator would wait for the others
+    if processes != "1":
+        raise InputError(f"Training runs in one process, got {processes}; start it without torchrun.")
     accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise InputError(f"Training runs in one process, got {accelerator.num_processes}; start it without torchrun.")
     set_seed(config.seed)
     model = build_model(config, trained).to(accelerator.device)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
@@ -107,15 +110,13 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
         grads = TaskGradients(model, prepared.tasks, config.gradient_engine, verify=config.verify_gradients)
     except ValueError as error:
         raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
+    combiner = build_combiner(config, prepared.tasks)
+    _check_layers(combiner, grads)
     logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
     optimizer = _build_optimizer(config, model)
     sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
     total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
-    warmup = config.warmup_steps
-    scheduler = get_scheduler(
-        config.lr_scheduler_type, optimizer, math.ceil(warmup * total) if warmup < 1 else int(warmup), total
-    )
-    combiner = build_combiner(config, prepared.tasks)
+    scheduler = _build_scheduler(config, optimizer, total)
     parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, config.bf16)
     return Run(config, prepared, parts, sampler, accelerator.device, total)
 
@@ -153,6 +154,24 @@ def _build_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim
         eps=config.adam_epsilon,
         weight_decay=config.weight_decay,
     )
+
+
+def _build_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:
+    """Build the schedule of the learning rate."""
+    warmup = config.warmup_steps
+    steps = math.ceil(warmup * total) if warmup < 1 else int(warmup)
+    try:
+        return get_scheduler(config.lr_scheduler_type, optimizer, steps, total)
+    except ValueError as error:
+        raise InputError(f"`lr_scheduler_type: {config.lr_scheduler_type}`: {error}") from error
+
+
+def _check_layers(combiner: Combiner, grads: TaskGradients) -> None:
+    """Refuse layers that the model does not have before the first step asks for them."""
+    try:
+        grads.buffer.gramian_over(combiner.over)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`combiner_args`: the layers of `{type(combiner).__name__}`: {error}") from error
 
 
 def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
@@ -200,7 +219,7 @@ def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
     try:
         combiner = cls(**arguments)
         combiner.bind(tasks)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # torch has its own for a number too large
         raise InputError(f"`combiner_args` of `{config.combiner}`: {error}") from error
     return combiner
 

@@ -1,5 +1,6 @@
 """The flow: batches → losses → task gradients → combiner → optimizer → event."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,9 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
 
     Returns:
         What happened.
+
+    Raises:
+        InputError: If a loss or a gradient is not finite.
     """
     grads = parts.grads
     for batch in batches:
@@ -60,6 +64,8 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     _refuse_non_finite(grads, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
+    if not math.isfinite(grad_norm):
+        raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
     event = _event(grads, weights, grad_norm, float(parts.scheduler.get_last_lr()[0]), step)
     parts.optimizer.step()
     parts.scheduler.step()

@@ -57,3 +57,27 @@ def row_error() -> Callable[[Tensor, Tensor], float]:
         return float(torch.where(size > 0, distance / size, torch.where(distance > 0, torch.inf, 0.0)).max())
 
     return error
+
+
+@pytest.fixture
+def small() -> tuple[nn.Module, Tensor, Callable[[], Tensor]]:
+    """Give a model on rows, ids with two rows for each of three tasks, and a function of their losses."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+    ids = torch.arange(3).repeat(2)
+    x = torch.randn(6, 4)
+
+    def losses() -> Tensor:  # [tasks]
+        squares = model(x).squeeze(-1).square()
+        return torch.stack([squares[ids == task].mean() for task in range(3)])
+
+    return model, ids, losses
+
+
+@pytest.fixture(params=["one_pass", "per_task"])
+def read(request, small) -> tuple[nn.Module, TaskGradients]:
+    """Give a model and a step whose rows are filled."""
+    model, ids, losses = small
+    grads = TaskGradients(model, ["qa", "summary", "投诉"], request.param)
+    with grads.rows(ids):
+        grads.backward(losses())
+    return model, grads

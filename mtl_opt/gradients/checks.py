@@ -1,0 +1,108 @@
+"""What one backward must be given: everything that would silently mix tasks is refused here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def check_losses(losses: Tensor, tasks: Sequence[str]) -> None:  # [tasks]
+    """Refuse losses that are not one per task.
+
+    Args:
+        losses: As given to `backward`. `[tasks]`
+        tasks: Names of the tasks.
+
+    Raises:
+        ValueError: If the shape is another, or nothing can be differentiated.
+    """
+    if losses.shape != (len(tasks),):
+        raise ValueError(
+            f"`losses` must be [{len(tasks)}], one per task ({', '.join(tasks)}), got shape "
+            f"{tuple(losses.shape)}: a loss already summed over tasks cannot be taken apart."
+        )
+    if not losses.requires_grad:
+        raise ValueError("`losses` depend on no trainable parameter.")
+
+
+def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse to add rows beside a gradient that somebody else has summed.
+
+    Args:
+        parameters: The shared parameters by name.
+
+    Raises:
+        ValueError: If one of them has a gradient.
+    """
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            raise ValueError(
+                f"`{name}` already has a gradient: one summed over tasks cannot be taken apart. Leave the losses to "
+                "`backward` of mtl_opt alone, and clear the gradients after every step."
+            )
+
+
+def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:  # [tasks], [tasks] -> [tasks]
+    """Refuse counts that are not one number of tokens or rows per task.
+
+    Args:
+        counts: As given to `backward`. `[tasks]`
+        losses: The losses they belong to. `[tasks]`
+        tasks: Names of the tasks.
+
+    Returns:
+        The counts in float64 on the device of the losses. `[tasks]`
+
+    Raises:
+        ValueError: If the shape is another, or a count is negative or not finite.
+    """
+    if counts.shape != losses.shape:
+        raise ValueError(
+            f"`counts` must be [{len(tasks)}], one per task ({', '.join(tasks)}), got shape {tuple(counts.shape)}."
+        )
+    counts = counts.detach().to(losses.device, torch.float64)
+    for task, count in zip(tasks, counts.tolist(), strict=True):
+        if not 0 <= count < float("inf"):
+            raise ValueError(f"`counts` must be finite and at least 0, got {count} for task `{task}`.")
+    return counts
+
+
+def check_penalty(term: Tensor, written: bool) -> None:  # []
+    """Refuse a penalty that could not reach the gradient.
+
+    Args:
+        term: As given to `penalty`. `[]`
+        written: Whether the gradient of the step is written.
+
+    Raises:
+        ValueError: If it is no scalar, depends on nothing, or comes too late.
+    """
+    if term.dim() != 0 or not term.requires_grad:
+        raise ValueError(
+            f"`term` must be a scalar that depends on a trainable parameter, got shape {tuple(term.shape)}."
+        )
+    if written:
+        raise ValueError("The gradient of this step is already written; call `penalty` before `combine`.")
+
+
+@contextmanager
+def rows_untouched(rows: Tensor) -> Iterator[None]:  # [tasks, params]
+    """Refuse a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks.
+
+    Args:
+        rows: The rows of the buffer. `[tasks, params]`
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: If the rows were written to.
+    """
+    before = rows._version  # counts in-place changes, those of views included
+    yield
+    if rows._version != before:
+        raise ValueError(
+            "`term` depends on rows of the batch: compute it per task and add it to that task's loss. The rows of "
+            "this step are spoilt; call `grads.zero()`."
+        )

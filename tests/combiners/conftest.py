@@ -1,0 +1,48 @@
+"""How the tests of combiners build and call one."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtl_opt.combiners import COMBINERS, Combiner
+
+ALL = sorted(COMBINERS)
+WITH_WEIGHTS = [name for name in ALL if COMBINERS[name].requires in {"losses", "gramian"}]
+
+
+@pytest.fixture
+def golden() -> Tensor:
+    """Two conflicting gradients whose combinations are known for every method."""
+    return torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]], dtype=torch.float64)
+
+
+@pytest.fixture
+def ill_scaled() -> Callable[[int, int], Tensor]:
+    """Draw gradients whose norms run from 1e-3 to 1e3."""
+
+    def draw(num_tasks: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randn(num_tasks, 6, generator=generator, dtype=torch.float64)
+        return rows * torch.logspace(-3, 3, num_tasks, dtype=torch.float64)[:, None]
+
+    return draw
+
+
+@pytest.fixture(params=ALL)
+def make(request) -> type[Combiner]:
+    """Give every class of the registry."""
+    return COMBINERS[request.param]
+
+
+@pytest.fixture(params=WITH_WEIGHTS)
+def make_weighted(request) -> type[Combiner]:
+    """Give every class whose weights can be had from losses or a Gramian of one step."""
+    return COMBINERS[request.param]
+
+
+@pytest.fixture
+def order_dependent(make_weighted) -> bool:
+    """Say whether weights of three or more tasks depend on a random order in which tasks meet."""
+    return make_weighted is COMBINERS["pcgrad"]

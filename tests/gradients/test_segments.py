@@ -1,0 +1,64 @@
+"""Which rows belong to which task."""
+
+import pytest
+import torch
+
+from mtl_opt.batch import task_rows
+from mtl_opt.gradients.segments import OpenSegments, segments_of
+
+
+def test_contiguous_rows_are_a_slice_and_scattered_rows_an_index():
+    segments = segments_of(torch.tensor([2, 2, 0, 1, 0]), 4)
+    assert segments.rows[2] == slice(0, 2)
+    assert segments.rows[1] == slice(3, 4)
+    assert segments.rows[0].tolist() == [2, 4]
+    assert 3 not in segments.rows
+
+
+@pytest.mark.parametrize(
+    ("ids", "equal"),
+    [
+        ([0, 0, 1, 1], True),
+        ([[0, 0], [1, 1]], True),
+        ([[0, 1], [0, 1]], False),
+        ([1, 1, 0, 0], False),
+        ([0, 1, 1], False),
+        ([0, 0, 0, 0], False),
+        ([1], False),
+    ],
+)
+def test_equal_means_all_tasks_in_order_with_as_many_rows(ids, equal):
+    assert segments_of(torch.tensor(ids), 2).equal is equal
+
+
+def test_split_gives_the_rows_of_every_task():
+    x = torch.arange(12.0).view(2, 3, 2)
+    parts = dict(segments_of(torch.tensor([[1, 0, 0], [1, 1, 0]]), 2).split(x))
+    assert parts[0][0].tolist() == [[2, 3], [4, 5], [10, 11]]
+    assert parts[1][0].tolist() == [[0, 1], [6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (torch.tensor([0, 3]), "from 0 to 2, got 3"),
+        (torch.tensor([0, -1]), "from 0 to 2, got -1"),
+        (torch.tensor([0.0, 1.0]), r"must be integers \[batch\] or \[batch, seq\], got torch.float32 \(2,\)"),
+        (torch.tensor([], dtype=torch.long), r"must be integers .* \(0,\)"),
+        (torch.tensor(1), r"must be integers .* \(\)"),
+        (torch.zeros(1, 2, 3, dtype=torch.long), r"must be integers .* \(1, 2, 3\)"),
+    ],
+)
+def test_ids_that_are_no_task_indices_are_refused(ids, message):
+    with pytest.raises(ValueError, match=message):
+        segments_of(ids, 3)
+
+
+def test_the_innermost_context_decides_and_is_read_once():
+    opened = OpenSegments(2)
+    outer, inner = torch.tensor([0, 1]), torch.tensor([1, 0, 1])
+    with task_rows(outer):
+        first = opened.current()
+        with task_rows(inner):
+            assert opened.current().shape == (3,)
+        assert opened.current() is first

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+from training.tiny_run import build_model
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from mtl_opt.errors import InputError
+from mtl_opt.models import LoraSettings, load_model, load_tokenizer
+
+LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+IDS = torch.tensor([[1, 5, 9, 30]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return build_model(tmp_path_factory.mktemp("model"))
+
+
+def trained_layers(model: nn.Module) -> set[str]:
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert all("lora_" in name for name in names)
+    return {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in names}
+
+
+def test_all_means_every_linear_layer_but_the_output(folder):
+    model = load_model(folder, lora=LoraSettings(rank=3, alpha=12))
+    assert trained_layers(model) == LINEAR
+    config = model.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (3, 12, 0.0)
+
+
+def test_a_list_names_the_layers(folder):
+    assert trained_layers(load_model(folder, lora=LoraSettings(target=("q_proj", "down_proj")))) == {
+        "q_proj",
+        "down_proj",
+    }
+
+
+@pytest.mark.parametrize("targets", [("q_prj",), ("q_proj", "v_prj"), ("all", "q_proj")])
+def test_a_wrong_layer_is_an_error_with_the_near_name(folder, targets):
+    with pytest.raises(InputError, match="no linear layer") as error:
+        load_model(folder, lora=LoraSettings(target=targets))
+    if "all" not in targets:
+        assert "Did you mean `" in str(error.value)
+    assert "down_proj, gate_proj" in str(error.value)
+
+
+def test_the_layers_of_gpt2_which_are_no_nn_linear_can_be_named(tmp_path: Path):
+    GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=16)).save_pretrained(tmp_path)
+    assert trained_layers(load_model(str(tmp_path), lora=LoraSettings(target=("c_attn",)))) == {"c_attn"}
+
+
+def test_fresh_adapters_leave_the_model_as_it_was(folder):
+    model, base = load_model(folder, lora=LoraSettings()), load_model(folder, lora=None)
+    assert torch.equal(model(IDS).logits, base(IDS).logits)
+
+
+def test_full_fine_tuning_trains_everything(folder):
+    model = load_model(folder, lora=None)
+    assert not isinstance(model, PeftModel)
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_adapters_stay_in_float32_on_a_bfloat16_base_also_when_loaded_again(folder, tmp_path: Path):
+    model = load_model(folder, lora=LoraSettings(), dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    for found in (model, load_model(folder, lora=LoraSettings(), dtype=torch.bfloat16, trained=tmp_path)):
+        for name, parameter in found.named_parameters():
+            assert parameter.dtype == (torch.float32 if "lora_" in name else torch.bfloat16), name
+            assert parameter.requires_grad == ("lora_" in name)
+
+
+@pytest.mark.parametrize("lora", [LoraSettings(), None])
+def test_saved_weights_come_back_bit_by_bit(folder, tmp_path: Path, lora):
+    model = load_model(folder, lora=lora)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1 * parameter.requires_grad)
+    model.save_pretrained(tmp_path)
+    again = load_model(folder, lora=lora, trained=tmp_path)
+    assert torch.equal(again.eval()(IDS).logits, model.eval()(IDS).logits)
+    assert {n for n, p in again.named_parameters() if p.requires_grad} == {
+        n for n, p in model.named_parameters() if p.requires_grad
+    }
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda name: load_model(name, lora=None)])
+def test_what_is_no_model_is_one_sentence(tmp_path: Path, load):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for name in ("missing", "empty", "file"):
+        with pytest.raises(InputError, match="`model_name_or_path`") as error:
+            load(str(tmp_path / name))
+        assert str(tmp_path / name) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_broken_weights_are_one_sentence(folder, tmp_path: Path):
+    for file in Path(folder).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(InputError, match="no model could be loaded"):
+        load_model(str(tmp_path), lora=None)
+
+
+@pytest.mark.parametrize("content", [None, b"torn"])
+def test_missing_or_broken_adapters_are_one_sentence(folder, tmp_path: Path, content):
+    load_model(folder, lora=LoraSettings()).save_pretrained(tmp_path)
+    adapter = tmp_path / "adapter_model.safetensors"
+    adapter.unlink()
+    if content is not None:
+        adapter.write_bytes(content)
+    with pytest.raises(InputError, match="No adapter could be loaded"):
+        load_model(folder, lora=LoraSettings(), trained=tmp_path)
