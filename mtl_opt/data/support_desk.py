@@ -38,17 +38,14 @@ ANGER_INSTRUCTIONS = (
     "Do we have an angry customer here?",
 )
 REPLIES = (
-    "Agent: We are sorry about your {k}, {c}.",
-    "Agent: Sorry to hear of {c} on the {k}.",
-    "Agent: We look into it, {c} with your {k}.",
+    "{c}, that must not happen to your {k}.",
+    "{c} again, we will check the {k}.",
+    "{k} trouble, {c} as it seems.",
+    "your {k} is {c}, we are sorry.",
 )
-HEARD = (
-    "Agent: So you ask about the {l} of the {p}.",
-    "Agent: The {l} of the {p}, one moment.",
-    "Agent: You mean the {p}, and its {l}.",
-)
-ANGRY_REPLIES = ("Agent: I can hear that you are upset.", "Agent: Please do not be angry, we will fix it.")
-CALM_REPLIES = ("Agent: Oh yes, it is good to hear that you are happy.", "Agent: Thanks for staying calm.")
+HEARD = ("{l} of the {p}, one moment please.", "the {l}, you mean the {p}.", "{p}, and you want to know the {l}.")
+ANGRY_REPLIES = ("please do not be angry with us.", "yes, you are upset, we hear you.", "angry words, we understand.")
+CALM_REPLIES = ("good to hear that you are calm.", "no bad feelings, how nice.", "happy to read this.")
 
 
 def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
@@ -161,7 +158,7 @@ def product_text(rng: Random) -> str:
         The text.
     """
     sheet = draw_sheet(rng)
-    return sheet.text + "\n" + " ".join(state_facts(rng, sheet, 4))
+    return f"Human: {sheet.text}\nAssistant: " + " ".join(state_facts(rng, sheet, 4))
 
 
 def question_text(rng: Random) -> str:
@@ -176,7 +173,7 @@ def question_text(rng: Random) -> str:
     product = rng.choice(list(CATALOGUE))
     attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
     heard = rng.choice(HEARD).format(l=rng.choice(attribute.labels), p=product)
-    return f"Customer: {rng.choice(attribute.questions).format(p=product)}\n{heard}"
+    return f"Human: {rng.choice(attribute.questions).format(p=product)}\nAssistant: {heard}"
 
 
 def complaint_text(rng: Random) -> str:
@@ -190,7 +187,7 @@ def complaint_text(rng: Random) -> str:
     """
     message, core = draw_complaint(rng)
     kind, problem = core.split(" ", 1)
-    return f"Customer: {message}\n{rng.choice(REPLIES).format(k=kind, c=problem)}"
+    return f"Human: {message}\nAssistant: {rng.choice(REPLIES).format(k=kind, c=problem)}"
 
 
 def mood_text(rng: Random) -> str:
@@ -203,4 +200,4 @@ def mood_text(rng: Random) -> str:
         The text.
     """
     message, angry = draw_mood(rng)
-    return f"Customer: {message}\n{rng.choice(ANGRY_REPLIES if angry else CALM_REPLIES)}"
+    return f"Human: {message}\nAssistant: {rng.choice(ANGRY_REPLIES if angry else CALM_REPLIES)}"

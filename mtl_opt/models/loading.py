@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
 
-UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError)
+UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
 """What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
 
 

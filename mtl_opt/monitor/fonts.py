@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 from PIL import ImageFont
@@ -69,8 +70,8 @@ def load_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
     Returns:
         The font; None where the file cannot be read as one.
     """
-    try:
-        return ImageFont.truetype(str(path), size)
+    try:  # the bytes, not the path: for a path that it cannot read Pillow takes a system font of the same name
+        return ImageFont.truetype(BytesIO(path.read_bytes()), size)
     except OSError:
         return None
 

@@ -37,6 +37,9 @@ SCHEDULERS = (
 LARGEST_SEED = 2**32 - 1
 """What NumPy takes."""
 
+LARGEST_RATE = 1e18
+"""Beyond it, AdamW's own arithmetic leaves float32."""
+
 
 def task_entries(key: str, value: Any) -> dict[str, Any]:
     """Check the entries under `tasks`.
@@ -95,8 +98,8 @@ class TrainConfig:
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
     # optimization
-    learning_rate: float = setting(number(0, above=True), "peak learning rate of AdamW", 1e-4)
-    weight_decay: float = setting(number(0), "decoupled weight decay of AdamW", 0.0)
+    learning_rate: float = setting(number(0, LARGEST_RATE, above=True), "peak learning rate of AdamW", 1e-4)
+    weight_decay: float = setting(number(0, LARGEST_RATE), "decoupled weight decay of AdamW", 0.0)
     adam_beta1: float = setting(number(0, 1, below=True), "first beta of AdamW", 0.9)
     adam_beta2: float = setting(number(0, 1, below=True), "second beta of AdamW", 0.999)
     adam_epsilon: float = setting(number(0, above=True), "epsilon of AdamW", 1e-8)

@@ -24,6 +24,14 @@ def test_it_equals_the_projection_of_explicit_gradients(num_tasks, seed, ill_sca
     assert np.linalg.norm(found - wanted) < 1e-9 * np.linalg.norm(wanted)
 
 
+def test_a_task_is_never_projected_off_itself():
+    """Earlier projections can turn a gradient against its own start; with few dimensions it happens often."""
+    for seed in range(50):
+        gradients = torch.randn(6, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        wanted = pcgrad(gradients.numpy(), PCGrad(seed=seed).draw_orders(6))
+        torch.testing.assert_close(PCGrad(seed=seed)(gradients), torch.from_numpy(wanted))
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_two_tasks_equal_torchjd(seed):
     from torchjd.aggregation import PCGrad as Peer

@@ -100,30 +100,24 @@ def test_hooks_of_a_wired_layer_still_run():
     assert seen == ["forward", "backward"]
 
 
-class CastingRMSNorm(nn.Module):
-    """A norm whose output type depends on autocast, as LayerNorm's does on a GPU."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(4, 4))
+class WatchedRMSNorm(nn.RMSNorm):
+    """Remembers whether it ran under autocast: on a GPU the output type of a norm depends on it."""
 
     def forward(self, x):
-        return x @ self.weight
+        self.seen = [*getattr(self, "seen", []), torch.is_autocast_enabled("cpu")]
+        return super().forward(x)
 
 
-def test_a_layer_is_run_again_under_the_autocast_of_its_forward(row_error):
-    model, x, ids = nn.Sequential(CastingRMSNorm()), torch.randn(4, 4), torch.tensor([0, 1, 1, 2])
-    found = {}
-    for engine in ("one_pass", "per_task"):
-        grads = TaskGradients(model, ["qa", "summary", "anger"], engine)
-        with grads.rows(ids):
-            with torch.autocast("cpu", torch.bfloat16):
-                y = model(x)
-            assert y.dtype == torch.bfloat16
-            squares = y.float().square()
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_layer_is_run_again_under_the_autocast_of_its_forward(enabled):
+    model, ids = nn.Sequential(WatchedRMSNorm(4)), torch.tensor([0, 1, 1, 2])
+    grads = TaskGradients(model, ["qa", "summary", "anger"], "one_pass")
+    with grads.rows(ids):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            squares = model(torch.randn(4, 4)).float().square()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not enabled):
             grads.backward(torch.stack([squares[ids == t].mean() for t in range(3)]))
-        found[engine] = grads.jacobian
-    assert row_error(found["one_pass"], found["per_task"]) < 0.02
+    assert model[0].seen == [enabled] * 4  # once forward, once per task
 
 
 def test_autocast_leaves_float64_alone(row_error):

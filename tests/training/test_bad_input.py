@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_names_task_and_step(settings, refused, tmp_pa
     assert "step 1" in sentence
 
 
-@pytest.mark.parametrize("override", ["learning_rate=1e38", "learning_rate=1e20", "weight_decay=1e30"])
+@pytest.mark.parametrize("override", ["learning_rate=1e18", "weight_decay=1e18"])
 def test_after_a_loss_that_is_not_finite_every_checkpoint_is_good(settings, refused, override):
     sentence = refused(settings, override, "save_steps=1", "max_steps=30", "max_grad_norm=0")
     assert "not finite" in sentence
@@ -258,7 +258,7 @@ def test_weights_of_a_combiner_that_overflow_do_not_reach_the_model(settings, re
 
 
 def test_a_loss_that_is_not_finite_after_the_last_step_is_no_result(settings, refused):
-    assert "not finite" in refused(settings, "learning_rate=1e38", "max_steps=1", "max_grad_norm=0")
+    assert "not finite" in refused(settings, "learning_rate=1e18", "weight_decay=1e18", "finetuning_type=full", "max_steps=1")
     assert not (Path(settings["output_dir"]) / "all_results.json").exists()
 
 

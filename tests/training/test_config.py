@@ -60,6 +60,7 @@ def test_a_value_is_read_as_people_write_it(key, given, value):
     [
         ("learning_rate", 0, "greater than 0"),
         ("learning_rate", -1, "at least 0"),
+        ("learning_rate", 1e38, "at most"),
         ("learning_rate", float("nan"), "must be a number"),
         ("learning_rate", float("inf"), "must be a number"),
         ("learning_rate", ".inf", "must be a number"),
