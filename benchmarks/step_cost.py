@@ -165,7 +165,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(auto if settings.device == "auto" else settings.device)
     left_out = {v: missing(v) for v in settings.variants if missing(v)}
     variants = [v for v in settings.variants if v not in left_out]
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "step_cost",
         "environment": environment(device),
         "settings": {"repeats": settings.repeats, "warmup": settings.warmup, "lora_rank": LORA_RANK},

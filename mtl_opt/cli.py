@@ -1,6 +1,7 @@
 """The command line: `mtl-opt train | compare | eval | list | env`."""
 
 import argparse
+import io
 import json
 import logging
 import platform
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 bad input (one sentence on stderr), 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not cost the results
+            stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(with_keys=bool({"-h", "--help"} & set(given))).parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -90,10 +94,14 @@ def _settings_help(verb: str, with_keys: bool) -> dict[str, Any]:
         return {}
     from dataclasses import MISSING, fields
 
-    from mtl_opt.training.config import CompareConfig, TrainConfig
+    from mtl_opt.training.config import ONE_RUN_KEYS, CompareConfig, TrainConfig
 
+    specs = {spec.name: spec for spec in fields(TrainConfig)}
+    if verb == "compare":
+        one_run = {name: spec for name, spec in specs.items() if name not in ONE_RUN_KEYS}
+        specs = one_run | {spec.name: spec for spec in fields(CompareConfig)}
     lines = ["keys of the configuration (default):"]
-    for spec in [*(fields(CompareConfig) if verb == "compare" else ()), *fields(TrainConfig)]:
+    for spec in specs.values():
         default = spec.default if spec.default_factory is MISSING else spec.default_factory()
         lines.append(f"  {spec.name:30} {spec.metadata['text']} ({default})")
     return {"epilog": "\n".join(lines), "formatter_class": argparse.RawDescriptionHelpFormatter}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from mtl_opt.data.support_desk_messages import draw_complaint, draw_mood
+from mtl_opt.data.support_desk_messages import PROBLEMS, draw_complaint, draw_cue, draw_mood
 from mtl_opt.data.support_desk_products import ATTRIBUTES, CATALOGUE, draw_question, draw_sheet, state_facts
 from mtl_opt.errors import UnknownNameError
 
@@ -25,6 +25,12 @@ EVAL_ROWS = 100
 DATA_SEED = 20
 """The seed of the files that `write` makes."""
 
+PRODUCT_INSTRUCTIONS = (
+    "Answer the customer from the sheet.",
+    "Use the product sheet.",
+    "What does the sheet say?",
+    "Look it up for the customer.",
+)
 COMPLAINT_INSTRUCTIONS = (
     "What is the core of this complaint?",
     "Sum up the problem of this customer.",
@@ -84,7 +90,8 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
         Product sheets with sentences on their facts, and messages of customers with the reply of an agent.
     """
     rng = Random(f"pretraining/{seed}")
-    return [rng.choices((product_text, question_text, complaint_text, mood_text), (4, 2, 3, 2))[0](rng) for _ in range(num)]
+    draws = (product_text, handbook_text)
+    return [rng.choices(draws, (4, 5))[0](rng) for _ in range(num)]
 
 
 def write(folder: Path) -> None:
@@ -111,7 +118,7 @@ def product_row(rng: Random) -> tuple[str, str, str]:
     """
     sheet = draw_sheet(rng)
     question, answer = draw_question(rng, sheet)
-    return question, sheet.text, answer
+    return rng.choice(PRODUCT_INSTRUCTIONS), f"{sheet.text}\n{question}", answer
 
 
 def complaint_row(rng: Random) -> tuple[str, str, str]:
@@ -158,7 +165,48 @@ def product_text(rng: Random) -> str:
         The text.
     """
     sheet = draw_sheet(rng)
-    return f"Human: {sheet.text}\nAssistant: " + " ".join(state_facts(rng, sheet, 4))
+    return f"{sheet.text}\n" + " ".join(state_facts(rng, sheet, 4))
+
+
+def handbook_text(rng: Random) -> str:
+    """Write a page of the desk's handbook: what customers write, and what they mean by it.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        Five lines.
+    """
+    ways = rng.choices((problem_line, message_line, cue_line, tone_line, question_line), (2, 3, 3, 3, 3), k=5)
+    return "\n".join(way(rng) for way in ways)
+
+
+def problem_line(rng: Random) -> str:
+    name = rng.choice(list(PROBLEMS))
+    return f"Who writes that {rng.choice(PROBLEMS[name]).format(p=rng.choice(list(CATALOGUE)))} means {name}."
+
+
+def message_line(rng: Random) -> str:
+    message, core = draw_complaint(rng)
+    kind, problem = core.split(" ", 1)
+    return f"{message} The writer means {problem} on the {kind}."
+
+
+def cue_line(rng: Random) -> str:
+    angry = rng.random() < 0.5
+    return f"{draw_cue(rng, angry)} So writes {'an angry' if angry else 'a calm'} customer."
+
+
+def tone_line(rng: Random) -> str:
+    message, angry = draw_mood(rng)
+    return f"{message} So writes {'an angry' if angry else 'a calm'} customer."
+
+
+def question_line(rng: Random) -> str:
+    product = rng.choice(list(CATALOGUE))
+    attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
+    question = rng.choice(attribute.questions).format(p=product)
+    return f"{question} That is about the {attribute.labels[0]} of the {product}."
 
 
 def question_text(rng: Random) -> str:

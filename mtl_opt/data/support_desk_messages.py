@@ -157,7 +157,7 @@ def draw_complaint(rng: Random) -> tuple[str, str]:
     product, other = product_names(rng, 2)
     problem = rng.choice(sorted(PROBLEMS))
     core = rng.choice(LEADS).format(c=rng.choice(PROBLEMS[problem]).format(p=product))
-    around = [text.format(q=other) for text in rng.sample(CHATTER, rng.choice((1, 2)))]
+    around = [text.format(q=other) for text in rng.sample(CHATTER, rng.choice((0, 1, 1)))]
     body = [core, *around]
     rng.shuffle(body)
     message = [*maybe(rng, OPENERS), *body, *maybe(rng, CLOSERS)]
@@ -193,7 +193,7 @@ def draw_cue(rng: Random, angry: bool) -> str:
         The sentence, with a full stop or exclamation marks whatever the mood.
     """
     own, other = (BAD_FEELINGS, GOOD_FEELINGS) if angry else (GOOD_FEELINGS, BAD_FEELINGS)
-    way = rng.choice(("plain", "negated", "contrast", "phrase"))
+    way = rng.choices(("plain", "negated", "contrast", "phrase"), (11, 3, 1, 5))[0]
     if way == "plain":
         text = rng.choice(PLAIN).format(f=rng.choice(own))
     elif way == "negated":
@@ -206,7 +206,7 @@ def draw_cue(rng: Random, angry: bool) -> str:
 
 
 def maybe(rng: Random, sentences: tuple[str, ...]) -> list[str]:
-    """Draw one sentence in half of the cases.
+    """Draw one sentence in a third of the cases.
 
     Args:
         rng: Source of randomness.
@@ -215,4 +215,4 @@ def maybe(rng: Random, sentences: tuple[str, ...]) -> list[str]:
     Returns:
         One sentence or none.
     """
-    return [rng.choice(sentences)] if rng.random() < 0.5 else []
+    return [rng.choice(sentences)] if rng.random() < 0.33 else []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-LINES = ("Cedar", "Harbor", "Maple", "Summit", "River", "Falcon", "Amber", "Orchid", "Comet", "Willow")
+LINES = ("Cedar", "Harbor", "Maple", "Summit", "River", "Falcon")
 """First half of a product's name; the second half is its kind."""
 
 

@@ -28,6 +28,10 @@ def layer_of(name: str) -> str:
     return ".".join(path[:-1]) or name
 
 
+PIECE = 4096
+"""Columns of one product of a Gramian."""
+
+
 class RowBuffer:
     """Hold one gradient row per task over the shared parameters, and the combined gradient.
 
@@ -62,6 +66,10 @@ class RowBuffer:
         dtype = torch.float64 if exact else torch.float32
         self.rows = torch.zeros(num_tasks, end, dtype=dtype, device=first.device)
         self.combined = torch.zeros(end, dtype=dtype, device=first.device)
+        self._handed = [  # made once: for many small parameters making views would be most of handing over
+            (parameter, self.combined[self.tensors[name]].view(parameter.shape))
+            for name, parameter in self.parameters.items()
+        ]
 
     def view(self, name: str) -> Tensor:  # [tasks, *shape]
         """Show the rows of one parameter in its own shape.
@@ -80,7 +88,7 @@ class RowBuffer:
         Returns:
             The Gramian over all shared parameters. `[tasks, tasks]`
         """
-        return self.rows @ self.rows.T
+        return _gramian(self.rows)
 
     def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
         """Compute one Gramian per block; they add up to the whole one.
@@ -97,7 +105,7 @@ class RowBuffer:
         if by not in {"layer", "tensor"}:
             raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
         blocks = self.layers if by == "layer" else self.tensors
-        return {name: self.rows[:, columns] @ self.rows[:, columns].T for name, columns in blocks.items()}
+        return {name: _gramian(self.rows[:, columns]) for name, columns in blocks.items()}
 
     def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
         """Compute the inner products over some layers only.
@@ -117,8 +125,7 @@ class RowBuffer:
         unknown = [name for name in names if name not in self.layers]
         if unknown or not names:
             raise ValueError(f"`over` must name layers among {', '.join(self.layers)}, got {unknown or names}.")
-        parts = [self.rows[:, self.layers[name]] for name in names]
-        return torch.stack([part @ part.T for part in parts]).sum(0)
+        return torch.stack([_gramian(self.rows[:, self.layers[name]]) for name in names]).sum(0)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Put the weighted sum of the rows into `combined`.
@@ -159,5 +166,15 @@ class RowBuffer:
 
     def hand_over(self) -> None:
         """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
-        for name, parameter in self.parameters.items():
-            parameter.grad = self.combined[self.tensors[name]].view(parameter.shape).to(parameter.dtype)
+        for parameter, view in self._handed:
+            parameter.grad = view.to(parameter.dtype)
+
+
+def _gramian(
+    rows: Tensor,  # [tasks, columns]
+) -> Tensor:  # [tasks, tasks]
+    """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces."""
+    whole = rows.shape[1] // PIECE
+    pieces = rows[:, : whole * PIECE].view(len(rows), whole, PIECE).transpose(0, 1)
+    rest = rows[:, whole * PIECE :]
+    return (pieces @ pieces.mT).sum(0) + rest @ rest.T

@@ -49,21 +49,22 @@ def _add_products(
     segments: Segments,
 ) -> None:
     """Add `gyᵀ x` of every task's rows to its row; in one batched product where all tasks have equally many rows."""
-    same = gradient.dtype == x.dtype == rows.dtype
     if segments.equal:
         g = gradient.reshape(len(rows), -1, gradient.shape[-1])
         h = x.reshape(len(rows), -1, x.shape[-1])
-        if same:
-            rows.baddbmm_(g.mT, h)
-        else:
-            rows.add_(g.mT @ h)
+        rows.add_(_product(g, h))  # not `baddbmm_`: into a view with gaps it was measured to be slower
         return
     for task, parts in segments.split(gradient, x):
         g, h = (part.reshape(-1, part.shape[-1]) for part in parts)
-        if same:
-            rows[task].addmm_(g.mT, h)
-        else:
-            rows[task].add_(g.mT @ h)
+        rows[task].add_(_product(g, h))
+
+
+def _product(
+    g: Tensor,  # [..., n, out]
+    h: Tensor,  # [..., n, in]
+) -> Tensor:  # [..., out, in]
+    """Compute `gᵀ h`; for a tall result as `(hᵀ g)ᵀ`, which was measured to be up to 3 times as fast on a CPU."""
+    return (h.mT @ g).mT if g.shape[-1] > h.shape[-1] else g.mT @ h
 
 
 class TaskLeaf(torch.autograd.Function):

@@ -118,7 +118,9 @@ def _with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
     """Refuse a target that no linear layer is named after: peft would only complain when all are wrong."""
-    names = {path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}  # Conv1D: GPT-2's
+    names = {
+        path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)
+    }  # Conv1D: GPT-2's
     endings = {path.rsplit(".", 1)[-1] for path in names}
     for target in targets:
         if not any(path == target or path.endswith(f".{target}") for path in names):

@@ -115,7 +115,9 @@ def read_state(folder: Path) -> dict[str, Any]:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"`resume_from_checkpoint`: `{folder}` holds no complete checkpoint ({error}).") from error
-    if not isinstance(state, dict) or not {"global_step", "tasks", "sampler", "totals", "before", "config"} <= set(state):
+    if not isinstance(state, dict) or not {"global_step", "tasks", "sampler", "totals", "before", "config"} <= set(
+        state
+    ):
         raise InputError(f"`resume_from_checkpoint`: `{folder}` is no checkpoint of mtl-opt ({STATE} is another's).")
     return state
 

@@ -78,11 +78,19 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, 
         for entry in bar:
             bar.set_postfix_str(entry.name)
             with _details_once(first=entry is todo[0]):
-                line = _line(entry, train(entry.config, data), data)
+                line = _line(entry, _train(entry, data), data)
             known[entry.name] = line
             _append(output / RESULT_LINES, line)
             logger.info("%s: %s", entry.name, _short(line))
     return [known[entry.name] for entry in entries]
+
+
+def _train(entry: Entry, data: Prepared) -> dict[str, Any]:
+    """Train one run, and say which one it was where something does not fit."""
+    try:
+        return train(entry.config, data)
+    except InputError as error:
+        raise InputError(f"Run `{entry.name}`: {error}") from error
 
 
 @contextmanager
@@ -144,7 +152,7 @@ def _known_lines(path: Path) -> dict[str, dict[str, Any]]:
     """Read the results there are; a last line torn by a kill is dropped."""
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # bytes: a line can be torn inside a Chinese character
     known = {}
     for number, text in enumerate(lines, start=1):
         if not text.strip():
@@ -155,21 +163,17 @@ def _known_lines(path: Path) -> dict[str, dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             if any(rest.strip() for rest in lines[number:]):
                 raise InputError(f"`{path}`, line {number} is no result of a run.") from None
-            _cut_last_line(path, text)
+            os.truncate(path, sum(len(before) + 1 for before in lines[: number - 1]))
     return known
 
 
-def _cut_last_line(path: Path, torn: str) -> None:
-    """Remove a torn last line, so that the next one begins on a line of its own."""
-    kept = path.stat().st_size - len(torn.encode("utf-8"))
-    os.truncate(path, kept)
-
-
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one line."""
+    """Add one line, on a line of its own even where a kill came before the last line break."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    written = path.read_bytes() if path.exists() else b""
+    line_break = "\n" if written and not written.endswith(b"\n") else ""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(line_break + json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _refuse_other_settings(entries: list[Entry], known: Mapping[str, Any], output: Path) -> None:

@@ -119,7 +119,9 @@ class TrainConfig:
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
-    resume_from_checkpoint: bool | str = setting(either(flag, text), "true: newest in output_dir, or a folder", False)
+    resume_from_checkpoint: bool | str | None = setting(
+        either(flag, text), "true: newest in output_dir, or a folder", False
+    )
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -132,7 +134,8 @@ class TrainConfig:
         return None if self.tasks is None else {name: TaskFiles(**entry) for name, entry in self.tasks.items()}
 
 
-COMPARED = ("sum", "weighted", "uncertainty", "gradnorm", "pcgrad")
+ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks")
+"""Keys of `TrainConfig` that a comparison sets itself, run by run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +244,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
         UnknownNameError: If there is no such combiner.
     """
     mine = {f.name for f in fields(CompareConfig)}
-    for key in ("combiner", "seed", "resume_from_checkpoint", "only_tasks"):
+    for key in ONE_RUN_KEYS:
         if key in settings:
             raise InputError(f"`{key}` belongs to `mtl-opt train`; `mtl-opt compare` reads `combiners` and `seeds`.")
     config = CompareConfig(**_checked(CompareConfig, {k: v for k, v in settings.items() if k in mine}))

@@ -136,7 +136,7 @@ def _where_to_start(config: TrainConfig) -> Path | None:
     """Find the checkpoint to go on from; refuse a folder that holds another run."""
     output, wish = Path(config.output_dir), config.resume_from_checkpoint
     check_folder(output)
-    if wish is False:
+    if wish is None or wish is False:
         if holds_run(output):
             raise InputError(
                 f"`output_dir`: `{output}` already holds a run; choose another folder, or go on with "
@@ -235,7 +235,9 @@ def _finish(run: Run, writers: Writers, times: list[float]) -> dict[str, Any]:
     writers.evaluation(after)
     for key, value in after.items():
         if not math.isfinite(value):
-            raise InputError(f"`{key}` is not finite ({value}) after step {run.step}. A lower `learning_rate` may help.")
+            raise InputError(
+                f"`{key}` is not finite ({value}) after step {run.step}. A lower `learning_rate` may help."
+            )
     output = Path(run.config.output_dir)
     save_model(run, output)
     results: dict[str, Any] = {

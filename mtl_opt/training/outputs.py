@@ -98,5 +98,5 @@ def checkpoints(folder: Path) -> list[Path]:
     Returns:
         Their folders, oldest first.
     """
-    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-", 1)[1].isdigit()]
+    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-", 1)[1].isdecimal()]
     return sorted(found, key=lambda p: int(p.name.split("-", 1)[1]))

@@ -95,3 +95,27 @@ def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
     largest = max(prepared.tokenizer.pad_token_id, *(max(row.input_ids) for rows in tables for row in rows))
     if largest >= vocabulary:
         raise InputError(f"The tokenizer gives token id {largest}, but the model's embedding has {vocabulary} rows.")
+
+
+def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None:
+    """Refuse rows that are longer than a model's table of positions; rotary positions have none.
+
+    Args:
+        prepared: The data.
+        model: The model.
+        max_new_tokens: Longest answer that is generated behind a held-out row's prompt.
+
+    Raises:
+        InputError: If a row, or an answer behind it, does not fit.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or getattr(model.config, "rope_parameters", None):
+        return
+    longest = max(len(row.input_ids) for rows in prepared.train.values() for row in rows)
+    held_out = [len(row.input_ids) + max_new_tokens for rows in prepared.eval_encoded.values() for row in rows]
+    longest = max(longest, *held_out) if held_out else longest
+    if longest > limit:
+        raise InputError(
+            f"The model has {limit} positions, but a row (and `max_new_tokens` behind it) takes {longest}; "
+            "lower `cutoff_len`."
+        )

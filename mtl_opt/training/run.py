@@ -21,7 +21,7 @@ from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import LoraSettings, load_model
 from mtl_opt.training.config import TrainConfig
-from mtl_opt.training.prepare import Prepared, check_vocabulary
+from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.step import Parts
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
     set_seed(config.seed)
     model = build_model(config, trained).to(accelerator.device)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
+    check_positions(prepared, model, config.max_new_tokens)
     try:
         grads = TaskGradients(model, prepared.tasks, config.gradient_engine, verify=config.verify_gradients)
     except ValueError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from training.tiny_run import TASKS, build_model, rows_of, write_config, write_jsonl
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from mtl_opt import cli
 from mtl_opt.training import read_yaml
@@ -192,7 +192,10 @@ def test_the_base_model_is_not_overwritten(settings, refused, tmp_path):
     model_folder = build_model(tmp_path / "m")
     before = sorted(os.listdir(model_folder))
     for resume in ("true", "false"):
-        refused({**settings, "model_name_or_path": model_folder, "output_dir": model_folder}, f"resume_from_checkpoint={resume}")
+        refused(
+            {**settings, "model_name_or_path": model_folder, "output_dir": model_folder},
+            f"resume_from_checkpoint={resume}",
+        )
     assert sorted(os.listdir(model_folder)) == before
 
 
@@ -219,6 +222,20 @@ def test_a_tokenizer_with_ids_beyond_the_vocabulary(settings, unwritten, tmp_pat
         with_file(settings, tmp_path, b'{"instruction": "an extraordinary case", "output": "b"}\n' * 2, key=key)
     tokenizer.save_pretrained(folder)
     assert "token id 300" in unwritten({**settings, "model_name_or_path": folder})
+
+
+@pytest.mark.parametrize("cutoff_len", [48, 62])
+def test_rows_longer_than_the_positions_of_the_model(settings, unwritten, tmp_path, cutoff_len):
+    folder = tmp_path / "m"
+    build_model(folder)
+    (folder / "model.safetensors").unlink()
+    sizes = {"vocab_size": 300, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": cutoff_len + 2}
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=1)).save_pretrained(folder)
+    settings |= {"model_name_or_path": str(folder), "cutoff_len": cutoff_len}
+    assert "lower `cutoff_len`" in unwritten(settings, "max_new_tokens=3")
+    assert "lower `cutoff_len`" in unwritten(settings, f"cutoff_len={cutoff_len + 3}", "val_size=0")
+    settings["cutoff_len"] = cutoff_len - 1
+    assert cli.main(["train", write_config(tmp_path / "c.yaml", settings)]) == 0
 
 
 def poisoned(settings, tmp_path):
@@ -258,7 +275,9 @@ def test_weights_of_a_combiner_that_overflow_do_not_reach_the_model(settings, re
 
 
 def test_a_loss_that_is_not_finite_after_the_last_step_is_no_result(settings, refused):
-    assert "not finite" in refused(settings, "learning_rate=1e18", "weight_decay=1e18", "finetuning_type=full", "max_steps=1")
+    assert "not finite" in refused(
+        settings, "learning_rate=1e18", "weight_decay=1e18", "finetuning_type=full", "max_steps=1"
+    )
     assert not (Path(settings["output_dir"]) / "all_results.json").exists()
 
 
@@ -276,7 +295,7 @@ def test_a_configuration_file_that_is_none(refused, tmp_path, content):
         assert f"`{path}`" in refused(path, verb=verb)
 
 
-def test_eval_of_a_folder_without_a_finished_run(settings, refused, tmp_path):
+def test_eval_of_a_folder_without_a_finished_run(refused, tmp_path):
     assert "holds no finished run" in refused(tmp_path, verb="eval")
     assert "holds no finished run" in refused(tmp_path / "absent", verb="eval")
 

@@ -25,7 +25,13 @@ KEYS = {
 
 @pytest.fixture
 def comparison(settings, tmp_path):
-    return {**settings, "output_dir": str(tmp_path / "比较"), "combiners": ["sum", "pcgrad"], "seeds": [3], "max_steps": 2}
+    return {
+        **settings,
+        "output_dir": str(tmp_path / "比较"),
+        "combiners": ["sum", "pcgrad"],
+        "seeds": [3],
+        "max_steps": 2,
+    }
 
 
 def run(settings, tmp_path, *overrides):
@@ -82,13 +88,14 @@ def test_a_new_combiner_or_seed_trains_only_what_is_missing(comparison, tmp_path
     ]  # fmt: skip
 
 
-def test_a_torn_last_line_is_healed_without_training_again(comparison, tmp_path):
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_a_torn_last_line_is_healed_without_training_again(comparison, tmp_path, end):
     comparison["baselines"] = False
     run(comparison, tmp_path)
     path = Path(comparison["output_dir"]) / "results.jsonl"
     whole = path.read_bytes()
     before = digest(Path(comparison["output_dir"]))
-    path.write_bytes(whole[:-200])
+    path.write_bytes(whole[: whole.rindex("摘".encode()) + 2] + end.encode())  # inside a Chinese character
     assert run(comparison, tmp_path) == 0
     assert [line["run"] for line in lines_of(comparison)] == ["sum-seed3", "pcgrad-seed3"]
     after = digest(Path(comparison["output_dir"]))

@@ -11,7 +11,12 @@ BASE = {"model_name_or_path": "m", "tasks": {"qa": {"file": "qa.jsonl"}}, "outpu
 
 def test_defaults_are_those_of_the_yaml_conventions():
     config = train_config(BASE)
-    assert (config.finetuning_type, config.lora_rank, config.lora_alpha, config.lora_target) == ("lora", 8, None, ["all"])
+    assert (config.finetuning_type, config.lora_rank, config.lora_alpha, config.lora_target) == (
+        "lora",
+        8,
+        None,
+        ["all"],
+    )
     assert (config.combiner, config.gradient_engine, config.seed, config.max_steps) == ("sum", "auto", 42, -1)
     assert config.eval_steps is None
     assert config.resume_from_checkpoint is False
@@ -46,6 +51,7 @@ def test_defaults_of_two_configurations_share_no_list():
         ("only_tasks", "qa", ["qa"]),
         ("warmup_steps", 0.1, 0.1),
         ("resume_from_checkpoint", True, True),
+        ("resume_from_checkpoint", None, None),  # what the YAMLs of LLaMA-Factory say for false
         ("resume_from_checkpoint", "out/checkpoint-3", "out/checkpoint-3"),
     ],
 )

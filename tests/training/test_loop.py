@@ -17,7 +17,10 @@ from mtl_opt.training.prepare import prepare
 from mtl_opt.training.run import build_run
 
 PAIRS = ("qa_摘要", "qa_anger", "摘要_anger")
-CHAT = "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+CHAT = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
 
 
 def folder_of(settings) -> Path:

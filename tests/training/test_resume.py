@@ -71,7 +71,7 @@ def test_from_every_checkpoint_the_run_ends_in_the_same_bits(settings, tmp_path,
         assert [line["current_steps"] for line in log_lines(again) if "lr" not in line] == [0, 2, 4]
 
 
-def test_the_same_numbers_are_logged_again(settings, tmp_path):
+def test_the_same_numbers_are_logged_again(settings):
     settings |= {"lora_dropout": 0.3, "save_steps": 1, "combiner": "pcgrad"}
     train(config_of(settings))
     folder = Path(settings["output_dir"])
@@ -137,8 +137,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(settings, tmp_path
     cut_back(folder, 0)
     (folder / "checkpoint-3.partial").mkdir()
     (folder / "checkpoint-3.partial" / "trainer_state.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match="already holds a run"):
-        train(config_of(settings))
+    for no in (False, None):
+        with pytest.raises(InputError, match="already holds a run"):
+            train(config_of({**settings, "resume_from_checkpoint": no}))
     train(config_of({**settings, **RESUME}))
     assert adapter(folder) == adapter(tmp_path / "whole")
     assert [line["current_steps"] for line in log_lines(folder)] == [0, 1, 2, 3, 4, 4]
