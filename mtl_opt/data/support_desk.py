@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from mtl_opt.data.support_desk_messages import PROBLEMS, draw_complaint, draw_cue, draw_mood
+from mtl_opt.data.support_desk_messages import FEELINGS, PROBLEMS, draw_complaint, draw_cue, draw_mood
 from mtl_opt.data.support_desk_products import ATTRIBUTES, CATALOGUE, draw_question, draw_sheet, state_facts
 from mtl_opt.errors import UnknownNameError
 
@@ -143,8 +143,8 @@ def anger_row(rng: Random) -> tuple[str, str, str]:
     Returns:
         Instruction, input and output.
     """
-    message, angry = draw_mood(rng)
-    return rng.choice(ANGER_INSTRUCTIONS), message, "yes" if angry else "no"
+    message, feeling = draw_mood(rng)
+    return rng.choice(ANGER_INSTRUCTIONS), message, "yes" if feeling in FEELINGS else "no"
 
 
 DRAW: dict[str, Callable[[Random], tuple[str, str, str]]] = {
@@ -193,13 +193,13 @@ def message_line(rng: Random) -> str:
 
 
 def cue_line(rng: Random) -> str:
-    angry = rng.random() < 0.5
-    return f"{draw_cue(rng, angry)} So writes {'an angry' if angry else 'a calm'} customer."
+    cue, feeling = draw_cue(rng)
+    return f"{cue} The writer is {feeling}."
 
 
 def tone_line(rng: Random) -> str:
-    message, angry = draw_mood(rng)
-    return f"{message} So writes {'an angry' if angry else 'a calm'} customer."
+    message, feeling = draw_mood(rng)
+    return f"{message} The writer is {feeling}."
 
 
 def question_line(rng: Random) -> str:
@@ -207,45 +207,3 @@ def question_line(rng: Random) -> str:
     attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
     question = rng.choice(attribute.questions).format(p=product)
     return f"{question} That is about the {attribute.labels[0]} of the {product}."
-
-
-def question_text(rng: Random) -> str:
-    """Write a question and the reply of an agent, who repeats in other words what is asked but does not answer.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
-    product = rng.choice(list(CATALOGUE))
-    attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
-    heard = rng.choice(HEARD).format(l=rng.choice(attribute.labels), p=product)
-    return f"Human: {rng.choice(attribute.questions).format(p=product)}\nAssistant: {heard}"
-
-
-def complaint_text(rng: Random) -> str:
-    """Write a complaint and the reply of an agent, who names the problem in the desk's words.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
-    message, core = draw_complaint(rng)
-    kind, problem = core.split(" ", 1)
-    return f"Human: {message}\nAssistant: {rng.choice(REPLIES).format(k=kind, c=problem)}"
-
-
-def mood_text(rng: Random) -> str:
-    """Write a message and the reply of an agent, who answers its tone.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
-    message, angry = draw_mood(rng)
-    return f"Human: {message}\nAssistant: {rng.choice(ANGRY_REPLIES if angry else CALM_REPLIES)}"

@@ -123,8 +123,16 @@ CLOSERS = (
     "What can you do?", "Let me know.", "Have a good day.", "I count on you.",
 )  # fmt: skip
 
-BAD_FEELINGS = ("angry", "furious", "upset", "annoyed", "mad", "irritated")
-GOOD_FEELINGS = ("happy", "pleased", "glad", "calm", "satisfied", "delighted")
+FEELINGS = {
+    "angry": "calm",
+    "furious": "delighted",
+    "upset": "happy",
+    "annoyed": "pleased",
+    "mad": "glad",
+    "irritated": "satisfied",
+}
+"""Every bad feeling with its opposite."""
+
 PLAIN = ("I am really {f}", "I am so {f}", "By now I am {f}", "All this makes me {f}", "I must say I am {f}")
 NEGATED = ("I am not {f}", "I am no longer {f}", "I am far from {f}", "I am anything but {f}", "I cannot say I am {f}")
 CONTRASTS = ("My husband is {other}, but I am {own}", "I was {other} at first, now I am {own}")
@@ -164,45 +172,46 @@ def draw_complaint(rng: Random) -> tuple[str, str]:
     return " ".join(message), f"{kind_of(product)} {problem}"
 
 
-def draw_mood(rng: Random) -> tuple[str, bool]:
+def draw_mood(rng: Random) -> tuple[str, str]:
     """Write a message whose mood does not follow from what happened.
 
     Args:
         rng: Source of randomness.
 
     Returns:
-        The message, and whether the customer is angry.
+        The message, and the feeling of the customer: a key of `FEELINGS` if angry, a value otherwise.
     """
-    angry = rng.random() < 0.5
-    product = product_names(rng, 1)[0]
-    went_wrong = rng.random() < (0.75 if angry else 0.55)
+    cue, feeling = draw_cue(rng)
+    went_wrong = rng.random() < (0.75 if feeling in FEELINGS else 0.55)
     events = PROBLEMS[rng.choice(sorted(PROBLEMS))] if went_wrong else PLEASANT
-    body = [rng.choice(LEADS).format(c=rng.choice(events).format(p=product)), draw_cue(rng, angry)]
+    body = [rng.choice(LEADS).format(c=rng.choice(events).format(p=product_names(rng, 1)[0])), cue]
     rng.shuffle(body)
-    return " ".join([*maybe(rng, OPENERS), *body, *maybe(rng, CLOSERS)]), angry
+    return " ".join([*maybe(rng, OPENERS), *body, *maybe(rng, CLOSERS)]), feeling
 
 
-def draw_cue(rng: Random, angry: bool) -> str:
+def draw_cue(rng: Random) -> tuple[str, str]:
     """Write a sentence that shows the mood: by a feeling, by its denial, by contrast, or between the lines.
 
     Args:
         rng: Source of randomness.
-        angry: The mood to show.
 
     Returns:
-        The sentence, with a full stop or exclamation marks whatever the mood.
+        The sentence, with a full stop or exclamation marks whatever the mood, and the feeling behind it.
     """
-    own, other = (BAD_FEELINGS, GOOD_FEELINGS) if angry else (GOOD_FEELINGS, BAD_FEELINGS)
-    way = rng.choices(("plain", "negated", "contrast", "phrase"), (11, 3, 1, 5))[0]
+    feeling, opposite = rng.choice(list(FEELINGS.items()))
+    angry = rng.random() < 0.5
+    if not angry:
+        feeling, opposite = opposite, feeling
+    way = rng.choices(("plain", "negated", "contrast", "phrase"), (9, 4, 2, 5))[0]
     if way == "plain":
-        text = rng.choice(PLAIN).format(f=rng.choice(own))
+        text = rng.choice(PLAIN).format(f=feeling)
     elif way == "negated":
-        text = rng.choice(NEGATED).format(f=rng.choice(other))
+        text = rng.choice(NEGATED).format(f=opposite)
     elif way == "contrast":
-        text = rng.choice(CONTRASTS).format(own=rng.choice(own), other=rng.choice(other))
+        text = rng.choice(CONTRASTS).format(own=feeling, other=opposite)
     else:
-        text = rng.choice(ANGRY_PHRASES if angry else CALM_PHRASES)
-    return text + rng.choice((".", ".", "!", "!!"))
+        text, feeling = (rng.choice(ANGRY_PHRASES), "angry") if angry else (rng.choice(CALM_PHRASES), "calm")
+    return text + rng.choice((".", ".", "!", "!!")), feeling
 
 
 def maybe(rng: Random, sentences: tuple[str, ...]) -> list[str]:

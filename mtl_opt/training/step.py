@@ -52,8 +52,7 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     Returns:
         What happened.
 
-    Raises:
-        InputError: If a loss or a gradient is not finite.
+    An `InputError` says which loss or gradient is not finite; the step is then not taken.
     """
     grads = parts.grads
     for batch in batches:
@@ -64,8 +63,6 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     _refuse_non_finite(grads, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
-    if not math.isfinite(grad_norm):
-        raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
     event = _event(grads, weights, grad_norm, float(parts.scheduler.get_last_lr()[0]), step)
     parts.optimizer.step()
     parts.scheduler.step()
@@ -88,7 +85,9 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
 def _event(
     grads: TaskGradients, weights: Tensor | None, grad_norm: float, learning_rate: float, step: int
 ) -> StepEvent:
-    """Copy what happened to the CPU."""
+    """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
+    if not math.isfinite(grad_norm):
+        raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
     return StepEvent(
         step=step,
         losses=grads.losses().detach().cpu(),

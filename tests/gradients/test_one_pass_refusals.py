@@ -260,7 +260,7 @@ def test_a_linear_layer_with_a_forward_of_its_own_is_refused():
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 def test_a_linear_layer_with_parameters_behind_its_weight_is_refused():
-    assert "changes the forward or the parameters" in refusal(torch.nn.utils.weight_norm(nn.Linear(3, 3)))
+    assert "changes the forward or the parameters" in refusal(torch.nn.utils.weight_norm(nn.Linear(3, 3)))  # noqa: TOR101
     assert "cannot be wired" in refusal(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 TOTALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # losses, log variances -> what is minimised
     "classification": lambda loss, s: (-s).exp() * loss + s / 2,
     "regression": lambda loss, s: (-s).exp() * loss / 2 + s / 2,
-    "liebel_koerner": lambda loss, s: loss / (2 * s.exp()) + torch.log(1 + s.exp()),
+    "liebel_koerner": lambda loss, s: loss / (2 * s.exp()) + torch.log1p(s.exp()),
 }
 
 
