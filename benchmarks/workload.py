@@ -71,7 +71,8 @@ class Workload:
     def losses(self) -> Tensor:  # [tasks]
         """Run the one forward that all variants share.
 
-        Every second task unlearns (its loss is negated), so that tasks conflict and combining has work to do.
+        Every second task unlearns (its loss is negated) what it shares with the task before it, so that tasks
+        conflict and combining has work to do.
 
         Returns:
             Mean next-token loss of every task, in nats, negated for every second one. `[tasks]`
@@ -114,6 +115,8 @@ def build_model(size: Size, device: torch.device) -> nn.Module:
 def build_workload(model: nn.Module, size: Size, num_tasks: int) -> Workload:
     """Draw a batch with equally many rows of every task and random tokens.
 
+    Every second task shares the first half of its rows with the task before it.
+
     Args:
         model: The model.
         size: Sizes of the batch.
@@ -131,5 +134,9 @@ def build_workload(model: nn.Module, size: Size, num_tasks: int) -> Workload:
     generator = torch.Generator().manual_seed(0)
     task_ids = torch.arange(num_tasks).repeat_interleave(size.rows // num_tasks)
     tokens = torch.randint(size.vocabulary, (size.rows, size.length), generator=generator)
+    of_task = tokens.view(num_tasks, -1, size.length)
+    half = size.length // 2
+    for task in range(1, num_tasks, 2):
+        of_task[task, :, :half] = of_task[task - 1, :, :half]
     counts = torch.full((num_tasks,), size.rows // num_tasks * (size.length - 1))
     return Workload(model, tokens.to(device), task_ids.to(device), counts.to(device))
