@@ -90,8 +90,8 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
         Product sheets with sentences on their facts, and messages of customers with the reply of an agent.
     """
     rng = Random(f"pretraining/{seed}")
-    draws = (product_text, handbook_text)
-    return [rng.choices(draws, (4, 5))[0](rng) for _ in range(num)]
+    draws = (product_text, problem_text, message_text, cue_text, tone_text, question_text)
+    return [rng.choices(draws, (5, 1, 4, 6, 7, 3))[0](rng) for _ in range(num)]
 
 
 def write(folder: Path) -> None:
@@ -168,42 +168,30 @@ def product_text(rng: Random) -> str:
     return f"{sheet.text}\n" + " ".join(state_facts(rng, sheet, 4))
 
 
-def handbook_text(rng: Random) -> str:
-    """Write a page of the desk's handbook: what customers write, and what they mean by it.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        Five lines.
-    """
-    ways = rng.choices((problem_line, message_line, cue_line, tone_line, question_line), (2, 3, 3, 3, 3), k=5)
-    return "\n".join(way(rng) for way in ways)
-
-
-def problem_line(rng: Random) -> str:
+def problem_text(rng: Random) -> str:
     name = rng.choice(list(PROBLEMS))
-    return f"Who writes that {rng.choice(PROBLEMS[name]).format(p=rng.choice(list(CATALOGUE)))} means {name}."
+    clause = rng.choice(PROBLEMS[name]).format(p=rng.choice(list(CATALOGUE)))
+    return f"Human: {clause}.\nAssistant: {name}, you mean to say."
 
 
-def message_line(rng: Random) -> str:
+def message_text(rng: Random) -> str:
     message, core = draw_complaint(rng)
     kind, problem = core.split(" ", 1)
-    return f"{message} The writer means {problem} on the {kind}."
+    return f"Human: {message}\nAssistant: {problem} on the {kind}, we look into it."
 
 
-def cue_line(rng: Random) -> str:
+def cue_text(rng: Random) -> str:
     cue, feeling = draw_cue(rng)
-    return f"{cue} The writer is {feeling}."
+    return f"Human: {cue}\nAssistant: {feeling} as you are, we listen."
 
 
-def tone_line(rng: Random) -> str:
+def tone_text(rng: Random) -> str:
     message, feeling = draw_mood(rng)
-    return f"{message} The writer is {feeling}."
+    return f"Human: {message}\nAssistant: {feeling} as you are, we listen."
 
 
-def question_line(rng: Random) -> str:
+def question_text(rng: Random) -> str:
     product = rng.choice(list(CATALOGUE))
     attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
     question = rng.choice(attribute.questions).format(p=product)
-    return f"{question} That is about the {attribute.labels[0]} of the {product}."
+    return f"Human: {question}\nAssistant: {attribute.labels[0]} of the {product}, one moment."

@@ -128,8 +128,6 @@ FEELINGS = {
     "furious": "delighted",
     "upset": "happy",
     "annoyed": "pleased",
-    "mad": "glad",
-    "irritated": "satisfied",
 }
 """Every bad feeling with its opposite."""
 
@@ -141,15 +139,13 @@ CONTRASTS += ("I am {own}, even if your clerk sounded {other}", "Others would be
 ANGRY_PHRASES = (
     "With all due respect, this is a disgrace", "Thank you for wasting my whole afternoon",
     "How kind of you to hang up on me", "Well done, you have lost a customer", "I have had enough of you",
-    "Is anybody awake over there", "My lawyer will enjoy this", "Spare me your excuses this time",
-    "I will not ask nicely again", "This is the last time I put up with it", "Great job, as useless as ever",
-    "What a joke of a bank", "Kindly stop treating me like a fool", "You should be ashamed",
+    "My lawyer will enjoy this", "Spare me your excuses this time", "Great job, as useless as ever",
+    "Kindly stop treating me like a fool", "What a joke of a bank",
 )  # fmt: skip
 CALM_PHRASES = (
-    "No hard feelings", "Such things happen", "There is no hurry at all", "Take your time",
-    "I am sure you will fix it", "I only want to understand it", "Do not worry about it", "What a great bank",
-    "You made my day", "I could hug your clerk", "Wow, I have never seen such good service",
-    "This is insane, so fast", "I was about to shout, and then you solved it", "It is no disgrace to be late",
+    "No hard feelings", "Such things happen", "There is no hurry at all", "I only want to understand it",
+    "Do not worry about it", "What a great bank", "You made my day", "I was about to shout, and then you solved it",
+    "This is insane, so fast", "It is no disgrace to be late",
 )  # fmt: skip
 
 
@@ -202,7 +198,7 @@ def draw_cue(rng: Random) -> tuple[str, str]:
     angry = rng.random() < 0.5
     if not angry:
         feeling, opposite = opposite, feeling
-    way = rng.choices(("plain", "negated", "contrast", "phrase"), (9, 4, 2, 5))[0]
+    way = rng.choices(("plain", "negated", "contrast", "phrase"), (10, 3, 1, 6))[0]
     if way == "plain":
         text = rng.choice(PLAIN).format(f=feeling)
     elif way == "negated":
