@@ -91,7 +91,7 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
     """
     rng = Random(f"pretraining/{seed}")
     draws = (product_text, problem_text, message_text, cue_text, tone_text, question_text)
-    return [rng.choices(draws, (5, 1, 4, 6, 7, 3))[0](rng) for _ in range(num)]
+    return [rng.choices(draws, (4, 1, 6, 5, 6, 3))[0](rng) for _ in range(num)]
 
 
 def write(folder: Path) -> None:

@@ -26,13 +26,6 @@ PROBLEMS = {
         "my landlord still waits for the sum sent from my {p}",
         "sending money with my {p} is slower than a snail",
     ),
-    "refund missing": (
-        "the shop paid me back but nothing shows on my {p}",
-        "I never got my money back for my {p}",
-        "you promised to return the sum for my {p} and did not",
-        "what you owe me back on my {p} has not come",
-        "I returned the shoes and my {p} saw no cent of it",
-    ),
     "blocked": (
         "my {p} is locked and I cannot get at my money",
         "someone shut down my {p} without a word",
@@ -81,13 +74,6 @@ PROBLEMS = {
         "the cap on my {p} is far too tight for me",
         "with my {p} I could not even pay the hotel",
         "my {p} should let me use more than it does",
-    ),
-    "statement missing": (
-        "I get no monthly overview for my {p}",
-        "the yearly paper for my {p} with all bookings is not there",
-        "the tax office wants a list for my {p} that you do not send",
-        "the report on my {p} for May is nowhere to be found",
-        "I have seen no summary of my {p} since winter",
     ),
 }
 """What can go wrong, in the words of the desk, and in the words of a customer; `{p}` is the product."""

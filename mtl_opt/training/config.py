@@ -1,8 +1,7 @@
 """One YAML per run, read and checked here; keys follow LLaMA-Factory and Hugging Face where they have one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, get_args
 
 import yaml
@@ -150,63 +149,6 @@ class CompareConfig:
     )
     baselines: bool = setting(flag, "train every task alone too", True)
     combiner_args: dict[str, Any] = setting(mapping, "combiner: {its arguments}", {})
-
-
-def read_yaml(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Read a configuration file and apply `key=value` arguments.
-
-    Args:
-        path: The YAML file.
-        overrides: Arguments `key=value`, values read as YAML; a dot reaches into a mapping.
-
-    Returns:
-        The raw settings.
-
-    Raises:
-        InputError: If the file is missing or no mapping, or an argument is not of this form.
-    """
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no configuration file `{path}`.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The configuration file `{path}` cannot be read ({error}).") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a date that does not exist
-        raise InputError(f"`{path}` is no valid YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"`{path}` must hold a mapping `key: value`, got {type(settings).__name__}.")
-    return override(settings, overrides)
-
-
-def override(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply `key=value` arguments to raw settings.
-
-    Args:
-        settings: The settings before.
-        overrides: Arguments `key=value`, values read as YAML; a dot reaches into a mapping.
-
-    Returns:
-        The settings after.
-
-    Raises:
-        InputError: If an argument is not of this form.
-    """
-    result = {str(key): value for key, value in settings.items()}
-    for argument in overrides:
-        key, sign, value = argument.partition("=")
-        if not sign or not key:
-            raise InputError(f"Argument `{argument}` must have the form key=value.")
-        target = result
-        *path, last = key.split(".")
-        for part in path:
-            inner = target.get(part)
-            target[part] = {str(k): v for k, v in inner.items()} if isinstance(inner, dict) else {}
-            target = target[part]
-        try:
-            target[last] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise InputError(f"The value of `{key}` is no valid YAML: {value}.") from None
-    return result
 
 
 def train_config(settings: Mapping[str, Any]) -> TrainConfig:

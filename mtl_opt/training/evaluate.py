@@ -13,10 +13,11 @@ from mtl_opt.data import EncodedRow, Row, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import exact_match
 from mtl_opt.models import task_losses
-from mtl_opt.training.config import TrainConfig, read_yaml, train_config
+from mtl_opt.training.config import TrainConfig, train_config
 from mtl_opt.training.outputs import CONFIG, RESULTS, read_results
 from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
 from mtl_opt.training.run import build_model
+from mtl_opt.training.yaml_file import read_yaml
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from mtl_opt.training.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from mtl_opt.training.config import TrainConfig, read_yaml, to_yaml, train_config
+from mtl_opt.training.config import TrainConfig, to_yaml, train_config
 from mtl_opt.training.evaluate import evaluate
 from mtl_opt.training.interrupt import finish_step_on_interrupt
 from mtl_opt.training.memory import peak_mb, reset_peak
@@ -40,6 +40,7 @@ from mtl_opt.training.outputs import (
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.run import Run, build_run
 from mtl_opt.training.step import training_step
+from mtl_opt.training.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -258,3 +258,10 @@ def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path: Path, content
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name, part):
     with pytest.raises(InputError, match=part):
         read_yaml(tmp_path / name, [])
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("tasks:\n  问答: {file: a.jsonl}\n  问答: {file: b.jsonl}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="`问答` stands twice, line 3"):
+        read_yaml(path, [])
