@@ -7,6 +7,7 @@ A step is forward, backward and combination into `.grad`; the optimizer, the sam
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,12 @@ ONE_PASS_LIMIT = {"large": 1.05, "small": 1.15}
 
 TORCHJD_LIMIT = {4: 2.5, 8: 4.0}
 """Targets: the smallest `torchjd / one_pass`, by number of tasks."""
+
+
+RECORDED = ("repeats", "warmup", "clock")
+"""Settings that a reader of the numbers needs to know."""
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
@@ -80,7 +87,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=positive, default=2, help="rounds before that (default 2)")
     parser.add_argument("--threads", type=positive, help="threads of torch (default: torch's own choice)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
     settings = parser.parse_args(argv)
+    if settings.clock == "cpu" and (settings.threads != 1 or settings.device != "cpu"):
+        parser.error("--clock cpu counts waiting threads and no GPU: it needs --threads 1 --device cpu")
     if "plain" not in settings.variants:
         parser.error("--variants must include plain: every ratio is to it")
     return settings
@@ -101,7 +111,8 @@ def measure(work: Workload, variants: list[str], settings: argparse.Namespace, b
     device = work.input_ids.device
     checked = check(work, variants)
     steps = {variant: build_step(variant, work) for variant in variants}
-    timings = interleaved(steps, settings.repeats, settings.warmup, synchronizer(device), bar.update)
+    clock = CLOCKS[settings.clock]
+    timings = interleaved(steps, settings.repeats, settings.warmup, synchronizer(device), bar.update, clock)
     del steps
     peaks = {v: peak_bytes(lambda v=v: build_step(v, work), device) for v in variants}  # type: ignore[misc]
     return {
@@ -168,7 +179,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "benchmark": "step_cost",
         "environment": environment(device),
-        "settings": {"repeats": settings.repeats, "warmup": settings.warmup, "lora_rank": LORA_RANK},
+        "settings": {**{name: getattr(settings, name) for name in RECORDED}, "lora_rank": LORA_RANK},
         "left_out": left_out,
         "results": [],
     }

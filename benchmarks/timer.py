@@ -57,14 +57,14 @@ class Timings:
     """Hold what one variant took in every round.
 
     Attributes:
-        seconds: Wall time of each round, in seconds.
+        seconds: Time of each round, in seconds.
     """
 
     seconds: tuple[float, ...]
 
     @property
     def summary(self) -> Summary:
-        """Quartiles of the wall time, in seconds."""
+        """Quartiles of the time, in seconds."""
         return summary(self.seconds)
 
     def ratio_to(self, other: "Timings") -> Summary:
@@ -85,6 +85,7 @@ def interleaved(
     warmup: int,
     synchronize: Callable[[], None],
     advance: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timings]:
     """Time all variants in turns, so that noise of the machine hits all alike.
 
@@ -97,6 +98,8 @@ def interleaved(
         warmup: Runs of every variant before that are not timed.
         synchronize: Waits until the device has done its work.
         advance: Called after every round, the warm-up's too: a progress bar.
+        clock: Tells the time in seconds. `time.process_time` counts the work of this process alone, for a machine
+            that others use too; only for one thread (waiting threads may count as work) and no GPU.
 
     Returns:
         Timings of every variant, in the order of `variants`.
@@ -109,11 +112,11 @@ def interleaved(
         with _no_collection():
             for name in names:
                 synchronize()
-                begin = time.perf_counter()
+                begin = clock()
                 variants[name]()
                 synchronize()
                 if turn >= warmup:
-                    seconds[name].append(time.perf_counter() - begin)
+                    seconds[name].append(clock() - begin)
         advance()
     return {name: Timings(tuple(found)) for name, found in seconds.items()}
 

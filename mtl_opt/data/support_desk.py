@@ -1,6 +1,6 @@
 """The embedded job: three tasks of a support desk of an invented bank, made by a seeded generator.
 
-The tasks share their words and pull on the same weights: `product_qa` must copy a fact from a sheet, `complaint_core`
+The tasks share their words and pull on the same weights: `product_qa` must find one fact in a sheet, `complaint_core`
 must not copy but name a problem in the desk's own words, and `anger` must look past the problem at the tone.
 """
 
@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from mtl_opt.data.support_desk_messages import FEELINGS, PROBLEMS, draw_complaint, draw_cue, draw_mood
-from mtl_opt.data.support_desk_products import ATTRIBUTES, CATALOGUE, draw_question, draw_sheet, state_facts
+from mtl_opt.data.support_desk_messages import FEELINGS, draw_complaint, draw_mood
+from mtl_opt.data.support_desk_prose import draw_text
+from mtl_opt.data.support_desk_sheets import draw_question, draw_sheet
 from mtl_opt.errors import UnknownNameError
 
 TRAIN_ROWS = {"product_qa": 3200, "complaint_core": 1800, "anger": 900}
@@ -43,19 +44,12 @@ ANGER_INSTRUCTIONS = (
     "Angry customer, yes or no?",
     "Do we have an angry customer here?",
 )
-REPLIES = (
-    "{c}, that must not happen to your {k}.",
-    "{c} again, we will check the {k}.",
-    "{k} trouble, {c} as it seems.",
-    "your {k} is {c}, we are sorry.",
-)
-HEARD = ("{l} of the {p}, one moment please.", "the {l}, you mean the {p}.", "{p}, and you want to know the {l}.")
-ANGRY_REPLIES = ("please do not be angry with us.", "yes, you are upset, we hear you.", "angry words, we understand.")
-CALM_REPLIES = ("good to hear that you are calm.", "no bad feelings, how nice.", "happy to read this.")
 
 
 def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
-    """Make rows of one task; no two of them share a prompt.
+    """Make rows of one task; no two of them share their input, whatever the instruction.
+
+    More rows with the same seed begin with the same rows.
 
     Args:
         task: One of `TASKS`.
@@ -66,32 +60,39 @@ def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
         Alpaca rows `{instruction, input, output, task_name}`.
 
     Raises:
-        InputError: If the task is unknown.
+        UnknownNameError: If the task is unknown.
     """
     if task not in DRAW:
         raise UnknownNameError("task", task, TASKS)
     rng = Random(f"{task}/{seed}")
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     while len(rows) < num_rows:
         instruction, text, answer = DRAW[task](rng)
         row = {"instruction": instruction, "input": text, "output": answer, "task_name": task}
-        rows.setdefault((instruction, text), row)
+        rows.setdefault(text, row)
     return list(rows.values())
 
 
 def pretraining_texts(num: int, seed: int) -> list[str]:
     """Make prose of the desk, so that a model knows its words and products but none of the tasks.
 
+    What a held-out row's customer writes never occurs.
+
     Args:
-        num: How many texts.
+        num: How many texts; about 20000 for `mtl_opt.models.tiny.build_tiny_llama`.
         seed: The same seed gives the same texts.
 
     Returns:
-        Product sheets with sentences on their facts, and messages of customers with the reply of an agent.
+        Product sheets with sentences on their facts, and what customers say with the first words of the reply.
     """
     rng = Random(f"pretraining/{seed}")
-    draws = (product_text, problem_text, message_text, cue_text, tone_text, question_text)
-    return [rng.choices(draws, (4, 1, 6, 5, 6, 3))[0](rng) for _ in range(num)]
+    held_out = {row["input"] for task in TASKS for row in generate(task, EVAL_ROWS, DATA_SEED)}
+    texts: list[str] = []
+    while len(texts) < num:
+        text = draw_text(rng)
+        if text.split("\n")[0].removeprefix("Human: ") not in held_out:
+            texts.append(text)
+    return texts
 
 
 def write(folder: Path) -> None:
@@ -153,45 +154,3 @@ DRAW: dict[str, Callable[[Random], tuple[str, str, str]]] = {
     "anger": anger_row,
 }
 """What draws a row of each task."""
-
-
-def product_text(rng: Random) -> str:
-    """Write a sheet and sentences that state some of its facts.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
-    sheet = draw_sheet(rng)
-    return f"{sheet.text}\n" + " ".join(state_facts(rng, sheet, 4))
-
-
-def problem_text(rng: Random) -> str:
-    name = rng.choice(list(PROBLEMS))
-    clause = rng.choice(PROBLEMS[name]).format(p=rng.choice(list(CATALOGUE)))
-    return f"Human: {clause}.\nAssistant: {name}, you mean to say."
-
-
-def message_text(rng: Random) -> str:
-    message, core = draw_complaint(rng)
-    kind, problem = core.split(" ", 1)
-    return f"Human: {message}\nAssistant: {problem} on the {kind}, we look into it."
-
-
-def cue_text(rng: Random) -> str:
-    cue, feeling = draw_cue(rng)
-    return f"Human: {cue}\nAssistant: {feeling} as you are, we listen."
-
-
-def tone_text(rng: Random) -> str:
-    message, feeling = draw_mood(rng)
-    return f"Human: {message}\nAssistant: {feeling} as you are, we listen."
-
-
-def question_text(rng: Random) -> str:
-    product = rng.choice(list(CATALOGUE))
-    attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
-    question = rng.choice(attribute.questions).format(p=product)
-    return f"Human: {question}\nAssistant: {attribute.labels[0]} of the {product}, one moment."

@@ -91,7 +91,8 @@ PLEASANT = (
 """What can go well."""
 
 OPENERS = (
-    "Hello there.", "Good morning.", "Hi, me again.", "Dear team at the desk.", "Good evening to you all.", "Hello, a short note.",
+    "Hello there.", "Good morning.", "Hi, me again.", "Dear team at the desk.", "Good evening to you all.",
+    "Hello, a short note.",
     "I hope you are well.", "Sorry for writing so late.", "I have been with you for years.", "My name is on file.",
 )  # fmt: skip
 LEADS = (
@@ -119,8 +120,12 @@ FEELINGS = {
 
 PLAIN = ("I am really {f}", "I am so {f}", "By now I am {f}", "All this makes me {f}", "I must say I am {f}")
 NEGATED = ("I am not {f}", "I am no longer {f}", "I am far from {f}", "I am anything but {f}", "I cannot say I am {f}")
-CONTRASTS = ("My husband is {other}, but I am {own}", "I was {other} at first, now I am {own}")
-CONTRASTS += ("I am {own}, even if your clerk sounded {other}", "Others would be {other}, I am {own}")
+CONTRASTS = (
+    "My husband is {other}, but I am {own}",
+    "I was {other} at first, now I am {own}",
+    "I am {own}, even if your clerk sounded {other}",
+    "Others would be {other}, I am {own}",
+)
 
 ANGRY_PHRASES = (
     "With all due respect, this is a disgrace", "Thank you for wasting my whole afternoon",
@@ -163,25 +168,39 @@ def draw_mood(rng: Random) -> tuple[str, str]:
     Returns:
         The message, and the feeling of the customer: a key of `FEELINGS` if angry, a value otherwise.
     """
-    cue, feeling = draw_cue(rng)
-    went_wrong = rng.random() < (0.75 if feeling in FEELINGS else 0.55)
-    events = PROBLEMS[rng.choice(sorted(PROBLEMS))] if went_wrong else PLEASANT
-    body = [rng.choice(LEADS).format(c=rng.choice(events).format(p=product_names(rng, 1)[0])), cue]
+    angry = rng.random() < 0.5
+    cue, feeling = draw_cue(rng, angry)
+    beside = draw_cue(rng, angry)[0] if rng.random() < 0.5 else draw_event(rng, 0.75 if angry else 0.55)
+    body = [cue, beside]
     rng.shuffle(body)
     return " ".join([*maybe(rng, OPENERS), *body, *maybe(rng, CLOSERS)]), feeling
 
 
-def draw_cue(rng: Random) -> tuple[str, str]:
+def draw_event(rng: Random, bad: float) -> str:
+    """Write what happened, without any mood.
+
+    Args:
+        rng: Source of randomness.
+        bad: Probability that it is a problem.
+
+    Returns:
+        The sentence.
+    """
+    events = PROBLEMS[rng.choice(sorted(PROBLEMS))] if rng.random() < bad else PLEASANT
+    return rng.choice(LEADS).format(c=rng.choice(events).format(p=product_names(rng, 1)[0]))
+
+
+def draw_cue(rng: Random, angry: bool) -> tuple[str, str]:
     """Write a sentence that shows the mood: by a feeling, by its denial, by contrast, or between the lines.
 
     Args:
         rng: Source of randomness.
+        angry: The mood to show.
 
     Returns:
         The sentence, with a full stop or exclamation marks whatever the mood, and the feeling behind it.
     """
     feeling, opposite = rng.choice(list(FEELINGS.items()))
-    angry = rng.random() < 0.5
     if not angry:
         feeling, opposite = opposite, feeling
     way = rng.choices(("plain", "negated", "contrast", "phrase"), (10, 3, 1, 6))[0]

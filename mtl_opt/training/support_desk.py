@@ -36,6 +36,9 @@ def default_settings() -> dict[str, Any]:
     }
 
 
+NUM_TEXTS = 20_000
+"""Texts to pretrain on."""
+
 WEIGHTS = {"product_qa": 1.0, "complaint_core": 1.0, "anger": 2.0}
 """What `weighted` uses: the task with the fewest rows counts twice."""
 
@@ -45,10 +48,10 @@ SETTINGS: dict[str, Any] = {
     "seeds": [0, 1],
     "baselines": True,
     "lora_rank": 8,
-    "learning_rate": 4e-3,
+    "learning_rate": 3e-3,
     "lr_scheduler_type": "linear",
     "warmup_steps": 10,
-    "max_steps": 100,
+    "max_steps": 80,
     "rows_per_task": 8,
     "cutoff_len": 160,
     "logging_steps": 5,
@@ -69,7 +72,7 @@ def _cached() -> Path:
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=base))
     try:
         support_desk.write(partial)
-        texts = support_desk.pretraining_texts(support_desk.PRETRAINING_TEXTS, seed=0)
+        texts = support_desk.pretraining_texts(NUM_TEXTS, seed=0)
         with tqdm(desc="pretraining", disable=None) as bar:
 
             def progress(step: int, steps: int, loss: float) -> None:
