@@ -48,16 +48,16 @@ SETTINGS: dict[str, Any] = {
     "seeds": [0, 1],
     "baselines": True,
     "lora_rank": 8,
-    "learning_rate": 3e-3,
+    "learning_rate": 5e-3,
     "lr_scheduler_type": "linear",
     "warmup_steps": 10,
     "max_steps": 80,
     "rows_per_task": 8,
-    "cutoff_len": 160,
+    "cutoff_len": 128,
     "logging_steps": 5,
     "save_steps": None,
     "per_device_eval_batch_size": 100,
-    "max_new_tokens": 16,
+    "max_new_tokens": 8,
 }
 
 
