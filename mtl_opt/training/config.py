@@ -94,6 +94,7 @@ class TrainConfig:
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
+    observe_every: int = setting(whole(1), "steps between observations of held-out losses (CoBa)", 1)
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
     # optimization

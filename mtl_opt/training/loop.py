@@ -26,6 +26,7 @@ from mtl_opt.training.config import TrainConfig, to_yaml, train_config
 from mtl_opt.training.evaluate import evaluate
 from mtl_opt.training.interrupt import finish_step_on_interrupt
 from mtl_opt.training.memory import peak_mb, reset_peak
+from mtl_opt.training.observe import Observer
 from mtl_opt.training.outputs import (
     CONFIG,
     LOG,
@@ -195,12 +196,16 @@ def _measure_untrained(run: Run, writers: Writers) -> None:
 def _take_steps(run: Run, writers: Writers) -> list[float]:
     """Take all steps that are left; return the seconds each took."""
     config, times = run.config, list[float]()
+    observer = Observer(run)
     run.parts.model.train()
     bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=None)
     with finish_step_on_interrupt() as interrupt, bar:
         while run.step < run.total_steps:
             begin = time.perf_counter()
-            event = training_step(run.parts, run.next_batches(), run.step + 1)
+            batches = run.next_batches()
+            observer.before_step()
+            event = training_step(run.parts, batches, run.step + 1)
+            observer.after_step(batches, event.step)
             times.append(time.perf_counter() - begin)
             run.step = event.step
             _count(run, event, times[-1])
