@@ -53,13 +53,15 @@ class Combiner(nn.Module, ABC):
         requires: The cheapest input that is enough.
         over: Layers whose Gramian is wanted: "all", "last", or a list of layer names.
         observes: Losses to measure again after the step and hand to `observe`.
+        by: None for one Gramian; "layer" or "tensor" where `weights` takes and returns one entry per block.
         scale: What the weights add up to when no gradients conflict, in the paper's own scale.
         paper: Authors, title, venue, link.
     """
 
-    requires: ClassVar[Literal["losses", "gramian", "halves", "window", "jacobian"]] = "gramian"
+    requires: Literal["losses", "gramian", "halves", "window", "jacobian"] = "gramian"
     over: str | list[str] = "all"
-    observes: ClassVar[Literal["nothing", "batch", "validation"]] = "nothing"
+    observes: Literal["nothing", "batch", "validation"] = "nothing"
+    by: Literal["layer", "tensor"] | None = None
     scale: ClassVar[str] = "sum"
     paper: ClassVar[str] = ""
 
@@ -107,17 +109,8 @@ class Combiner(nn.Module, ABC):
         Returns:
             The combined gradient. `[params]`
 
-        Raises:
-            ValueError: If `jacobian` is not a matrix: gradients that were already summed cannot be told apart.
         """
-        if jacobian.dim() != 2:
-            raise ValueError(
-                f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
-                "a gradient that was already summed over tasks cannot be taken apart again."
-            )
-        rows = jacobian.detach()
-        if rows.dtype in {torch.float16, torch.bfloat16}:  # weights may lie beyond their range
-            rows = rows.float()
+        rows = rows_of(jacobian)
         weights = self.weights(gramian_of(rows), losses, tasks=tasks)
         return (weights.to(rows.dtype) @ rows).to(jacobian.dtype)
 
@@ -153,6 +146,9 @@ class Combiner(nn.Module, ABC):
     def reset(self) -> None:
         """Forget everything learnt; the next call is a first call of the bound tasks."""
         self.generator.manual_seed(self.seed)
+        for child in self.children():
+            if isinstance(child, Combiner):  # what a wrapper wraps
+                child.reset()
         if self.tasks is not None:
             self.allocate(len(self.tasks))
 
@@ -223,6 +219,30 @@ class Combiner(nn.Module, ABC):
             state: The extra state of a checkpoint.
         """
         self.generator.set_state(state["generator"].cpu())
+
+
+def rows_of(
+    jacobian: Tensor,  # [tasks, params]
+) -> Tensor:  # [tasks, params]
+    """Take the rows out of the autograd graph, in float32 at least.
+
+    Args:
+        jacobian: One row per present task. `[tasks, params]`
+
+    Returns:
+        The same rows. `[tasks, params]`
+
+    Raises:
+        ValueError: If `jacobian` is not a matrix: gradients that were already summed cannot be told apart.
+    """
+    if jacobian.dim() != 2:
+        raise ValueError(
+            f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
+            "a gradient that was already summed over tasks cannot be taken apart again."
+        )
+    rows = jacobian.detach()
+    # Weights and averages may lie beyond the range of half precision.
+    return rows.float() if rows.dtype in {torch.float16, torch.bfloat16} else rows
 
 
 def _bind_to_checkpoint(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:

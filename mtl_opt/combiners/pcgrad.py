@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.solvers import draw_orders
 
 
 class PCGrad(Combiner):
@@ -57,7 +58,7 @@ class PCGrad(Combiner):
         Returns:
             A random permutation of the tasks in every row. `[tasks, tasks]`
         """
-        return torch.rand(num_tasks, num_tasks, generator=self.generator).argsort(1).numpy()
+        return draw_orders(num_tasks, self.generator)
 
     @override
     def weights(

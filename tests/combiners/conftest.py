@@ -45,4 +45,23 @@ def make_weighted(request) -> type[Combiner]:
 @pytest.fixture
 def order_dependent(make_weighted) -> bool:
     """Say whether weights of three or more tasks depend on a random order in which tasks meet."""
-    return make_weighted is COMBINERS["pcgrad"]
+    return make_weighted in {COMBINERS["pcgrad"], COMBINERS["gradvac"]}
+
+
+@pytest.fixture
+def drawn_weights(make_weighted) -> bool:
+    """Say whether the weights themselves are drawn, so that they belong to a place and not to a task."""
+    return make_weighted is COMBINERS["rlw"]
+
+
+@pytest.fixture
+def first_by_name(make_weighted) -> dict[str, object]:
+    """Give the arguments that name the task `qa` where tasks are not alike, so that its place does not matter."""
+    arguments = {"pcd": {"primary": "qa"}, "priority": {"main": ["qa"]}, "auxiliary": {"main": ["qa"]}}
+    return next((args for name, args in arguments.items() if COMBINERS[name] is make_weighted), {})
+
+
+@pytest.fixture(params=[name for name in ALL if COMBINERS[name].observes != "nothing"])
+def make_observer(request) -> type[Combiner]:
+    """Give every class that wants losses measured after the step."""
+    return COMBINERS[request.param]

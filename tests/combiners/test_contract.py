@@ -97,6 +97,7 @@ AWKWARD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*Pareto-stationary:RuntimeWarning")  # said of rows that cancel
 @pytest.mark.parametrize("case", AWKWARD)
 @pytest.mark.parametrize("scale", [1e-15, 1e-10, 1.0, 1e10, 1e15])  # of the Gramian
 def test_awkward_gradients_give_finite_weights(make, case, scale):
@@ -106,6 +107,7 @@ def test_awkward_gradients_give_finite_weights(make, case, scale):
         assert combiner(rows, LOSSES[: len(rows)]).isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:.*Pareto-stationary:RuntimeWarning")  # said of rows that cancel
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
 def test_awkward_gradients_in_float32_give_finite_weights(make_weighted, scale):
     for case in AWKWARD.values():
@@ -138,11 +140,16 @@ def test_a_loss_that_is_not_finite_names_its_task_and_changes_no_state(make):
 
 
 @pytest.mark.parametrize("num_tasks", [2, 4])
-def test_tasks_in_another_order_get_the_same_weights(make_weighted, num_tasks, order_dependent):
-    if num_tasks > 2 and order_dependent:
+def test_tasks_in_another_order_get_the_same_weights(
+    make_weighted, num_tasks, order_dependent, drawn_weights, first_by_name
+):
+    if drawn_weights or (num_tasks > 2 and order_dependent):
         return
     order = torch.tensor([1, 0] if num_tasks == 2 else [2, 0, 3, 1])
-    one, other = make_weighted(), make_weighted()
+    one, other = make_weighted(**first_by_name), make_weighted(**first_by_name)
+    names = ["qa", "投诉", "anger", "0"][:num_tasks]
+    one.bind(names)
+    other.bind([names[t] for t in order])
     for step in range(3):
         rows, losses = jacobian(num_tasks, seed=step), LOSSES[:num_tasks] / (1 + step)
         weights = one.weights(rows @ rows.T, losses)

@@ -118,6 +118,36 @@ def test_the_global_generators_are_neither_read_nor_moved(make_weighted):
     assert torch.equal(*seen)
 
 
+# --- observing ---------------------------------------------------------------------------------------------------
+
+
+def test_losses_may_be_observed_before_the_first_step_and_by_an_unbound_combiner(make_observer):
+    combiner = make_observer()
+    combiner.observe(LOSSES[:3])
+    assert combiner.tasks == ("0", "1", "2")
+    assert run(combiner, 3).isfinite().all()
+
+
+def test_an_observed_loss_that_is_not_finite_names_its_task_and_changes_no_state(make_observer):
+    combiner, untouched = make_observer(), make_observer()
+    for one in (combiner, untouched):
+        one.bind(["qa", "投诉", "anger"])
+        run(one, 2)
+    with pytest.raises(ValueError, match="loss of task `投诉` is not finite"):
+        combiner.observe(torch.tensor([1.0, torch.nan, 1.0]))
+    with pytest.raises(ValueError, match="loss of task `anger` is not finite"):
+        combiner.observe(torch.tensor([1.0, torch.inf]), tasks=[0, 2])
+    assert torch.equal(run(combiner, 3, first=2), run(untouched, 3, first=2))
+
+
+@pytest.mark.parametrize("losses", [torch.ones(2), torch.ones(3, 1), torch.ones(())])
+def test_another_number_of_observed_losses_is_refused(make_observer, losses):
+    combiner = make_observer()
+    combiner.bind(["qa", "投诉", "anger"])
+    with pytest.raises(ValueError, match=r"rows were given for 3 tasks|one per task, got shape|at least one row"):
+        combiner.observe(losses)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------
 
 

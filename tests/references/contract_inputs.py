@@ -19,11 +19,17 @@ def jacobian(num_tasks: int = 3, num_params: int = 7, dtype: torch.dtype = torch
 def run(
     combiner: Combiner, num_steps: int, tasks: Sequence[int] | None = None, num_tasks: int = 3, first: int = 0
 ) -> Tensor:  # [steps, tasks]
-    """Collect the weights of some steps; the gradients and losses of a step depend on its number alone."""
+    """Collect the weights of some steps; the gradients and losses of a step depend on its number alone.
+
+    A combiner that observes is shown losses after every step.
+    """
     seen = []
     for step in range(first, first + num_steps):
         rows, losses = jacobian(num_tasks, seed=step), LOSSES[:num_tasks] * (1 + step)
         if tasks is not None:
             rows, losses = rows[tasks], losses[tasks] / (1 + step) ** 2
         seen.append(combiner.weights(rows @ rows.T, losses, tasks=tasks))
+        if combiner.observes != "nothing":
+            after = losses * torch.linspace(0.5, 1.2, num_tasks, dtype=losses.dtype)[tasks or slice(None)]
+            combiner.observe(after, tasks=tasks)
     return torch.stack(seen)

@@ -1,0 +1,67 @@
+"""Multi-task learning as a bargaining game."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.bargain import cap, fair_weights, warn_once
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.solvers import precision_of
+
+
+class NashMTL(Combiner):
+    r"""Take the Nash bargaining solution: the update that maximises the product of the tasks' gains.
+
+    $$ G \alpha = 1 / \alpha, \quad \alpha > 0, \qquad
+       d = \min\Bigl(1, \frac{\texttt{max\_norm}}{\lVert \sum_i \alpha_i g_i \rVert}\Bigr) \sum_i \alpha_i g_i $$
+
+    $\alpha$ minimises the strictly convex $\tfrac12 \alpha^\top G \alpha - \sum_i \log \alpha_i$; a damped Newton
+    method on unit rows finds it in about ten steps. Invariant to row scale: multiplying a gradient divides its weight.
+
+    Scale: the update's norm is `max_norm`, at most the square root of the number of tasks (the norm of every uncapped
+    solution). Where positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that
+    cancel them are returned, scaled to add up to the number of tasks, the update is 0 up to rounding, and a
+    `RuntimeWarning` is given once. The same holds where the search does not converge in 100 steps, with its last
+    iterate as the weights. A zero gradient takes no part. Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
+
+    Departures: the paper solves a sequence of convex approximations with a conic solver from the last step's weights;
+    the root is the same and does not depend on earlier steps. The authors' code applies the weights to the losses,
+    so that task heads are scaled as well: see `head_policy` of `TaskGradients`. Its `update_weights_every` is `Every`.
+
+    Args:
+        max_norm: Largest norm of the update; None: no cap.
+
+    Raises:
+        ValueError: If `max_norm` is not positive.
+
+    References:
+        Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, `Multi-Task Learning as a Bargaining Game
+        <https://arxiv.org/abs/2202.01017>`_, ICML 2022, Algorithm 1.
+
+    Examples:
+        >>> NashMTL()(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
+        tensor([0.0542, 0.7061, 0.7061])
+    """
+
+    requires = "gramian"
+    scale: ClassVar[str] = "norm at most max_norm"
+    paper = "Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022, https://arxiv.org/abs/2202.01017"
+
+    def __init__(self, max_norm: float | None = 1.0) -> None:
+        super().__init__()
+        self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
+        self.warned = False
+
+    @override
+    def weights(
+        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
+    ) -> Tensor:
+        step = self.enter(gramian, losses, tasks)
+        inner = step.gramian.numpy()
+        found, outcome = fair_weights(inner, 1.0, precision_of(step.like, len(inner)))
+        self.warned = warn_once("NashMTL", outcome, self.warned)
+        return step.leave(torch.from_numpy(cap(found, inner, self.max_norm)))

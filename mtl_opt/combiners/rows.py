@@ -1,0 +1,84 @@
+"""State with one row per task over all parameters, for methods that remember gradients."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TaskRows(nn.Module):
+    """Hold `[tasks, params]` beside a combiner: as wide, as precise and on the device as the first Jacobian.
+
+    It starts without columns, because `bind` knows the tasks but not the parameters, and takes the shape of a
+    checkpoint before that is copied into it.
+
+    Args:
+        num_tasks: Number of bound tasks.
+    """
+
+    value: Tensor  # [tasks, params]
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(num_tasks, 0))
+        self.register_load_state_dict_pre_hook(_take_shape)
+
+    def like(self, rows: Tensor) -> Tensor:  # [present, params] -> [tasks, params]
+        """Give the state for rows of this width, zeros at first.
+
+        Args:
+            rows: The rows of the present tasks. `[present, params]`
+
+        Returns:
+            The state of all tasks, to be changed in place. `[tasks, params]`
+
+        Raises:
+            ValueError: If earlier rows had another number of parameters.
+        """
+        if self.value.shape[1] == 0:
+            self.value = rows.new_zeros(len(self.value), rows.shape[1])
+        if self.value.shape[1] != rows.shape[1]:
+            raise ValueError(
+                f"`jacobian` must have {self.value.shape[1]} columns as in earlier steps, got {rows.shape[1]}."
+            )
+        if self.value.device != rows.device or self.value.dtype != rows.dtype:  # first step after a checkpoint
+            self.value = self.value.to(rows)
+        return self.value
+
+
+def _take_shape(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Make room for the rows a checkpoint holds."""
+    assert isinstance(module, TaskRows)
+    saved = state.get(f"{prefix}value")
+    if saved is not None and len(saved) == len(module.value):
+        module.value = torch.zeros_like(saved)
+
+
+def squared_norms(
+    rows: Tensor,  # [tasks, params]
+) -> Tensor:  # [tasks, tasks]
+    """Compute a diagonal matrix of squared norms: what `enter` needs to check rows without a Gramian.
+
+    Args:
+        rows: One gradient per row. `[tasks, params]`
+
+    Returns:
+        The squared norms on the diagonal. `[tasks, tasks]`
+    """
+    return torch.linalg.vector_norm(rows, dim=1).square().diag()
+
+
+def no_weights(method: str, why: str) -> ValueError:
+    """Say that a method cannot answer with weights.
+
+    Args:
+        method: Name of the class.
+        why: What its update is instead.
+
+    Returns:
+        The error to raise.
+    """
+    return ValueError(
+        f"`{method}` has no weights for a Gramian: {why}. Call the combiner itself with the Jacobian [tasks, params]."
+    )

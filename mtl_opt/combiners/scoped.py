@@ -1,0 +1,107 @@
+"""A wrapper that runs one copy of a combiner per block of parameters."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.wrappers import Wrapper
+
+
+class Scoped(Wrapper):
+    """Run one copy of a combiner per block of parameters, each on the block's own Gramian and with its own state.
+
+    Conflicts differ from layer to layer: a block in which two tasks agree is left alone while another is projected.
+    `weights` takes `{block: Gramian}` and returns `{block: weights}`, as `TaskGradients.gramian(by=...)` gives and
+    `TaskGradients.write` takes them. There is no `forward`: a Jacobian does not say where its blocks end. Every copy
+    has a seed of its own. Cost: that of the combiner, once per block.
+
+    Args:
+        combiner: A combiner that requires a Gramian; its copies start from its present state.
+        by: The blocks: "layer", or "tensor" for every parameter tensor.
+
+    Raises:
+        ValueError: If the combiner does not require a Gramian, or `by` is unknown.
+
+    Examples:
+        >>> import torch
+        >>> from mtl_opt.combiners.pcgrad import PCGrad
+        >>> combiner = Scoped(PCGrad(), by="tensor")
+        >>> combiner.weights({"a": torch.eye(2), "b": torch.tensor([[1.0, -0.5], [-0.5, 1.0]])})
+        {'a': tensor([1., 1.]), 'b': tensor([1.5000, 1.5000])}
+    """
+
+    def __init__(self, combiner: Combiner, by: Literal["layer", "tensor"] = "layer") -> None:
+        super().__init__(combiner)
+        if combiner.requires != "gramian" or combiner.by is not None:
+            raise ValueError(
+                f"`Scoped` must wrap a combiner that requires one Gramian, got `{type(combiner).__name__}`."
+            )
+        if by not in {"layer", "tensor"}:
+            raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
+        self.by = by
+        self.over = "all"
+        self.blocks: list[str] = []
+        self.copies = nn.ModuleList()
+        self.register_load_state_dict_pre_hook(_copy_for_checkpoint)
+
+    @override
+    def allocate(self, num_tasks: int) -> None:
+        super().allocate(num_tasks)
+        self.split([])
+
+    @override
+    def forward(
+        self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
+    ) -> NoReturn:
+        raise ValueError("`Scoped` needs one Gramian per block: call `weights` with `TaskGradients.gramian(by=...)`.")
+
+    @override
+    def weights(  # type: ignore[override]  # one entry per block in place of one tensor
+        self,
+        gramian: Mapping[str, Tensor],
+        losses: Tensor | None = None,
+        *,
+        tasks: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        if not isinstance(gramian, Mapping) or not gramian:
+            raise ValueError(f"`Scoped` needs a mapping of blocks to Gramians, got {type(gramian).__name__}.")
+        step = self.enter(next(iter(gramian.values())), losses, tasks)
+        if not self.blocks:
+            self.split(list(gramian))
+        if set(gramian) != set(self.blocks):
+            other = sorted(set(gramian) ^ set(self.blocks))
+            raise ValueError(f"`gramian` must have the same blocks in every step, got a difference in {other[:3]}.")
+        copies: dict[str, Combiner] = dict(zip(self.blocks, self.copies, strict=True))  # type: ignore[arg-type]
+        return {name: copies[name].weights(block, losses, tasks=step.tasks) for name, block in gramian.items()}
+
+    def split(self, blocks: Sequence[str]) -> None:
+        """Make one copy per block.
+
+        Args:
+            blocks: Names of the blocks.
+        """
+        self.blocks = list(blocks)
+        self.copies = nn.ModuleList()
+        for index in range(len(blocks)):
+            twin = copy.deepcopy(self.inner)
+            for part in twin.modules():
+                if isinstance(part, Combiner):  # blocks must not all draw the same orders
+                    part.seed += index
+                    part.generator.manual_seed(part.seed)
+            self.copies.append(twin)
+
+    @override
+    def get_extra_state(self) -> dict[str, Any]:
+        return {**super().get_extra_state(), "blocks": list(self.blocks)}
+
+
+def _copy_for_checkpoint(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Make the copies a checkpoint holds before their state is copied."""
+    assert isinstance(module, Scoped)
+    extra = state.get(f"{prefix}_extra_state")
+    if extra is not None:
+        module.split(extra["blocks"])
