@@ -50,8 +50,8 @@ SETTINGS: dict[str, Any] = {
     "lora_rank": 8,
     "learning_rate": 5e-3,
     "lr_scheduler_type": "linear",
-    "warmup_steps": 10,
-    "max_steps": 80,
+    "warmup_steps": 6,
+    "max_steps": 60,
     "rows_per_task": 8,
     "cutoff_len": 128,
     "logging_steps": 5,
@@ -68,7 +68,7 @@ def _cached() -> Path:
     if folder.is_dir():
         return folder
     base.mkdir(parents=True, exist_ok=True)
-    logger.info("Preparing the support desk once: generating rows and pretraining a tiny Llama, about half a minute.")
+    logger.info("Preparing the support desk once: generating rows and pretraining a tiny Llama, about a minute.")
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=base))
     try:
         support_desk.write(partial)
