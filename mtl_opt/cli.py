@@ -158,9 +158,14 @@ def _list(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(table, ensure_ascii=False, indent=2))
         return
-    print(f"{'name':14}{'class':22}{'requires':10}{'scale':10}paper")
-    for name, row in table.items():
-        print(f"{name:14}{row['class']:22}{row['requires']:10}{row['scale']:10}{row['paper']}")
+    columns = [
+        ("name", *table),
+        *((key, *(row[key] for row in table.values())) for key in ("class", "requires", "scale")),
+    ]
+    widths = [max(len(cell) for cell in column) + 2 for column in columns]
+    papers = ["paper", *(row["paper"] for row in table.values())]
+    for cells, paper in zip(zip(*columns, strict=True), papers, strict=True):
+        print("".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + paper)
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options

@@ -60,6 +60,7 @@ def test_rows_are_held_in_blocks_of_columns():
         assert one["peak_in_jacobians"] < 1, name
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # how a peer uses its solver
 def test_every_peer_is_a_combiner_here_and_answers_for_each_task():
     gradients = combiners.gradients(3, 12, torch.device("cpu"))
     for name in peers.PEER:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from references.tracking_reference import nearest
 
-from mtl_opt.combiners.solvers import factor, over_lengths, project_onto_simplex, pseudo_solve, unit_rows
+from mtl_opt.combiners.solvers import (
+    factor,
+    min_norm_point,
+    nonnegative_solve,
+    over_lengths,
+    project_onto_simplex,
+    pseudo_solve,
+    unit_rows,
+)
 
 
 def draw(num_tasks, num_params, seed=0):
@@ -46,3 +54,32 @@ def test_the_projection_is_the_nearest_point_of_the_simplex(total):
         found = project_onto_simplex(values, total)
         np.testing.assert_allclose(found, nearest(values, total), atol=1e-12)
     assert project_onto_simplex(np.array([-1e300, 1e15, 0.0])).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+def test_a_non_negative_solution_satisfies_the_conditions_of_its_optimum(size):
+    columns, target = draw(6, 4).T, size * draw(4, 1, seed=5)[:, 0]
+    found = nonnegative_solve(columns, target)
+    slope = columns.T @ (columns @ found - target) / size
+    assert (found >= 0).all()
+    assert slope.min() > -1e-12
+    assert np.abs(found / size * slope).max() < 1e-12
+
+
+def test_nothing_is_added_where_the_target_is_zero():
+    assert (nonnegative_solve(draw(6, 4).T, np.zeros(4)) == 0).all()
+
+
+@pytest.mark.parametrize("orders", [0, 6])
+def test_the_shortest_point_cannot_be_shortened_by_any_of_the_points(orders):
+    points = draw(6, 4) * np.logspace(-orders, orders, 6)[:, None] + 1e-7
+    shares = min_norm_point(points)
+    shortest = shares @ points
+    assert shares.min() >= 0
+    assert shares.sum() == pytest.approx(1)
+    slack = (points @ shortest - shortest @ shortest) / np.linalg.norm(points, axis=1)
+    assert slack.min() > -1e-12 * (shares @ np.linalg.norm(points, axis=1))
+
+
+def test_points_at_zero_share_the_shortest_point():
+    assert min_norm_point(np.array([[1.0], [0.0], [0.0]])).tolist() == [0, 0.5, 0.5]
