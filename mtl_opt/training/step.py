@@ -72,12 +72,12 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
 
 def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
     """Stop before a non-finite loss or gradient reaches the optimizer; the last checkpoint stays good."""
-    losses, norms = grads.losses(), grads.gramian().diagonal()
+    losses, norms = torch.stack([grads.losses(), grads.gramian().diagonal()]).tolist()  # one transfer for all tasks
     for task in grads.present:
         for what, value in (("loss", losses[task]), ("gradient", norms[task])):
-            if not bool(torch.isfinite(value)):
+            if not math.isfinite(value):
                 raise InputError(
-                    f"The {what} of task `{grads.tasks[task]}` is not finite ({float(value)}) at step {step}; "
+                    f"The {what} of task `{grads.tasks[task]}` is not finite ({value}) at step {step}; "
                     "the step was not taken. A lower `learning_rate` or a look at the task's rows may help."
                 )
 
@@ -90,10 +90,10 @@ def _event(
         raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
     return StepEvent(
         step=step,
-        losses=grads.losses().detach().cpu(),
+        losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
-        gramian=grads.gramian().detach().cpu().clone(),
-        weights=None if weights is None else weights.detach().cpu(),
+        gramian=grads.gramian().cpu(),
+        weights=None if weights is None else weights.cpu(),
         learning_rate=learning_rate,
         grad_norm=grad_norm,
     )
