@@ -7,6 +7,25 @@ import torch
 from torch import Tensor, nn
 
 
+def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Refuse names that do not tell the tasks apart.
+
+    Args:
+        tasks: Names of the tasks, in the order of the rows.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: If it is one text, there is no name, or one occurs twice.
+    """
+    if isinstance(tasks, str):
+        raise ValueError(f"`tasks` must be a sequence of names, got {tasks!r}.")
+    if not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError(f"`tasks` must be at least one name, each once, got {list(tasks)}.")
+    return tuple(tasks)
+
+
 def check_losses(losses: Tensor, tasks: Sequence[str]) -> None:  # [tasks]
     """Refuse losses that are not one per task.
 

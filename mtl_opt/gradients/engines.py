@@ -7,12 +7,17 @@ from torch import nn
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.one_pass import CannotWireError, OnePass
 from mtl_opt.gradients.per_task import PerTask
+from mtl_opt.gradients.segments import OpenSegments
 
 ENGINES = ("auto", "one_pass", "per_task")
 
 
 def build_engine(
-    name: str, model: nn.Module, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]
+    name: str,
+    model: nn.Module,
+    buffer: RowBuffer,
+    private: Sequence[Sequence[nn.Parameter]],
+    segments: OpenSegments,
 ) -> tuple[PerTask | OnePass, str]:
     """Build the engine asked for; "auto" takes `one_pass` where the model allows it.
 
@@ -21,6 +26,7 @@ def build_engine(
         model: The model.
         buffer: Where the rows go.
         private: Parameters of each task alone.
+        segments: Says which task owns each row while rows are open.
 
     Returns:
         The engine, and why it was taken.
@@ -34,7 +40,7 @@ def build_engine(
     if name == "per_task":
         return PerTask(buffer, private), "asked for"
     try:
-        return OnePass(model, buffer, private), "every shared parameter is in a layer that can be wired"
+        return OnePass(model, buffer, private, segments), "every shared parameter is in a layer that can be wired"
     except CannotWireError as error:
         if name == "one_pass":
             raise

@@ -25,6 +25,7 @@ class OnePass:
         model: The model.
         buffer: Where the rows go.
         private: Parameters of each task alone; autograd fills their `.grad` as usual.
+        segments: Says which task owns each row while rows are open.
 
     Raises:
         CannotWireError: If a shared parameter is in a layer that cannot be wired.
@@ -32,11 +33,16 @@ class OnePass:
 
     name = "one_pass"
 
-    def __init__(self, model: nn.Module, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        buffer: RowBuffer,
+        private: Sequence[Sequence[nn.Parameter]],
+        segments: OpenSegments,
+    ) -> None:
         self.buffer = buffer
         self.private = private
-        self.segments = OpenSegments(len(buffer.rows))
-        self.wired = _wire(model, buffer, self.segments)
+        self.wired = _wire(model, buffer, segments)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -61,7 +67,6 @@ class OnePass:
         finally:
             for layer in self.wired:
                 layer.module.__dict__.pop("forward", None)
-            self.segments.forget()
 
     def backward(
         self,

@@ -9,11 +9,18 @@ from torch import Tensor, nn
 
 from mtl_opt.batch import task_rows
 from mtl_opt.gradients.buffer import RowBuffer
-from mtl_opt.gradients.checks import check_losses, check_no_gradient, check_penalty, checked_counts, rows_untouched
+from mtl_opt.gradients.checks import (
+    check_losses,
+    check_no_gradient,
+    check_penalty,
+    checked_counts,
+    checked_tasks,
+    rows_untouched,
+)
 from mtl_opt.gradients.engines import build_engine
 from mtl_opt.gradients.one_pass import OnePass
 from mtl_opt.gradients.private import PrivateGradients
-from mtl_opt.gradients.segments import Segments, segments_of
+from mtl_opt.gradients.segments import OpenSegments, Segments
 from mtl_opt.gradients.step_state import CombinerLike, StepState
 
 
@@ -63,11 +70,7 @@ class TaskGradients:
     ) -> None:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             raise ValueError(f"`model` must not be wrapped in {type(model).__name__}: it would mix the tasks' rows.")
-        if isinstance(tasks, str):
-            raise ValueError(f"`tasks` must be a sequence of names, got {tasks!r}.")
-        self.tasks = tuple(tasks)
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"`tasks` must be at least one name, each once, got {list(tasks)}.")
+        self.tasks = checked_tasks(tasks)
         if head_policy not in {"task", "weighted"}:
             raise ValueError(f"`head_policy` must be 'task' or 'weighted', got {head_policy!r}.")
         self.head_policy = head_policy
@@ -77,7 +80,8 @@ class TaskGradients:
         if not shared:
             raise ValueError("`model` has no trainable shared parameter: there is no gradient to combine.")
         self.buffer = RowBuffer(shared, len(self.tasks))
-        self.engine, self.engine_reason = build_engine(engine, model, self.buffer, self.private.groups)
+        self._open = OpenSegments(self.num_tasks)
+        self.engine, self.engine_reason = build_engine(engine, model, self.buffer, self.private.groups, self._open)
         self._verify = verify
         self._segments: Segments | None = None
         self._step = StepState()
@@ -99,12 +103,15 @@ class TaskGradients:
         Yields:
             Nothing.
         """
-        outer, self._segments = self._segments, segments_of(ids, self.num_tasks)
+        outer = self._segments
         try:
             with task_rows(ids), self.engine.open():
+                self._segments = self._open.current()
                 yield
         finally:
             self._segments = outer
+            if outer is None:
+                self._open.forget()
 
     def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
