@@ -54,8 +54,8 @@ class TaskGradients:
         verify: Check in the first step that no task's loss depends on rows of another (engine one_pass).
 
     Raises:
-        ValueError: If the model has no trainable parameter, is wrapped for data parallelism, or cannot be wired by
-            the engine asked for; if names, engine or policy are not allowed.
+        ValueError: If the model has no trainable parameter, is wrapped for data parallelism or cannot be wired, or if
+            names, engine or policy are not allowed.
     """
 
     def __init__(
@@ -90,8 +90,6 @@ class TaskGradients:
     def num_tasks(self) -> int:
         """Number of tasks, present or not."""
         return len(self.tasks)
-
-    # --- filling the rows ---------------------------------------------------------------------------------------
 
     @contextmanager
     def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
@@ -170,8 +168,6 @@ class TaskGradients:
                 self._step.penalty[columns] += gradient.flatten()
         self.private.add_penalty(found[len(shared) :])
 
-    # --- reading the rows ---------------------------------------------------------------------------------------
-
     def _close(self) -> StepState:
         """Divide every row by its task's total, once."""
         step = self._step
@@ -228,8 +224,6 @@ class TaskGradients:
                 step.gramian = self.buffer.gramian()
             return step.gramian
         return self.buffer.gramians(by)
-
-    # --- writing the gradient -----------------------------------------------------------------------------------
 
     def combine(self, combiner: CombinerLike) -> Tensor | None:  # -> [tasks]
         """Close the step, ask the combiner, and write the combined gradient into `.grad`.
