@@ -108,8 +108,7 @@ class TaskGradients:
                 yield
         finally:
             self._segments = outer
-            if outer is None:
-                self._open.forget()
+            self._open.forget()  # the rows around these are found again
 
     def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
@@ -219,11 +218,11 @@ class TaskGradients:
             `[tasks, tasks]`, or `{block: [tasks, tasks]}`.
         """
         step = self._close()
-        if by is None:
-            if step.gramian is None:
-                step.gramian = self.buffer.gramian()
-            return step.gramian
-        return self.buffer.gramians(by)
+        if by is not None:
+            return self.buffer.gramians(by)
+        if step.gramian is None:
+            step.gramian = self.buffer.gramian()
+        return step.gramian
 
     def combine(self, combiner: CombinerLike) -> Tensor | None:  # -> [tasks]
         """Close the step, ask the combiner, and write the combined gradient into `.grad`.
