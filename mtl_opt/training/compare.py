@@ -15,11 +15,11 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from mtl_opt.errors import InputError
 from mtl_opt.training.checkpoint import FREE_KEYS
+from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
 from mtl_opt.training.loop import train
 from mtl_opt.training.outputs import check_folder, read_results
 from mtl_opt.training.prepare import Prepared, prepare
-from mtl_opt.training.run import build_combiner
 
 logger = logging.getLogger(__name__)
 

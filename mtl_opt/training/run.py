@@ -1,6 +1,5 @@
 """Everything a run moves: built from a configuration, saved to and restored from a checkpoint."""
 
-import inspect
 import logging
 import math
 import os
@@ -15,11 +14,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.combiners import COMBINERS, Combiner
 from mtl_opt.data import BalancedSampler, collate
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import LoraSettings, load_model
+from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.step import Parts
@@ -112,7 +111,7 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
     except ValueError as error:
         raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
     combiner = build_combiner(config, prepared.tasks)
-    _check_layers(combiner, grads)
+    check_layers(combiner, grads)
     logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
     optimizer = _build_optimizer(config, model)
     sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
@@ -167,14 +166,6 @@ def _build_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, tota
         raise InputError(f"`lr_scheduler_type: {config.lr_scheduler_type}`: {error}") from error
 
 
-def _check_layers(combiner: Combiner, grads: TaskGradients) -> None:
-    """Refuse layers that the model does not have before the first step asks for them."""
-    try:
-        grads.buffer.gramian_over(combiner.over)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`combiner_args`: the layers of `{type(combiner).__name__}`: {error}") from error
-
-
 def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
     """Count the optimizer steps of a run.
 
@@ -190,39 +181,6 @@ def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
         return config.max_steps
     per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps
     return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
-
-
-def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
-    """Build the combiner a configuration names.
-
-    Args:
-        config: `combiner` and `combiner_args`; `Weighted` takes `tasks.NAME.weight` where it has no argument, and a
-            random method the run's `seed`.
-        tasks: Names of the tasks of the run.
-
-    Returns:
-        The combiner, bound to the tasks.
-
-    Raises:
-        InputError: If an argument is unknown or not allowed.
-    """
-    cls = COMBINERS[config.combiner]
-    arguments: dict[str, Any] = dict(config.combiner_args)
-    accepted = inspect.signature(cls).parameters
-    if "seed" in accepted:
-        arguments.setdefault("seed", config.seed)
-    if "task_weights" in accepted and config.task_weights:
-        arguments.setdefault("task_weights", {t: config.task_weights[t] for t in tasks})
-    unknown = [name for name in arguments if name not in accepted]
-    if unknown:
-        allowed = ", ".join(accepted) or "none"
-        raise InputError(f"`combiner_args`: `{config.combiner}` has no argument `{unknown[0]}`. Allowed: {allowed}.")
-    try:
-        combiner = cls(**arguments)
-        combiner.bind(tasks)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # torch has its own for a number too large
-        raise InputError(f"`combiner_args` of `{config.combiner}`: {error}") from error
-    return combiner
 
 
 def _lora(config: TrainConfig) -> LoraSettings | None:

@@ -8,9 +8,10 @@ from training.tiny_run import TASKS, config_of, log_lines
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
+from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.config import SCHEDULERS
 from mtl_opt.training.prepare import prepare
-from mtl_opt.training.run import build_combiner, build_run, num_steps
+from mtl_opt.training.run import build_run, num_steps
 
 
 @pytest.mark.parametrize(
