@@ -18,7 +18,8 @@ from mtl_opt.training.run import Run, Totals
 STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-    "per_device_eval_batch_size", "max_new_tokens",
+    "per_device_eval_batch_size", "max_new_tokens", "tokenized_path", "overwrite_cache", "dataloader_num_workers",
+    "dataloader_prefetch_factor",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
 
@@ -49,7 +50,7 @@ def save_checkpoint(run: Run) -> Path:
         "global_step": run.step,
         "max_steps": run.total_steps,
         "tasks": run.prepared.tasks,
-        "sampler": run.sampler.state_dict(),
+        "sampler": run.loader.state_dict(),
         "totals": asdict(run.totals),
         "before": run.before,
         "config": asdict(run.config),
@@ -165,7 +166,7 @@ def restore(run: Run, folder: Path) -> None:
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]
         raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error
-    run.sampler.load_state_dict(state["sampler"])
+    run.loader.load_state_dict(state["sampler"])
     run.step = state["global_step"]
     run.totals = Totals(**state["totals"])
     run.before = state["before"]

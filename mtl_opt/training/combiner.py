@@ -1,21 +1,23 @@
 """The combiner of a run: from the configuration to an object bound to its tasks."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from mtl_opt.combiners import COMBINERS, Combiner
+from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.training.config import TrainConfig
 
 
-def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
+def build_combiner(config: TrainConfig, tasks: list[str], settings: Mapping[str, TaskSettings]) -> Combiner:
     """Build the combiner a configuration names.
 
     Args:
-        config: `combiner` and `combiner_args`; `Weighted` takes `tasks.NAME.weight` where it has no argument, and a
-            random method the run's `seed`.
+        config: `combiner` and `combiner_args`; a random method takes the run's `seed` where it has no argument.
         tasks: Names of the tasks of the run.
+        settings: What the data says of each: `weight` for `Weighted` and `role` for methods that know main tasks.
 
     Returns:
         The combiner, bound to the tasks.
@@ -28,8 +30,11 @@ def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
     accepted = inspect.signature(cls).parameters
     if "seed" in accepted:
         arguments.setdefault("seed", config.seed)
-    if "task_weights" in accepted and config.task_weights:
-        arguments.setdefault("task_weights", {t: config.task_weights[t] for t in tasks})
+    if "task_weights" in accepted:
+        arguments.setdefault("task_weights", {t: settings[t].weight for t in tasks})
+    main = [task for task in tasks if settings[task].role == "main"]
+    if "main" in accepted and 0 < len(main) < len(tasks):
+        arguments.setdefault("main", main)
     unknown = [name for name in arguments if name not in accepted]
     if unknown:
         allowed = ", ".join(accepted) or "none"

@@ -7,9 +7,10 @@ from typing import Any, get_args
 import yaml
 
 from mtl_opt.combiners import COMBINERS
-from mtl_opt.data import TEMPLATES, TaskFiles
+from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.gradients import ENGINES
+from mtl_opt.training.data_fields import check_data, shares, task_table
 from mtl_opt.training.fields import (
     choice,
     either,
@@ -40,36 +41,6 @@ LARGEST_RATE = 1e18
 """Beyond it, AdamW's own arithmetic leaves float32."""
 
 
-def task_entries(key: str, value: Any) -> dict[str, Any]:
-    """Check the entries under `tasks`.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The entries, with weights as numbers.
-
-    Raises:
-        InputError: If an entry is no mapping, or one of its values is not allowed.
-        UnknownNameError: If an entry has an unknown key.
-    """
-    allowed = {f.name: f for f in fields(TaskFiles)}
-    tasks = {name: mapping(f"{key}.{name}", entry) for name, entry in mapping(key, value).items()}
-    if not tasks:
-        raise InputError(f"`{key}` must name at least one task.")
-    for name, entry in tasks.items():
-        for inner in entry:
-            if inner not in allowed:
-                raise UnknownNameError(f"key under `{key}.{name}`:", inner, allowed)
-        text(f"{key}.{name}.file", entry.get("file"))
-        if entry.get("eval_file") is not None:
-            text(f"{key}.{name}.eval_file", entry["eval_file"])
-        if "weight" in entry:
-            entry["weight"] = number(0)(f"{key}.{name}.weight", entry["weight"])
-    return tasks
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Every setting of one training run; the defaults are the YAML's defaults."""
@@ -83,14 +54,40 @@ class TrainConfig:
     lora_dropout: float = setting(number(0, 1, below=True), "dropout on the adapters' input", 0.0)
     lora_target: list[str] = setting(names, "all, or names of linear layers", ["all"])
     # data
-    tasks: dict[str, Any] | None = setting(task_entries, "name: {file, eval_file, weight} for every task")
+    tasks: dict[str, Any] | None = setting(task_table, "name: {file, eval_file, weight, ...} for every task")
+    dataset: list[str] | None = setting(names, "data sets of dataset_dir/dataset_info.json")
+    dataset_dir: str = setting(text, "folder of dataset_info.json; ONLINE: dataset gives hub names", "data")
+    eval_dataset: list[str] | None = setting(names, "data sets with held-out rows")
     train_file: str | None = setting(text, "one file for all tasks; rows carry task_name")
     eval_file: str | None = setting(text, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
     val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
+    max_samples: int | None = setting(whole(1), "most rows taken of each file or data set; default all")
+    skip_bad_rows: bool = setting(flag, "leave bad rows out and list them; otherwise the first one is an error", False)
+    streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)
+    buffer_size: int = setting(whole(1), "rows of a stream that are shuffled together", 16384)
     template: str = setting(choice(*TEMPLATES), "text around a row", "default")
+    task_prefix: str | None = setting(text, "line before what is asked, such as '### Task: {task}'")
+    mask_history: bool = setting(flag, "learn only the last answer of a dialogue", False)
+    train_on_prompt: bool = setting(flag, "learn what is asked too", False)
     cutoff_len: int = setting(whole(2), "longest row, in tokens", 2048)
+    truncation: str = setting(choice("cut", "error"), "what happens to longer rows", "cut")
+    tokenized_path: str | None = setting(text, "folder for tokenised rows; default below the user's cache")
+    overwrite_cache: bool = setting(flag, "tokenise again what is cached", False)
+    # batches
     rows_per_task: int = setting(whole(1), "rows of each task per process and micro-batch", 4)
+    per_device_train_batch_size: int | None = setting(whole(1), "the same, for all tasks together; divided over them")
+    mixing: str = setting(choice(*MIXINGS), "how tasks share the rows of a step", "balanced")
+    mixing_args: dict[str, Any] = setting(mapping, "arguments of the mixing", {})
+    ratios: dict[str, float] | None = setting(shares, "task: share of the rows, for mixing: ratios")
+    tasks_per_step: int | None = setting(whole(1), "most tasks in one step; default all")
+    stratify_by: str | None = setting(choice("label"), "label: every batch has a task's labels in their shares")
+    exhaustion: str = setting(choice(*EXHAUSTION), "what follows once the rows of a task are used up", "repeat")
+    group_by_length: bool = setting(flag, "draw rows of similar length together, task by task", False)
+    tokens_per_batch: int | None = setting(whole(2), "most tokens, padding included, that go through the model at once")
+    dataloader_num_workers: int = setting(whole(0), "threads that prepare batches ahead of the step", 0)
+    dataloader_prefetch_factor: int = setting(whole(1), "steps prepared ahead per thread", 2)
+    data_seed: int | None = setting(whole(0, LARGEST_SEED), "seed of the order of rows; default seed")
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
@@ -122,16 +119,6 @@ class TrainConfig:
     resume_from_checkpoint: bool | str | None = setting(
         either(flag, text), "true: newest in output_dir, or a folder", False
     )
-
-    @property
-    def task_weights(self) -> dict[str, float]:
-        """The `weight` of every task under `tasks`."""
-        return {name: files.weight for name, files in (self.task_files or {}).items()}
-
-    @property
-    def task_files(self) -> dict[str, TaskFiles] | None:
-        """The files of every task under `tasks`."""
-        return None if self.tasks is None else {name: TaskFiles(**entry) for name, entry in self.tasks.items()}
 
 
 ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks")
@@ -235,9 +222,6 @@ def _check_data(config: TrainConfig) -> None:
     for key in ("model_name_or_path", "output_dir"):
         if getattr(config, key) is None:
             raise InputError(f"`{key}` is missing from the configuration.")
-    if (config.tasks is None) == (config.train_file is None):
-        raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
-    if config.eval_file is not None and config.train_file is None:
-        raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    check_data(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

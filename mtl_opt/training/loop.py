@@ -132,6 +132,7 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
         return _finish(run, writers, _take_steps(run, writers))
     finally:
         writers.close()
+        run.loader.close()
 
 
 def _where_to_start(config: TrainConfig) -> Path | None:
@@ -206,6 +207,7 @@ def _take_steps(run: Run, writers: Writers) -> list[float]:
             observer.before_step()
             event = training_step(run.parts, batches, run.step + 1)
             observer.after_step(batches, event.step)
+            run.loader.observe(_losses(event, run), run.step)
             times.append(time.perf_counter() - begin)
             run.step = event.step
             _count(run, event, times[-1])
@@ -220,6 +222,12 @@ def _take_steps(run: Run, writers: Writers) -> list[float]:
                 if interrupt.requested and not last:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
     return times
+
+
+def _losses(event: StepEvent, run: Run) -> dict[str, float]:
+    """Name the losses of the tasks that were present."""
+    pairs = zip(run.prepared.tasks, event.losses.tolist(), event.counts.tolist(), strict=True)
+    return {task: loss for task, loss, count in pairs if count > 0}
 
 
 def _count(run: Run, event: StepEvent, seconds: float) -> None:
@@ -264,6 +272,7 @@ def _finish(run: Run, writers: Writers, times: list[float]) -> dict[str, Any]:
 
 def _epoch(run: Run) -> float:
     """Count how many times as many rows were drawn as there are in all."""
-    sizes = {task: len(rows) for task, rows in run.prepared.train.items()}
-    drawn = run.sampler.epochs()
-    return sum(drawn[task] * size for task, size in sizes.items()) / sum(sizes.values())
+    sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
+    drawn = run.loader.epochs()
+    total = sum(sizes.values())
+    return sum(drawn[task] * size for task, size in sizes.items()) / total if total else 0.0

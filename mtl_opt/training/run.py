@@ -14,13 +14,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import BalancedSampler, collate
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import LoraSettings, load_model
+from mtl_opt.training.batches import BatchLoader, batch_maker
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
+from mtl_opt.training.sampling import build_sampler
 from mtl_opt.training.step import Parts
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Run:
         config: Its configuration.
         prepared: Its data.
         parts: What a step moves.
-        sampler: Which rows come next.
+        loader: The batches of the next step, and which rows come next.
         device: Where the model is.
         total_steps: Optimizer steps of the whole run.
         step: Optimizer steps taken.
@@ -62,7 +63,7 @@ class Run:
     config: TrainConfig
     prepared: Prepared
     parts: Parts
-    sampler: BalancedSampler
+    loader: BatchLoader
     device: torch.device
     total_steps: int
     step: int = 0
@@ -73,15 +74,9 @@ class Run:
         """Draw the micro-batches of the next step.
 
         Returns:
-            One batch per accumulation step, on the model's device.
+            One batch per accumulation step, or more with `tokens_per_batch`, on the model's device.
         """
-        return [self._next_batch() for _ in range(self.config.gradient_accumulation_steps)]
-
-    def _next_batch(self) -> TaskBatch:
-        """Draw one micro-batch."""
-        drawn = self.sampler.draw()
-        rows = [[self.prepared.train[task][i] for i in drawn[task]] for task in self.prepared.tasks]
-        return collate(rows, self.prepared.tokenizer.pad_token_id).to(self.device)
+        return [batch.to(self.device) for batch in self.loader.next()]
 
 
 def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = None) -> Run:
@@ -101,6 +96,7 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
     processes = os.environ.get("WORLD_SIZE", "1")  # asked before Accelerator would wait for the others
     if processes != "1":
         raise InputError(f"Training runs in one process, got {processes}; start it without torchrun.")
+    sampler, total = build_sampler(config, prepared)
     accelerator = Accelerator()
     set_seed(config.seed)
     model = build_model(config, trained).to(accelerator.device)
@@ -110,15 +106,18 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
         grads = TaskGradients(model, prepared.tasks, config.gradient_engine, verify=config.verify_gradients)
     except ValueError as error:
         raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
-    combiner = build_combiner(config, prepared.tasks)
+    combiner = build_combiner(config, prepared.tasks, prepared.settings)
     check_layers(combiner, grads)
     logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
     optimizer = _build_optimizer(config, model)
-    sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
-    total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
     scheduler = _build_scheduler(config, optimizer, total)
     parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, config.bf16)
-    return Run(config, prepared, parts, sampler, accelerator.device, total)
+    accumulation, threads = config.gradient_accumulation_steps, config.dataloader_num_workers
+    if None in prepared.sizes.values():
+        threads = min(threads, 1)  # a stream is read in order
+    maker = batch_maker(config, prepared)
+    loader = BatchLoader(sampler, maker, accumulation, threads, config.dataloader_prefetch_factor)
+    return Run(config, prepared, parts, loader, accelerator.device, total)
 
 
 def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
@@ -164,23 +163,6 @@ def _build_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, tota
         return get_scheduler(config.lr_scheduler_type, optimizer, steps, total)
     except ValueError as error:
         raise InputError(f"`lr_scheduler_type: {config.lr_scheduler_type}`: {error}") from error
-
-
-def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
-    """Count the optimizer steps of a run.
-
-    Args:
-        config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
-        num_rows: Training rows of all tasks together.
-        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch.
-
-    Returns:
-        Optimizer steps.
-    """
-    if config.max_steps > 0:
-        return config.max_steps
-    per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps
-    return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
 
 
 def _lora(config: TrainConfig) -> LoraSettings | None:

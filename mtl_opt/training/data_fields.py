@@ -1,0 +1,79 @@
+"""How the keys of the configuration that name data are checked."""
+
+from typing import Any
+
+from mtl_opt.data import check_entry
+from mtl_opt.errors import InputError
+from mtl_opt.training.fields import mapping, number
+
+
+def task_table(key: str, value: Any) -> dict[str, Any]:
+    """Check the entries under `tasks`.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The entries, with numbers as numbers.
+
+    Raises:
+        InputError: If an entry is no mapping, or one of its values is not allowed.
+    """
+    tasks = {name: mapping(f"{key}.{name}", entry) for name, entry in mapping(key, value).items()}
+    if not tasks:
+        raise InputError(f"`{key}` must name at least one task.")
+    checked = {name: check_entry(entry, f"{key}.{name}") for name, entry in tasks.items()}
+    for name, entry in checked.items():
+        if ("file" in entry or "file_name" in entry) == ("hf_hub_url" in entry):
+            raise InputError(
+                f"`{key}.{name}.file` must be a non-empty text, or `hf_hub_url`; one of the two is needed."
+            )
+    return checked
+
+
+def shares(key: str, value: Any) -> dict[str, float]:
+    """Check shares of tasks.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The shares; they sum up to 1.
+
+    Raises:
+        InputError: If they are no shares, or sum up to something else.
+    """
+    found = {task: number(0, 1)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
+    if abs(sum(found.values()) - 1) > 1e-6:
+        raise InputError(f"`{key}` must sum up to 1, got {sum(found.values()):.6g}.")
+    return found
+
+
+def check_data(config: Any) -> None:
+    """Check what one key alone does not show.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        InputError: If keys contradict each other.
+    """
+    given = [key for key in ("tasks", "dataset", "train_file") if getattr(config, key) is not None]
+    if len(given) != 1:
+        raise InputError(
+            "Give one of `tasks` (name: {file, ...}), `dataset` (names in `dataset_dir`) and `train_file`, not both or "
+            f"neither; got {' and '.join(f'`{key}`' for key in given) or 'none'}."
+        )
+    if config.eval_file is not None and config.train_file is None:
+        raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    if config.eval_dataset is not None and config.dataset is None:
+        raise InputError("`eval_dataset` goes with `dataset`.")
+    if config.streaming and config.max_steps < 1:
+        raise InputError("`streaming` needs `max_steps`: a stream does not tell how many rows it has.")
+    if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:
+        raise InputError(
+            f"`tokens_per_batch` ({config.tokens_per_batch}) must be at least `cutoff_len` ({config.cutoff_len}): "
+            "a row goes through the model whole."
+        )
