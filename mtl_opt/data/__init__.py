@@ -5,11 +5,11 @@ from mtl_opt.data.collate import collate, collate_prompts
 from mtl_opt.data.encoding import Encoder, encode_rows
 from mtl_opt.data.loading import TaskRows, load_rows
 from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
-from mtl_opt.data.opening import Opener
+from mtl_opt.data.opening import Opener, encoded
 from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, registry_entries, task_entries
 from mtl_opt.data.row_formats import FORMATS, RowSpec
 from mtl_opt.data.rows import Row
-from mtl_opt.data.sources import Source, TaskSettings, read_rows
+from mtl_opt.data.sources import Source, TaskSettings, iterate, read_rows
 from mtl_opt.data.streaming import StreamRows, load_streams
 from mtl_opt.data.tables import TokenView, View
 from mtl_opt.data.template_names import TEMPLATES, get_template
@@ -46,7 +46,9 @@ __all__ = [
     "collate_prompts",
     "default_root",
     "encode_rows",
+    "encoded",
     "get_template",
+    "iterate",
     "load_rows",
     "load_streams",
     "rank_slice",

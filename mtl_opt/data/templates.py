@@ -36,7 +36,7 @@ class Template(ABC):
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
         """Give what is asked and what answers it in turn; `prefix` comes before the first thing asked.
 
-        Turns that `learn` does not name may be folded into what is asked, so that there are two texts per answer learnt.
+        Answers that are not learnt may be folded into what is asked: there are two texts per answer that is.
         """
 
     @abstractmethod

@@ -1,5 +1,6 @@
 """One YAML per run, read and checked here; keys follow LLaMA-Factory and Hugging Face where they have one."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_args
@@ -19,10 +20,14 @@ from mtl_opt.training.fields import (
     names,
     number,
     setting,
+    steps,
     text,
     whole,
     whole_numbers,
 )
+from mtl_opt.training.translate import translate
+
+logger = logging.getLogger(__name__)
 
 SCHEDULERS = (
     "linear",
@@ -111,8 +116,8 @@ class TrainConfig:
     # output
     output_dir: str = setting(text, "folder of the run")
     logging_steps: int = setting(whole(1), "steps between two log lines, which average over them", 10)
-    eval_steps: int | None = setting(whole(1), "steps between evaluations; default: only before and after")
-    save_steps: int | None = setting(whole(1), "steps between checkpoints; null: none", 500)
+    eval_steps: float | None = setting(steps, "steps between evaluations; default: only before and after")
+    save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
@@ -152,6 +157,7 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
         InputError: If a key is unknown, missing or has a value that is not allowed.
     """
     mine = {f.name for f in fields(TrainConfig)}
+    settings = _translated(settings)
     for key in settings:
         if key not in mine and key in {f.name for f in fields(CompareConfig)}:
             raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
@@ -185,7 +191,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
         if name not in config.combiners:
             raise UnknownNameError("combiner in `combiner_args`", name, config.combiners)
         mapping(f"combiner_args.{name}", arguments)
-    shared = {k: v for k, v in settings.items() if k not in mine}
+    shared = _translated({k: v for k, v in settings.items() if k not in mine})
     train_config(shared)
     return config, shared
 
@@ -200,6 +206,15 @@ def to_yaml(config: TrainConfig) -> str:
         Text that `read_yaml` reads back.
     """
     return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
+
+
+def _translated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate keys of other tools, and log what was done; what was translated before passes as it is."""
+    compare = {f.name for f in fields(CompareConfig)}
+    found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
+    for note in notes:
+        logger.info(note)
+    return found
 
 
 def _checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:

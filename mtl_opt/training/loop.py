@@ -214,14 +214,20 @@ def _take_steps(run: Run, writers: Writers) -> list[float]:
             writers.step(event)
             bar.update()
             last = run.step == run.total_steps
-            if not last and config.eval_steps and run.step % config.eval_steps == 0:
+            if not last and _is_due(run, config.eval_steps):
                 writers.evaluation(evaluate(run.parts.model, run.prepared, config))
-            wanted = bool(config.save_steps) and run.step % (config.save_steps or 1) == 0
-            if wanted or (interrupt.requested and not last):
+            if _is_due(run, config.save_steps) or (interrupt.requested and not last):
                 folder = save_checkpoint(run)
                 if interrupt.requested and not last:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
     return times
+
+
+def _is_due(run: Run, every: float | None) -> bool:
+    """Tell whether something that happens every so many steps, or shares of all steps, happens after this one."""
+    if not every:
+        return False
+    return run.step % (every if every >= 1 else max(1, round(every * run.total_steps))) == 0
 
 
 def _losses(event: StepEvent, run: Run) -> dict[str, float]:

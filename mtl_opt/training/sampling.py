@@ -1,5 +1,6 @@
 """Configuration and data → how many steps there are, and the sampler that says which rows come in which."""
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -7,6 +8,8 @@ from mtl_opt.data import Facts, RowOrder, Sampler, build_mixer
 from mtl_opt.errors import InputError
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.prepare import Prepared
+
+logger = logging.getLogger(__name__)
 
 
 def rows_per_task(config: TrainConfig, num_tasks: int) -> int:
@@ -102,11 +105,22 @@ def build_sampler(config: TrainConfig, prepared: Prepared, processes: int = 1) -
             "`group_by_length`, `stratify_by` and `exhaustion` need the number of rows; a stream has none."
         )
     total = num_steps(config, sum(known), len(sizes), processes)
+    _log_division(config, len(sizes))
     sampler = new_sampler(config, prepared, total, processes)
     if config.exhaustion == "repeat":
         return sampler, total
     whole = count_steps(new_sampler(config, prepared, total, processes), config)
     return sampler, whole if config.max_steps < 0 else min(whole, config.max_steps)
+
+
+def _log_division(config: TrainConfig, num_tasks: int) -> None:
+    """Say what a batch size that does not divide over the tasks comes to."""
+    given, rows = config.per_device_train_batch_size, rows_per_task(config, num_tasks)
+    if given is not None and given != rows * num_tasks:
+        logger.info(
+            "per_device_train_batch_size %d over %d tasks: %d rows of each, %d in all.",
+            given, num_tasks, rows, rows * num_tasks,
+        )  # fmt: skip
 
 
 def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int, processes: int = 1) -> Sampler:

@@ -1,5 +1,6 @@
 """Rows of several turns: sharegpt, messages of OpenAI's form, MFTCoder's rounds; tools, calls and observations."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -160,10 +161,8 @@ def call_text(call: Any) -> str:
     """Write a call of a tool as one JSON object."""
     function = call.get("function", call) if isinstance(call, Mapping) else call
     if isinstance(function, Mapping) and isinstance(function.get("arguments"), str):
-        try:
+        with contextlib.suppress(ValueError):  # arguments that are no JSON are shown as the text they are
             function = {"name": function.get("name"), "arguments": json.loads(function["arguments"])}
-        except ValueError:
-            pass  # arguments that are no JSON are shown as the text they are
     return json.dumps(function, ensure_ascii=False)
 
 

@@ -67,9 +67,8 @@ class Record:
         """
         column = self.column(name, default) or default
         if column not in self.values:
-            raise InputError(
-                f"{self.where}: the key `{column}` is missing; the row has {', '.join(map(str, self.values)) or 'none'}."
-            )
+            found = ", ".join(map(str, self.values)) or "none"
+            raise InputError(f"{self.where}: the key `{column}` is missing; the row has {found}.")
         return column, self.values[column]
 
     def text(self, name: str, default: str) -> str:
