@@ -17,9 +17,11 @@ from mtl_opt.batch import TaskBatch
 from mtl_opt.data import BalancedSampler, collate
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.models import LoraSettings, load_model
+from mtl_opt.models import compile_model, enable_checkpointing, load_model
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.model_settings import engine_of, lora_settings, quantization_settings
+from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.step import Parts
 
@@ -104,16 +106,28 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
     accelerator = Accelerator()
     set_seed(config.seed)
     model = build_model(config, trained).to(accelerator.device)
+    if config.gradient_checkpointing:
+        enable_checkpointing(model)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     try:
-        grads = TaskGradients(model, prepared.tasks, config.gradient_engine, verify=config.verify_gradients)
+        engine, why = engine_of(config)
+        grads = TaskGradients(model, prepared.tasks, engine, verify=config.verify_gradients)
     except ValueError as error:
         raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
     combiner = build_combiner(config, prepared.tasks)
     check_layers(combiner, grads)
-    logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
-    optimizer = _build_optimizer(config, model)
+    logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
+    if config.torch_compile:
+        compile_model(model, config.torch_compile_backend)
+    optimizer = build_optimizer(
+        config.optim,
+        [p for p in model.parameters() if p.requires_grad],
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(config.adam_beta1, config.adam_beta2),
+        epsilon=config.adam_epsilon,
+    )
     sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
     total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
     scheduler = _build_scheduler(config, optimizer, total)
@@ -135,24 +149,11 @@ def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
     half = config.bf16 and config.finetuning_type == "lora"
     return load_model(
         config.model_name_or_path,
-        lora=_lora(config),
+        lora=lora_settings(config),
         dtype=torch.bfloat16 if half else torch.float32,
         trained=trained,
         trust_remote_code=config.trust_remote_code,
-    )
-
-
-def _build_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Build AdamW over what is trained, and log how much that is."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    sizes = [sum(p.numel() for p in group) for group in (trainable, list(model.parameters()))]
-    logger.info("%d of %d parameters are trained.", *sizes)
-    return torch.optim.AdamW(
-        trainable,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
+        quantization=quantization_settings(config),
     )
 
 
@@ -181,11 +182,3 @@ def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
         return config.max_steps
     per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps
     return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
-
-
-def _lora(config: TrainConfig) -> LoraSettings | None:
-    """Read the LoRA settings; None for full fine-tuning."""
-    if config.finetuning_type == "full":
-        return None
-    target = "all" if config.lora_target == ["all"] else tuple(config.lora_target)
-    return LoraSettings(config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.lora_dropout, target)

@@ -24,7 +24,7 @@ def conv1d():
         (nn.Conv2d(3, 3, 1), True, True),
         (nn.GroupNorm(1, 3), True, True),
         (type("LlamaRMSNorm", (nn.Module,), {})(), True, False),
-        (type("Mine", (nn.Module,), {"forward": lambda self, x: x})(), False, True),
+        (type("Mine", (nn.Module,), {"forward": lambda _, x: x})(), False, True),
     ],
 )
 def test_what_is_known_of_a_layer(layer, known, mixing):
@@ -37,7 +37,7 @@ def test_a_linear_layer_that_calls_itself_conv1d_is_a_linear_layer():
 
 
 def test_an_optional_input_without_a_plain_default_is_refused():
-    mine = type("Mine", (nn.Module,), {"forward": lambda self, x, mask=None: x})()
+    mine = type("Mine", (nn.Module,), {"forward": lambda _, x, mask=None: (x, mask)})()
     assert why_not(mine, []) == "its forward takes more than one input"
 
 
