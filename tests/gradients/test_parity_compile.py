@@ -9,6 +9,7 @@ from mtl_opt.models import compile_model, enable_checkpointing
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # dynamo asks
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # inductor uses it
 @pytest.mark.parametrize(
     ("backend", "checkpointed"),
     [

@@ -77,6 +77,7 @@ def test_checkpointing_and_dropout_give_the_rows_of_the_same_masks(base, checkpo
         losses[task].backward(retain_graph=True)
         for name, parameter in grads.buffer.parameters.items():
             wanted[name].append(parameter.grad)
+    model.zero_grad()
     exact = by_name(grads, {name: torch.stack(parts) for name, parts in wanted.items()})
     assert torch.allclose(found, exact, rtol=1e-4, atol=1e-6)
     torch.manual_seed(12)
