@@ -53,10 +53,20 @@ class TaskLeaf(torch.autograd.Function):
                 found = torch.autograd.grad(y, wanted, part_gradient, allow_unused=True)
             for name, value in zip(parameters, found, strict=False):
                 if value is not None:
-                    ctx.rows[name][task] += value
+                    add(ctx.rows[name][task], value)
             if flat is not None:
                 flat[ctx.segments.rows[task]] = 0 if found[-1] is None else found[-1]
         return (x_gradient, None, None, None, None, *([None] * len(parameters)))
+
+
+def add(rows: Tensor, gradient: Tensor) -> None:  # [*shape], [*shape]
+    """Add a gradient where the rows are kept, which may be another device and another precision.
+
+    Args:
+        rows: A view into the buffer. `[*shape]`
+        gradient: What belongs there. `[*shape]`
+    """
+    rows.add_(gradient.to(rows.device))
 
 
 class _Original(nn.Module):

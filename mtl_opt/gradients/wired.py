@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.gradients.leaf import TaskLeaf, check_rows_apart, original
+from mtl_opt.gradients.leaf import TaskLeaf, add, check_rows_apart, original
 from mtl_opt.gradients.segments import OpenSegments, Segments
 from mtl_opt.gradients.wiring import is_conv1d, is_known, mixes_tokens
 
@@ -40,7 +40,7 @@ class TaskLinear(torch.autograd.Function):
             _add_products(ctx.rows["weight"], gradient, x, ctx.segments)
         if "bias" in ctx.rows:
             for task, (part,) in ctx.segments.pieces(gradient):
-                ctx.rows["bias"][task] += part.reshape(-1, part.shape[-1]).sum(0)
+                add(ctx.rows["bias"][task], part.reshape(-1, part.shape[-1]).sum(0))
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
@@ -54,11 +54,11 @@ def _add_products(
     if segments.equal:
         g = gradient.reshape(len(rows), -1, gradient.shape[-1])
         h = x.reshape(len(rows), -1, x.shape[-1])
-        rows.add_(_product(g, h))  # not `baddbmm_`: into a view with gaps it was measured to be slower
+        add(rows, _product(g, h))  # not `baddbmm_`: into a view with gaps it was measured to be slower
         return
     for task, parts in segments.pieces(gradient, x):
         g, h = (part.reshape(-1, part.shape[-1]) for part in parts)
-        rows[task].add_(_product(g, h))
+        add(rows[task], _product(g, h))
 
 
 def _product(
@@ -87,7 +87,7 @@ class TaskEmbedding(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None, None]:
         (x,) = ctx.saved_tensors
         for task, (tokens, part) in ctx.segments.pieces(x, gradient):
-            lines, values = tokens.flatten(), part.reshape(-1, part.shape[-1]).to(ctx.rows.dtype)
+            lines, values = tokens.flatten().to(ctx.rows.device), part.reshape(-1, part.shape[-1]).to(ctx.rows)
             if ctx.padding is not None:  # its line gets no gradient, as in the layer itself
                 values = values.masked_fill((lines == ctx.padding)[:, None], 0)
             ctx.rows[task].index_add_(0, lines, values)

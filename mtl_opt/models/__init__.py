@@ -2,12 +2,14 @@
 
 from mtl_opt.models.loading import LoraSettings, load_model, load_tokenizer
 from mtl_opt.models.losses import task_losses
+from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
 
 __all__ = [
     "COMPILERS",
     "LoraSettings",
     "QuantizationSettings",
+    "check_packing",
     "compile_model",
     "enable_checkpointing",
     "load_model",

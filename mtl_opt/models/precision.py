@@ -71,7 +71,7 @@ def keep_weights(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - mypy knows modules and tensors only
 
 
 def enable_checkpointing(model: Any) -> None:

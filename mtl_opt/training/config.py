@@ -103,6 +103,7 @@ class TrainConfig:
     template: str = setting(choice(*TEMPLATES), "text around a row", "default")
     cutoff_len: int = setting(whole(2), "longest row, in tokens", 2048)
     rows_per_task: int = setting(whole(1), "rows of each task per process and micro-batch", 4)
+    packing: bool = setting(flag, "put short rows behind each other instead of padding them", False)
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})

@@ -1,6 +1,10 @@
 """What a configuration says of the model, in the words of the box `models`."""
 
-from mtl_opt.models import LoraSettings, QuantizationSettings
+from typing import Any
+
+from mtl_opt.combiners import Combiner
+from mtl_opt.errors import InputError
+from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, enable_checkpointing
 from mtl_opt.training.config import TrainConfig
 
 
@@ -52,3 +56,33 @@ def engine_of(config: TrainConfig) -> tuple[str, str]:
     if config.torch_compile and config.gradient_engine == "auto":
         return "per_task", "the model is compiled, and compiled code does not see the layers that one_pass replaces"
     return config.gradient_engine, ""
+
+
+def fit_model(config: TrainConfig, model: Any) -> None:
+    """Make a loaded model ready for the way it will be trained, or say why it cannot be trained so.
+
+    Args:
+        config: The configuration.
+        model: The model, where it will be trained.
+    """
+    if config.packing:
+        check_packing(model)
+    if config.gradient_checkpointing:
+        enable_checkpointing(model)
+
+
+def check_rows(config: TrainConfig, combiner: Combiner) -> None:
+    """Refuse packed rows for a combiner that needs each task's rows one by one.
+
+    Args:
+        config: The configuration.
+        combiner: What merges the gradients.
+
+    Raises:
+        InputError: If the combiner needs halves and rows are packed.
+    """
+    if config.packing and combiner.requires == "halves":
+        raise InputError(
+            f"`packing: true` does not go with `combiner: {config.combiner}`, which deals whole rows to two halves; "
+            "use `packing: false`."
+        )

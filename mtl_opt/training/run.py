@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import BalancedSampler, collate
+from mtl_opt.data import BalancedSampler, EncodedRow, collate, collate_packed
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.models import compile_model, enable_checkpointing, load_model
+from mtl_opt.models import compile_model, load_model
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig
-from mtl_opt.training.model_settings import engine_of, lora_settings, quantization_settings
+from mtl_opt.training.model_settings import (
+    check_rows,
+    engine_of,
+    fit_model,
+    lora_settings,
+    quantization_settings,
+)
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.step import Parts
@@ -83,7 +90,23 @@ class Run:
         """Draw one micro-batch."""
         drawn = self.sampler.draw()
         rows = [[self.prepared.train[task][i] for i in drawn[task]] for task in self.prepared.tasks]
-        return collate(rows, self.prepared.tokenizer.pad_token_id).to(self.device)
+        return lay_out(rows, self.prepared.tokenizer.pad_token_id, self.config).to(self.device)
+
+
+def lay_out(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int, config: TrainConfig) -> TaskBatch:
+    """Make one micro-batch of the rows of every task, padded or packed as the configuration says.
+
+    Args:
+        rows: The rows of each task.
+        pad_token_id: Fills `input_ids`.
+        config: The configuration.
+
+    Returns:
+        The batch.
+    """
+    if config.packing:
+        return collate_packed(rows, pad_token_id, widest=config.cutoff_len)
+    return collate(rows, pad_token_id)
 
 
 def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = None) -> Run:
@@ -106,8 +129,7 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
     accelerator = Accelerator()
     set_seed(config.seed)
     model = build_model(config, trained).to(accelerator.device)
-    if config.gradient_checkpointing:
-        enable_checkpointing(model)
+    fit_model(config, model)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     try:
@@ -117,6 +139,7 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
         raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
     combiner = build_combiner(config, prepared.tasks)
     check_layers(combiner, grads)
+    check_rows(config, combiner)
     logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
     if config.torch_compile:
         compile_model(model, config.torch_compile_backend)
