@@ -1,5 +1,6 @@
 """The task gradients of a run: from the configuration and what the combiner needs."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
 from mtl_opt.training.config import BUFFER_DTYPES, TrainConfig
+from mtl_opt.training.model_settings import engine_of
+
+logger = logging.getLogger(__name__)
 
 
 def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
@@ -30,11 +34,12 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
         if window not in {0, own}:
             raise InputError(f"`gradient_window: {window}` is not the window of the combiner, {own}.")
         window = own
+    engine, why = engine_of(config)
     try:
-        return TaskGradients(
+        grads = TaskGradients(
             model,
             tasks,
-            config.gradient_engine,
+            engine,
             verify=config.verify_gradients,
             halves=combiner.requires == "halves",
             window=window,
@@ -45,3 +50,5 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
     except ValueError as error:
         key = "gradient_window" if "`window`" in str(error) else "gradient_engine"
         raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
+    logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
+    return grads

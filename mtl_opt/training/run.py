@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import BalancedSampler, collate
+from mtl_opt.data import BalancedSampler, EncodedRow, collate, collate_packed
 from mtl_opt.errors import InputError
-from mtl_opt.models import LoraSettings, load_model
+from mtl_opt.models import compile_model, load_model
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.gradients import build_gradients
+from mtl_opt.training.model_settings import check_rows, fit_model, lora_settings, quantization_settings
+from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.processes import rank, share_of, world_size
 from mtl_opt.training.step import Parts
@@ -82,7 +85,23 @@ class Run:
         """Draw one micro-batch of all processes, and take this one's share of every task's rows."""
         drawn, mine = self.sampler.draw(), share_of(rank(), self.config.rows_per_task)
         rows = [[self.prepared.train[task][i] for i in drawn[task][mine]] for task in self.prepared.tasks]
-        return collate(rows, self.prepared.tokenizer.pad_token_id).to(self.device)
+        return lay_out(rows, self.prepared.tokenizer.pad_token_id, self.config).to(self.device)
+
+
+def lay_out(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int, config: TrainConfig) -> TaskBatch:
+    """Make one micro-batch of the rows of every task, padded or packed as the configuration says.
+
+    Args:
+        rows: The rows of each task.
+        pad_token_id: Fills `input_ids`.
+        config: The configuration.
+
+    Returns:
+        The batch.
+    """
+    if config.packing:
+        return collate_packed(rows, pad_token_id, widest=config.cutoff_len)
+    return collate(rows, pad_token_id)
 
 
 def build_run(
@@ -104,13 +123,23 @@ def build_run(
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
     model = build_model(config, trained).to(device)
+    fit_model(config, model)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     combiner = build_combiner(config, prepared.tasks)
     grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
-    logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
-    optimizer = _build_optimizer(config, model)
+    check_rows(config, combiner)
+    if config.torch_compile:
+        compile_model(model, config.torch_compile_backend)
+    optimizer = build_optimizer(
+        config.optim,
+        [p for p in model.parameters() if p.requires_grad],
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(config.adam_beta1, config.adam_beta2),
+        epsilon=config.adam_epsilon,
+    )
     sizes = {task: len(rows) for task, rows in prepared.train.items()}
     sampler = BalancedSampler(sizes, config.rows_per_task * world_size(), config.seed)
     total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
@@ -135,24 +164,11 @@ def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
     half = precision_of(config) if config.finetuning_type == "lora" else None
     return load_model(
         config.model_name_or_path,
-        lora=_lora(config),
+        lora=lora_settings(config),
         dtype=half or torch.float32,
         trained=trained,
         trust_remote_code=config.trust_remote_code,
-    )
-
-
-def _build_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Build AdamW over what is trained, and log how much that is."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    sizes = [sum(p.numel() for p in group) for group in (trainable, list(model.parameters()))]
-    logger.info("%d of %d parameters are trained.", *sizes)
-    return torch.optim.AdamW(
-        trainable,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
+        quantization=quantization_settings(config),
     )
 
 
@@ -181,11 +197,3 @@ def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
         return config.max_steps
     per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps * world_size()
     return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
-
-
-def _lora(config: TrainConfig) -> LoraSettings | None:
-    """Read the LoRA settings; None for full fine-tuning."""
-    if config.finetuning_type == "full":
-        return None
-    target = "all" if config.lora_target == ["all"] else tuple(config.lora_target)
-    return LoraSettings(config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.lora_dropout, target)
