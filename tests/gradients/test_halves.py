@@ -42,7 +42,8 @@ def test_each_half_is_the_gradient_of_its_own_rows(engine, make_llama, row_error
     owned = Rows(whole.input_ids, whole.attention_mask, whole.labels, owners)
     wanted = torch.cat([g.flatten(1) for g in reference_jacobian(model, token_losses, owned, 6).values()], 1)
     product = wanted[:3] @ wanted[3:].T
-    assert float((grads.two_sample_gramian() - product).norm() / product.norm()) < 1e-6  # the model rounds to float32 inside
+    # The model rounds to float32 inside.
+    assert float((grads.two_sample_gramian() - product).norm() / product.norm()) < 1e-6
     plain = reference_jacobian(model, token_losses, whole, 3)
     columns = torch.cat([plain[name].flatten(1) for name in grads.buffer.parameters], 1)
     assert row_error(grads.jacobian, columns) < 1e-6
