@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import check_preference
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import SMALLEST_LOSS, needed_losses, shares
-from mtl_opt.combiners.names import checked_preference, task_preference
+from mtl_opt.combiners.names import keep_numbers
 
 
 class COSMOS(Combiner):
@@ -54,7 +55,7 @@ class COSMOS(Combiner):
         super().__init__()
         if not 0 <= lambda_ < float("inf"):
             raise ValueError(f"`lambda_` must be at least 0, got {lambda_}.")
-        checked_preference(preference)
+        check_preference(preference)
         self.lambda_ = float(lambda_)
         self.preference = preference
 
@@ -65,8 +66,8 @@ class COSMOS(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
+        preference = 1.0 if self.preference is None else self.preference
+        keep_numbers(self, "preferred", "preference", preference, self.tasks)
 
     @override
     def weights(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.losses import non_negative_losses
 from mtl_opt.combiners.rows import TaskRows, no_weights, squared_norms
 

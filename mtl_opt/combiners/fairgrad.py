@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.bargain import fair_weights, warn_once
+from mtl_opt.combiners.bargain import fair_weights, note_outcome
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.solvers import precision_of
 
@@ -56,7 +56,6 @@ class FairGrad(Combiner):
         if not 0 <= alpha < float("inf"):
             raise ValueError(f"`alpha` must be at least 0 and finite, got {alpha}.")
         self.alpha = float(alpha)
-        self.warned = False
 
     @override
     def weights(
@@ -67,5 +66,5 @@ class FairGrad(Combiner):
         if self.alpha == 0:
             return step.leave(torch.from_numpy(np.full(num_tasks, 1 / num_tasks)))
         found, outcome = fair_weights(step.gramian.numpy(), 1 / self.alpha, precision_of(step.like, num_tasks))
-        self.warned = warn_once("FairGrad", outcome, self.warned)
+        note_outcome(self, outcome)
         return step.leave(torch.from_numpy(found))

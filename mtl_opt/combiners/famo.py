@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
+from mtl_opt.combiners.arguments import finite_numbers, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import check_finite, non_negative_losses, numbers_per_task, softmax
+from mtl_opt.combiners.losses import non_negative_losses, softmax
+from mtl_opt.combiners.names import keep_numbers
 
 EPSILON = 1e-8
 """Added to every loss before its logarithm, as in the authors' code."""
@@ -83,7 +85,7 @@ class FAMO(Combiner):
         self.lr = positive("lr", lr)
         if not 0 <= weight_decay < float("inf"):
             raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}.")
-        check_finite("min_losses", min_losses)
+        finite_numbers("min_losses", min_losses)
         self.weight_decay = float(weight_decay)
         self.min_losses = min_losses
 
@@ -93,8 +95,7 @@ class FAMO(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("least", numbers_per_task("min_losses", self.min_losses, self.tasks))
+        keep_numbers(self, "least", "min_losses", self.min_losses, self.tasks)
         self.register_buffer("logits", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("before", torch.full((num_tasks,), NOT_SEEN, dtype=torch.float64))
         self.adam = TaskAdam(num_tasks, self.lr)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.columns import Work, block_width, over_columns, refuse_non_finite_rows
-from mtl_opt.combiners.losses import numbers_per_task
+from mtl_opt.combiners.names import keep_numbers
 from mtl_opt.combiners.rows import no_weights
 
 
@@ -68,8 +69,7 @@ class GradDrop(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("leaks", numbers_per_task("leak", self.leak, self.tasks))
+        keep_numbers(self, "leaks", "leak", self.leak, self.tasks)
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:

@@ -77,17 +77,6 @@ class GradVac(Combiner):
         """
         self.register_buffer("targets", torch.full((num_tasks, num_tasks), self.target, dtype=torch.float64))
 
-    def draw_orders(self, num_tasks: int) -> np.ndarray:  # [tasks, tasks]
-        """Draw for every task the order in which it meets the others.
-
-        Args:
-            num_tasks: Number of present tasks.
-
-        Returns:
-            A random permutation of the tasks in every row. `[tasks, tasks]`
-        """
-        return draw_orders(num_tasks, self.generator)
-
     @override
     def weights(
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
@@ -96,7 +85,7 @@ class GradVac(Combiner):
         cosines, lengths = unit_rows(step.gramian.numpy())
         block = np.ix_(step.tasks, step.tasks)
         targets = self.targets.numpy()
-        added, seen = vaccinate(cosines, targets[block], self.draw_orders(len(lengths)))
+        added, seen = vaccinate(cosines, targets[block], draw_orders(len(lengths), self.generator))
         old = targets[block]
         targets[block] = np.where(np.isnan(seen), old, old + self.beta * (seen - old))
         return step.leave(torch.from_numpy(1.0 + over_lengths(lengths @ added, lengths)))

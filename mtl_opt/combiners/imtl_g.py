@@ -63,5 +63,6 @@ class IMTLG(Combiner):
         weights = over_lengths(alive if reached <= precision else raw, lengths)
         total = float(weights.sum())
         if abs(total) <= UNDEFINED * float(np.abs(weights).sum()):
+            self.note("the weights add up to 0 and cannot be scaled: the update is 0")
             return step.leave(torch.zeros(len(weights), dtype=torch.float64))
         return step.leave(torch.from_numpy(weights / total))

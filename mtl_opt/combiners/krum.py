@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import count_of
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import count_of
 
 
 class Krum(Combiner):
@@ -60,7 +60,8 @@ class Krum(Combiner):
         num_tasks = len(step.tasks)
         num_closest = num_tasks - self.num_byzantine - 2
         if num_closest < 1 or num_tasks < self.num_selected:
-            return step.leave(torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+            needed = max(self.num_byzantine + 3, self.num_selected)
+            return self.mean_instead(step, f"{num_tasks} present tasks are fewer than the {needed} it needs")
         inner = step.gramian.numpy()
         inner = (inner + inner.T) / 2  # two tasks that are each other's neighbour must tie exactly
         squared = np.diag(inner)

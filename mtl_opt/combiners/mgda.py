@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner, Step
+from mtl_opt.combiners.losses import needed_losses
 from mtl_opt.combiners.solvers import factor, min_norm_point, precision_of, unit_rows
 
 NORMALIZERS = ("none", "l2", "loss", "loss+")
@@ -70,8 +71,9 @@ class MGDA(Combiner):
         cosines, lengths = unit_rows(step.gramian.numpy())
         unit = factor(cosines, precision_of(step.like, num_tasks))
         found = min_norm_point(unit * self._normalized(lengths, step)[:, None])
-        weights = np.full(num_tasks, 1 / num_tasks) if found is None else found
-        return step.leave(torch.from_numpy(weights))
+        if found is None:
+            return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
+        return step.leave(torch.from_numpy(found))
 
     def _normalized(self, lengths: np.ndarray, step: Step) -> np.ndarray:  # [tasks] -> [tasks]
         """Divide the length of every gradient by its normalizer."""
@@ -84,12 +86,11 @@ class MGDA(Combiner):
 
     def _positive_losses(self, step: Step) -> np.ndarray:  # [tasks]
         """Refuse losses that cannot be divided by."""
-        if step.losses is None:
-            raise ValueError(f"`MGDA` with normalize={self.normalize!r} needs `losses` [tasks], got None.")
-        for task, loss in zip(step.tasks, step.losses.tolist(), strict=True):
+        losses = needed_losses(self, step)
+        for task, loss in zip(step.tasks, losses.tolist(), strict=True):
             if loss <= 0 and self.tasks:
                 raise ValueError(
                     f"The loss of task `{self.tasks[task]}` must be positive for MGDA with "
                     f"normalize={self.normalize!r}, got {loss}."
                 )
-        return step.losses.numpy()
+        return losses

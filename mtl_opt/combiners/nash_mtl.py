@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
-from mtl_opt.combiners.bargain import cap, fair_weights, warn_once
+from mtl_opt.combiners.arguments import positive
+from mtl_opt.combiners.bargain import cap, fair_weights, note_outcome
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.solvers import precision_of
 
@@ -54,7 +54,6 @@ class NashMTL(Combiner):
     def __init__(self, max_norm: float | None = 1.0) -> None:
         super().__init__()
         self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
-        self.warned = False
 
     @override
     def weights(
@@ -63,5 +62,5 @@ class NashMTL(Combiner):
         step = self.enter(gramian, losses, tasks)
         inner = step.gramian.numpy()
         found, outcome = fair_weights(inner, 1.0, precision_of(step.like, len(inner)))
-        self.warned = warn_once("NashMTL", outcome, self.warned)
+        note_outcome(self, outcome)
         return step.leave(torch.from_numpy(cap(found, inner, self.max_norm)))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import check_preference, finite_numbers
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import check_finite, needed_losses, numbers_per_task, shares
-from mtl_opt.combiners.names import checked_preference, task_preference
+from mtl_opt.combiners.losses import needed_losses, shares
+from mtl_opt.combiners.names import keep_numbers
 
 ON_THE_LINE = 1e-12
 """Distances from the preferred direction below this part of the losses are rounding."""
@@ -65,8 +66,8 @@ class PBI(Combiner):
         super().__init__()
         if not 0 <= theta < float("inf"):
             raise ValueError(f"`theta` must be at least 0, got {theta}.")
-        checked_preference(preference)
-        check_finite("reference", reference)
+        check_preference(preference)
+        finite_numbers("reference", reference)
         self.theta = float(theta)
         self.preference = preference
         self.reference = reference
@@ -78,9 +79,9 @@ class PBI(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
-        self.register_buffer("ideal", numbers_per_task("reference", self.reference, self.tasks))
+        preference = 1.0 if self.preference is None else self.preference
+        keep_numbers(self, "preferred", "preference", preference, self.tasks)
+        keep_numbers(self, "ideal", "reference", self.reference, self.tasks)
 
     @override
     def weights(

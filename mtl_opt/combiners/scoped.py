@@ -2,13 +2,22 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.blocks import blocks_of, check_same_blocks
 from mtl_opt.combiners.wrappers import Wrapper
+
+NEEDED = {
+    "losses": "only losses, which are the same for every block",
+    "halves": "two samples of the rows",
+    "window": "the Gramian of a window",
+    "jacobian": "the rows themselves",
+}
+"""What a combiner that cannot be scoped requires, in words."""
 
 
 class Scoped(Wrapper):
@@ -37,8 +46,9 @@ class Scoped(Wrapper):
     def __init__(self, combiner: Combiner, by: Literal["layer", "tensor"] = "layer") -> None:
         super().__init__(combiner)
         if combiner.requires != "gramian" or combiner.by is not None:
+            what = "blocks already" if combiner.by is not None else NEEDED[combiner.requires]
             raise ValueError(
-                f"`Scoped` must wrap a combiner that requires one Gramian, got `{type(combiner).__name__}`."
+                f"`Scoped` must wrap a combiner that requires one Gramian; `{type(combiner).__name__}` requires {what}."
             )
         if by not in {"layer", "tensor"}:
             raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
@@ -54,12 +64,6 @@ class Scoped(Wrapper):
         self.split([])
 
     @override
-    def forward(
-        self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
-    ) -> NoReturn:
-        raise ValueError("`Scoped` needs one Gramian per block: call `weights` with `TaskGradients.gramian(by=...)`.")
-
-    @override
     def weights(  # type: ignore[override]  # one entry per block in place of one tensor
         self,
         gramian: Mapping[str, Tensor],
@@ -67,16 +71,12 @@ class Scoped(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
-        if not isinstance(gramian, Mapping) or not gramian:
-            raise ValueError(f"`Scoped` needs a mapping of blocks to Gramians, got {type(gramian).__name__}.")
-        step = self.enter(next(iter(gramian.values())), losses, tasks)
+        steps = [self.enter(block, losses, tasks) for block in blocks_of(gramian, self.by, "Scoped").values()]
         if not self.blocks:
             self.split(list(gramian))
-        if set(gramian) != set(self.blocks):
-            other = sorted(set(gramian) ^ set(self.blocks))
-            raise ValueError(f"`gramian` must have the same blocks in every step, got a difference in {other[:3]}.")
+        check_same_blocks(list(gramian), self.blocks)
         copies: dict[str, Combiner] = dict(zip(self.blocks, self.copies, strict=True))  # type: ignore[arg-type]
-        return {name: copies[name].weights(block, losses, tasks=step.tasks) for name, block in gramian.items()}
+        return {name: copies[name].weights(block, losses, tasks=steps[0].tasks) for name, block in gramian.items()}
 
     def split(self, blocks: Sequence[str]) -> None:
         """Make one copy per block.

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.arguments import count_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.columns import Work, over_columns, refuse_non_finite_rows
-from mtl_opt.combiners.losses import count_of
 from mtl_opt.combiners.rows import no_weights
 
 
@@ -58,6 +59,9 @@ class TrimmedMean(Combiner):
         rows = rows_of(jacobian)
         step = self.enter(torch.zeros(len(rows), len(rows)), losses, tasks)
         rounds = self.num_trimmed if len(rows) > 2 * self.num_trimmed else 0
+        if rounds < self.num_trimmed:
+            needed = 2 * self.num_trimmed + 1
+            self.note(f"{len(rows)} present tasks are fewer than the {needed} it needs: the step takes the mean")
         combined, size = trimmed_mean(rows, rounds)
         if not bool(torch.isfinite(size)):
             assert self.tasks is not None

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
+from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.losses import needed_losses
 
 FORMS = ("classification", "regression", "liebel_koerner")
 
@@ -80,10 +82,9 @@ class UncertaintyWeighting(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        if step.losses is None:
-            raise ValueError("`UncertaintyWeighting` needs `losses` [tasks], got None.")
+        values = torch.from_numpy(needed_losses(self, step))
         s = self.log_variance[step.tasks]
         weights = torch.exp(-s) if self.form == "classification" else 0.5 * torch.exp(-s)
         regulariser = torch.sigmoid(s) if self.form == "liebel_koerner" else 0.5
-        self.adam.step(self.log_variance, regulariser - weights * step.losses, step.tasks)
+        self.adam.step(self.log_variance, regulariser - weights * values, step.tasks)
         return step.leave(weights)

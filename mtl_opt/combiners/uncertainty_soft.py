@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
