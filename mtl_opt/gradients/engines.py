@@ -25,8 +25,8 @@ def build_engine(
         name: One of `ENGINES`.
         model: The model.
         buffer: Where the rows go.
-        private: Parameters of each task alone.
-        segments: Says which task owns each row while rows are open.
+        private: Parameters that belong to each row of the buffer alone.
+        segments: Says which row each part of the batch goes to while rows are open.
 
     Returns:
         The engine, and why it was taken.

@@ -68,6 +68,17 @@ class OnePass:
             for layer in self.wired:
                 layer.module.__dict__.pop("forward", None)
 
+    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
+        """Say whose losses are to be differentiated.
+
+        Args:
+            counts: Counts of this process. `[rows]`
+
+        Returns:
+            The same: no backward waits for another process. `[rows]`
+        """
+        return counts
+
     def backward(
         self,
         scaled: Tensor,  # [tasks]
@@ -132,7 +143,7 @@ class OnePass:
                 "rows, which engine `one_pass` cannot honour; use engine `per_task`."
             )
         for other, group in enumerate(self.private):
-            if other != task and any(p.grad is not None and bool(p.grad.any()) for p in group):
+            if tasks[other] != tasks[task] and any(p.grad is not None and bool(p.grad.any()) for p in group):
                 raise ValueError(
                     f"The loss of task `{tasks[task]}` depends on private parameters of task `{tasks[other]}`, which "
                     "engine `one_pass` cannot honour; use engine `per_task`."

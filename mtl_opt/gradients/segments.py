@@ -73,24 +73,47 @@ class OpenSegments:
     """Give the segments of the innermost open `task_rows` context, found once for all layers that run in it.
 
     Args:
-        num_tasks: Number of tasks.
+        num_rows: Number of rows of the buffer: one per task, or two where each task's rows are dealt to halves.
+        halves: Whether they are.
     """
 
-    def __init__(self, num_tasks: int) -> None:
-        self.num_tasks = num_tasks
+    def __init__(self, num_rows: int, halves: bool = False) -> None:
+        self.num_rows = num_rows
+        self.halves = halves
         self._known: dict[int, tuple[Tensor, Segments]] = {}  # by identity; the ids are held so that it stays theirs
+
+    def announce(self, ids: Tensor, owners: Tensor) -> Segments:  # [batch] or [batch, seq]
+        """Say which row of the buffer each row of the batch goes to, for layers that run under these ids.
+
+        Args:
+            ids: Task indices, as `task_rows` was given them. `[batch]` or `[batch, seq]`
+            owners: Rows of the buffer. `[batch]` or `[batch, seq]`
+
+        Returns:
+            The rows of the batch that belong to each row of the buffer.
+        """
+        self._known[id(ids)] = (ids, segments_of(owners, self.num_rows))
+        return self._known[id(ids)][1]
 
     def current(self) -> Segments:
         """Find the rows of every task for a layer that runs now.
 
         Returns:
             The rows of each present task.
+
+        Raises:
+            ValueError: If a module has gathered rows, so that nobody knows their halves.
         """
         ids = current_task_rows()
         assert ids is not None
-        if id(ids) not in self._known:
-            self._known[id(ids)] = (ids, segments_of(ids, self.num_tasks))
-        return self._known[id(ids)][1]
+        if id(ids) in self._known:
+            return self._known[id(ids)][1]
+        if self.halves:
+            raise ValueError(
+                "A module opened a context of its own for gathered rows, and halves cannot follow them; use a "
+                "combiner that needs no halves."
+            )
+        return self.announce(ids, ids)
 
     def forget(self) -> None:
         """Let go of the ids of a finished batch."""

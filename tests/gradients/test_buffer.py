@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_opt.gradients.buffer import RowBuffer, layer_of
+from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.columns import layer_of
 
 
 @pytest.fixture
