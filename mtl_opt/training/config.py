@@ -94,6 +94,11 @@ class TrainConfig:
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
+    scope: str | None = setting(choice("layer", "tensor"), "one copy of the combiner per layer or tensor")
+    denoised: int | None = setting(whole(1), "steps whose Gramian, without sampling noise, gives the weights")
+    smoothed: float | None = setting(number(0, 1, below=True), "share of the past in an average of the weights")
+    every: int | None = setting(whole(1), "steps for which weights are used again")
+    norm_matched: bool = setting(flag, "rescale the update to the norm of the mean gradient", False)
     observe_every: int = setting(whole(1), "steps between observations of held-out losses (CoBa)", 1)
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
