@@ -27,10 +27,13 @@ class AlignedMTL(Combiner):
 
     so that the aligned gradients $\sqrt\sigma\, V \Lambda^{-1/2} V^\top J$ are orthogonal and equally long.
 
-    Scale: mean (it equals `Mean` for orthogonal gradients of one length). Linearly dependent rows: components that are
-    0 are left out, $r$ is the rank; when gradients turn dependent the smallest eigenvalue, and with "min" the update,
-    jumps. All gradients zero, or a decomposition that does not converge: the mean. Cost: $O(\text{tasks}^3)$ on the
-    CPU, 1 ms for 40 tasks.
+    Scale: mean (it equals `Mean` for orthogonal gradients of one length).
+
+    Undefined: linearly dependent rows: components that are 0 are left out, $r$ is the rank; when gradients turn
+    dependent the smallest eigenvalue, and with "min" the update, jumps. All gradients zero, or a decomposition that
+    does not converge: the mean.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU, 1 ms for 40 tasks.
 
     Departures: the paper sums the aligned gradients with preference weights; they are $1/m$ here, the authors' code
     takes 1. Their code decides the rank on the eigenvalues of the Gramian and loses all gradients below 1e-8 of the

@@ -15,8 +15,12 @@ class AuxiliaryGate(AroundMain):
 
     The update never points against $g_M$, so that training converges to where the main tasks do.
 
-    Scale: sum (it equals `Sum` while every gate is open). A zero $g_M$ has no direction: all gates are closed. All
-    main tasks absent: the step takes the mean of those present. Cost: $O(\text{tasks}^2)$ on the CPU.
+    Scale: sum (it equals `Sum` while every gate is open).
+
+    Undefined: a zero $g_M$ has no direction: all gates are closed. All main tasks absent: the step takes the mean of
+    those present.
+
+    Cost: $O(\text{tasks}^2)$ on the CPU.
 
     Departures: the paper has one main task; with several, their sum stands for it. Its gate is half open at a cosine
     of exactly 0, here it is closed. The paper's other version, which weights by the cosine itself, is not offered.
@@ -29,7 +33,8 @@ class AuxiliaryGate(AroundMain):
 
     References:
         Du, Czarnecki, Jayakumar, Farajtabar, Pascanu, Lakshminarayanan, `Adapting Auxiliary Losses Using Gradient
-        Similarity <https://arxiv.org/abs/1812.02224>`_, 2018, the unweighted version.
+        Similarity <https://arxiv.org/abs/1812.02224>`_, 2018, the unweighted version of the
+        method (number of the algorithm not verified).
 
     Examples:
         >>> import torch

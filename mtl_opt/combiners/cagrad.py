@@ -28,10 +28,13 @@ class CAGrad(Combiner):
     $g_i + g_0 / t$, and the squared distance $t^2 \lVert g_w \rVert^2$ from $g_0$ is increasing and piecewise linear
     in $t^2$, so that Newton's method reaches the ball's radius in a few such solves.
 
-    Scale: mean, up to $1 + c$ times as long. With $c = 0$ it is `Mean`; for $c \ge 1$ it conflicts with no task. The
-    update is not unique where some tasks cannot all be improved and an update that harms none lies inside the ball:
-    then it is the one closest to $g_0$, as in `DualProj`. A zero mean gradient gives 0. A zero gradient counts in
-    $g_0$ alone. A solve that does not converge warns, and the step takes the mean. Cost: $O(\text{tasks}^3)$.
+    Scale: mean, up to $1 + c$ times as long. With $c = 0$ it is `Mean`; for $c \ge 1$ it conflicts with no task.
+
+    Undefined: the update is not unique where some tasks cannot all be improved and an update that harms none lies
+    inside the ball: then it is the one closest to $g_0$, as in `DualProj`. A zero mean gradient gives 0. A zero
+    gradient counts in $g_0$ alone. A solve that does not converge warns, and the step takes the mean.
+
+    Cost: $O(\text{tasks}^3)$.
 
     Departures: a zero gradient is left out of the minimum over tasks, which it would hold at 0. The authors' codes
     use SLSQP or a few steps of gradient descent for $w$, different rescaling, and multiply by the number of tasks.

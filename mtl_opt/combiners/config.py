@@ -23,9 +23,13 @@ class ConFIG(Combiner):
        \qquad U^{+} p = U^\top C^{+} p $$
 
     Scale: sum (for equal gradients $d$ is their sum). Free of conflict where the unit gradients are linearly
-    independent. Where they are not (as with more tasks than parameters) the cosines are equal only in least squares and
-    some task may lose; where the preference is outside the range of $C$ there is no direction at all and the weights
-    are 0. A zero gradient takes no part. Cost: $O(\text{tasks}^3)$ on the CPU.
+    independent.
+
+    Undefined: where the unit gradients are dependent (as with more tasks than parameters) the cosines are equal only in
+    least squares and some task may lose; where the preference is outside the range of $C$ there is no direction at all
+    and the weights are 0. A zero gradient takes no part.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: none from the paper. The authors' code solves a least-squares problem on the rows that assumes full
     rank on a GPU; here the Moore–Penrose inverse is taken on the cosines, with thresholds relative to unit rows.

@@ -24,8 +24,11 @@ class COSMOS(Combiner):
              \Bigl(\frac{r_i}{\lVert r \rVert} - \cos(r, L)\, \frac{L_i}{\lVert L \rVert}\Bigr) $$
 
     Scale: simplex where the losses point along the preference; elsewhere the weight of a task whose loss is too small
-    can be negative. The preference is scaled to add up to 1 over the present tasks. Where all losses are 0 the cosine
-    is undefined and the weights are $r$. Cost: none.
+    can be negative. The preference is scaled to add up to 1 over the present tasks.
+
+    Undefined: where all losses are 0 the cosine is undefined and the weights are $r$.
+
+    Cost: none.
 
     Departures: the paper draws a new preference in every step and feeds it to the model, so that one model covers
     the Pareto front; here it is fixed, and the model knows nothing of it.

@@ -33,8 +33,11 @@ class Denoised(Wrapper):
     squared norm of a task whose signal is not positive, and before the first full block the Gramian of the step. The
     combiner itself sees nothing but this matrix: `forward`, which gets one Jacobian, uses that Jacobian's own Gramian.
 
-    Scale: that of the wrapped combiner. Negative eigenvalues of $\hat G$, frequent in short windows, become 0. Cost:
-    one more `[tasks, params]` buffer in `TaskGradients`, and an eigenvalue problem on `[tasks, tasks]`.
+    Scale: that of the wrapped combiner.
+
+    Undefined: where $\hat G$ is indefinite, frequent in short windows; its negative eigenvalues become 0.
+
+    Cost: one more `[tasks, params]` buffer in `TaskGradients`, and an eigenvalue problem on `[tasks, tasks]`.
 
     Departures: there is no paper of this form; the estimate is the unbiased one of the squared norm of a mean.
 

@@ -19,10 +19,14 @@ class DualProj(ConeProjection):
 
     One non-negative least-squares problem on the unit gradients, solved exactly.
 
-    Scale: mean (it equals `Mean` where the mean conflicts with no task). Defined for every input; where the gradients
-    are linearly dependent the update is unique, the weights need not be. No gradient conflicts with the update, up to
-    the rounding of the Gramian. A zero gradient conflicts with nobody. A solve that does not converge warns, and the
-    step takes the preference as weights. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: mean (it equals `Mean` where the mean conflicts with no task). No gradient conflicts with the update, up to
+    the rounding of the Gramian.
+
+    Undefined: nowhere. Where the gradients are linearly dependent the update is unique, the weights
+    need not be. A zero gradient conflicts with nobody. A solve that does not converge warns, and the step takes the
+    preference as weights.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: the paper projects the gradient of the current task against those of earlier tasks, with a margin
     ("memory strength"); for tasks trained together it is the mean that is projected, without a margin, as in TorchJD.

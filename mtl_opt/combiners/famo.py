@@ -38,9 +38,12 @@ class FAMO(Combiner):
 
     so that tasks which fell less than the others get more weight.
 
-    Scale: simplex (the weights add up to 1). The softmax runs over the present tasks. Steps that are not observed
-    leave the logits as they are. A loss at $b_i$ is at its minimum and has no gradient: the task gets weight 0 (unless
-    all are there) and its logit stays. Cost: one forward pass of the same batch per step.
+    Scale: simplex (the weights add up to 1). The softmax runs over the present tasks.
+
+    Undefined: a loss at $b_i$ is at its minimum and has no gradient: the task gets weight 0 (unless all are there) and
+    its logit stays. Steps that are not observed leave the logits as they are.
+
+    Cost: one forward pass of the same batch per step.
 
     Departures: none from the paper; 1e-8 is added to every $L_i - b_i$, as in the authors' code, whose weight decay is
     1e-5 in the class and 1e-3 in its run script.

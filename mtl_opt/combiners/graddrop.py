@@ -26,9 +26,12 @@ class GradDrop(Combiner):
 
     Without leak $d$ is the sum of the positive or the sum of the negative entries, so that no mask is made.
 
-    Scale: sum (where all signs agree it equals `Sum`, and so it is on average). Defined for every input. It is no
-    weighted sum of the rows: `weights` raises. Cost: about 7 reads of the Jacobian and one random number per
-    parameter, in blocks of columns.
+    Scale: sum (where all signs agree it equals `Sum`, and so it is on average). It is no weighted sum of the rows:
+    `weights` raises.
+
+    Undefined: nowhere.
+
+    Cost: about 7 reads of the Jacobian and one random number per parameter, in blocks of columns.
 
     Departures: the paper drops gradients at the activations of a layer, after multiplying them by the sign of the
     activation and adding up the batch; here it is the gradient of the shared parameters, as in most later code. Its

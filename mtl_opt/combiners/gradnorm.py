@@ -28,7 +28,11 @@ class GradNorm(Combiner):
     and are then scaled back to their sum. The step uses the weights from before the update, as in the paper.
 
     Scale: sum (the weights of all tasks add up to their number). $L_i(0)$ is the loss of the first step in which the
-    task is present. When some tasks are absent, the present ones keep their own sum. Cost: $O(\text{tasks})$.
+    task is present. When some tasks are absent, the present ones keep their own sum.
+
+    Undefined: where all losses are 0; $r_i = 1$ is taken then. A zero gradient does not pull at its weight.
+
+    Cost: $O(\text{tasks})$.
 
     Departures: the paper leaves the optimizer of the weights open; here it is an Adam of its own, outside the model's
     optimizer, so that neither weight decay nor the size of the gradients matters. Weights are kept at or above

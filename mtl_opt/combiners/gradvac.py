@@ -30,9 +30,12 @@ class GradVac(Combiner):
     Afterwards $\cos(g_i', g_j) = \hat\phi_{ij}$. With a target of 0 the first step is that of `PCGrad`, and with
     $\beta = 0$ every step is. All of it is done on the cosines: no gradient is touched.
 
-    Scale: sum (it equals `Sum` where every cosine is above its target). A zero gradient has no cosine: it is neither
-    corrected nor a target for others, and a pair with it keeps its average, as does the pair of an absent task. A
-    gradient that a correction brought to 0 stays there. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: sum (it equals `Sum` where every cosine is above its target).
+
+    Undefined: a zero gradient has no cosine: it is neither corrected nor a target for others, and a pair with it keeps
+    its average, as does the pair of an absent task. A gradient that a correction brought to 0 stays there.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: the paper keeps one average per parameter group as well; wrap it in `Scoped` for that. The target
     used in a correction is at most $1 - 10^{-6}$: at 1 the formula divides by 0. The average takes every cosine,

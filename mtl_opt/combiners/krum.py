@@ -20,8 +20,12 @@ class Krum(Combiner):
     $$ s_i = \sum_{j \in N_i} \lVert g_i - g_j \rVert^2, \qquad
        d = \frac1k \sum_{i \in S} g_i, \qquad S = \text{the } k \text{ tasks of smallest } s_i $$
 
-    Scale: mean. Ties go to the first task. It needs $m \ge f + 3$ and $m \ge k$; a step with fewer present tasks takes
-    the mean. The paper's guarantee needs $m \ge 2f + 3$. Cost: $O(\text{tasks}^2 \log \text{tasks})$ on the CPU.
+    Scale: mean. Ties go to the first task.
+
+    Undefined: it needs $m \ge f + 3$ and $m \ge k$; a step with fewer present tasks takes the mean. The paper's
+    guarantee needs $m \ge 2f + 3$.
+
+    Cost: $O(\text{tasks}^2 \log \text{tasks})$ on the CPU.
 
     Departures: none from the paper. There the rows are the same gradient estimated by several workers; between tasks
     nothing says that the outlier is wrong.

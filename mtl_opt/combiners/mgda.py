@@ -25,10 +25,14 @@ class MGDA(Combiner):
     for `normalize` "none", "l2", "loss" and "loss+". The minimum is found exactly by an active-set method that lowers
     the norm in every step and so ends on stationary gradients too.
 
-    Scale: simplex (the weights add up to 1). Defined for every input; where the gradients are linearly dependent the
-    minimum is unique, the weights need not be. A zero gradient gets all the weight: it cannot be improved upon. Without
-    normalisation small gradients win: the update is at most as long as the shortest one. A solve that does not
-    converge warns, and the step takes the mean. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: simplex (the weights add up to 1). Without normalisation small gradients win: the update is at most as long
+    as the shortest one.
+
+    Undefined: nowhere. Where the gradients are linearly dependent the minimum is unique, the weights
+    need not be. A zero gradient gets all the weight: it cannot be improved upon. A solve that does not converge warns,
+    and the step takes the mean.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: Désidéri's method and Algorithm 2 of Sener and Koltun solve the same problem; theirs is Frank–Wolfe,
     stopped after 250 steps, here the minimum is exact. The normalisations are those of the authors' code, where the

@@ -25,8 +25,12 @@ class MoDo(Combiner):
     The products of one sample with itself would be biased by the noise of its rows; those of two are not.
 
     Scale: simplex (the weights add up to 1, and start equal). $\gamma$ is not invariant: it acts on squared gradient
-    norms, so that for large gradients the weights jump to a corner. Defined for every input. The present tasks share
-    what weight they have among themselves. Cost: $O(\text{tasks}^2)$ on the CPU; two rows per task in memory.
+    norms, so that for large gradients the weights jump to a corner. The present tasks share what weight they have among
+    themselves.
+
+    Undefined: nowhere.
+
+    Cost: $O(\text{tasks}^2)$ on the CPU; two rows per task in memory.
 
     Departures: the authors' code adds both halves up and leaves the factor 1/2 to the learning rate. Its default
     rates are those here; LibMTL's version takes $\gamma$ = 0.001. Whether the paper's experiments use one of them was
@@ -41,7 +45,8 @@ class MoDo(Combiner):
 
     References:
         Chen, Fernando, Ying, Chen, `Three-Way Trade-Off in Multi-Objective Learning: Optimization, Generalization and
-        Conflict-Avoidance <https://arxiv.org/abs/2305.20057>`_, NeurIPS 2023 and JMLR 2024, Algorithm 1.
+        Conflict-Avoidance <https://arxiv.org/abs/2305.20057>`_, NeurIPS 2023 and JMLR 2024, Algorithm 1
+        (number not verified).
 
     Examples:
         >>> halves = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 1.0]]])  # [2, tasks, params]

@@ -23,10 +23,14 @@ class NashMTL(Combiner):
     method on unit rows finds it in about ten steps. Invariant to row scale: multiplying a gradient divides its weight.
 
     Scale: the update's norm is `max_norm`, at most the square root of the number of tasks (the norm of every uncapped
-    solution). Where positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that
+    solution).
+
+    Undefined: where positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that
     cancel them are returned, scaled to add up to the number of tasks, the update is 0 up to rounding, and a
     `RuntimeWarning` is given once. The same holds where the search does not converge in 100 steps, with its last
-    iterate as the weights. A zero gradient takes no part. Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
+    iterate as the weights. A zero gradient takes no part.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
 
     Departures: the paper solves a sequence of convex approximations with a conic solver from the last step's weights;
     the root is the same and does not depend on earlier steps. The authors' code applies the weights to the losses,

@@ -25,9 +25,12 @@ class PBI(Combiner):
     $$ f = d_1 + \theta d_2, \qquad d_1 = r^\top (L - z), \qquad d_2 = \lVert (L - z) - d_1 r \rVert, \qquad
        w = r + \theta\, \frac{(L - z) - d_1 r}{d_2} $$
 
-    Scale: norm (on the preferred direction the weights have norm 1, elsewhere $\sqrt{1 + \theta^2}$); off the
-    direction the weight of a task whose loss is too small is negative. On the direction $d_2$ has a kink and its
-    subgradient 0 is taken. Cost: none.
+    Scale: norm (on the preferred direction the weights have norm 1, elsewhere $\sqrt{1 + \theta^2}$); off the direction
+    the weight of a task whose loss is too small is negative.
+
+    Undefined: on the direction $d_2$ has a kink and its subgradient 0 is taken.
+
+    Cost: none.
 
     Departures: the paper minimises $f$ by evolution, not by gradients; the default $\theta$ is the paper's. A large
     $\theta$ makes the training jump from one side of the direction to the other.

@@ -23,14 +23,18 @@ class PCD(Combiner):
        \quad \text{subject to} \quad \langle \tilde g_j, d \rangle \ge \tau \lVert \tilde g_j \rVert^2
        \quad (j \ne p), \qquad d = \lVert g_p \rVert \frac{\tilde d}{\lVert \tilde d \rVert} $$
 
-    Scale: the norm of the primary gradient. Where no direction meets all constraints (two opposite secondary
-    gradients) they are dropped and $d = g_p$. A zero primary gradient or $\tilde d = 0$: all weights are 0.
-    The primary task absent, or a solver that gives up (with a
-    `RuntimeWarning`): the mean of those present. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: the norm of the primary gradient.
+
+    Undefined: where no direction meets all constraints (two opposite secondary gradients) they are dropped and $d =
+    g_p$. A zero primary gradient or $\tilde d = 0$: all weights are 0. The primary task absent, or a solver that gives
+    up (with a `RuntimeWarning`): the mean of those present.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: the authors add 1e-8 to $\hat v_i$, which is not small for small gradients; here it is 0. They
     enumerate the sets of active constraints; here the same problem is solved as a least-distance problem by
-    non-negative least squares. Averages count a task's own steps only.
+    non-negative least squares. Averages count a task's own steps only. The
+    defaults were not verified against the paper.
 
     Args:
         primary: The task that comes first, by name or index.
@@ -43,7 +47,8 @@ class PCD(Combiner):
 
     References:
         Varam, AlHajri, `Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
-        Multi-Objective Optimization <https://arxiv.org/abs/2606.29521>`_, TMLR 2026.
+        Multi-Objective Optimization <https://arxiv.org/abs/2606.29521>`_, TMLR 2026, the algorithm for
+        several constraints (number not verified).
         Lawson, Hanson, `Solving Least Squares Problems <https://doi.org/10.1137/1.9781611971217>`_, 1974, chapter 23.
 
     Examples:

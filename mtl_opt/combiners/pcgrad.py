@@ -23,9 +23,12 @@ class PCGrad(Combiner):
     The projections are run on the coefficients of each $g_i^{PC}$ in the rows, where every inner product is a
     product with the Gramian: no gradient is touched, and the result is the same.
 
-    Scale: sum (it equals `Sum` where nothing conflicts). A zero gradient conflicts with nobody. With three or more
-    tasks the result may still conflict with some task: later projections can undo earlier ones. Cost:
-    $O(\text{tasks}^3)$ on the CPU.
+    Scale: sum (it equals `Sum` where nothing conflicts). With three or more tasks the result may still conflict with
+    some task: later projections can undo earlier ones.
+
+    Undefined: nowhere. A zero gradient conflicts with nobody.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: none from the paper. The authors' code shuffles the losses without using the result, so that its
     order is fixed; here every task draws its own order in every step, from a private generator.

@@ -19,10 +19,13 @@ class PriorityProjection(AroundMain):
     / \lVert g_j \rVert^2$, on one side only. No other task ever slows a main task; conflicts among the main tasks and
     among the others are left as they are.
 
-    Scale: sum (it equals `Sum` where nothing conflicts with a main task). Main tasks that are absent, or whose
-    gradient is zero, constrain nothing; with all of them absent, or a solver that gives up (with
-    a `RuntimeWarning`), the step takes the mean. Cost: $O(\text{tasks}^3)$
-    on the CPU with one main task, else one small non-negative least squares for every conflicting task.
+    Scale: sum (it equals `Sum` where nothing conflicts with a main task).
+
+    Undefined: main tasks that are absent, or whose gradient is zero, constrain nothing; with all of them absent, or a
+    solver that gives up (with a `RuntimeWarning`), the step takes the mean.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU with one main task, else one small non-negative least squares for every
+    conflicting task.
 
     Departures: no paper has this exact method. With several main tasks the projection onto all their half-spaces at
     once (the quadratic programme of GEM) takes the place of PCGrad's projections one after the other: it depends on

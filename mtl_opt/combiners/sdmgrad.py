@@ -26,9 +26,12 @@ class SDMGrad(Combiner):
     A Gramian of one sample has the noise of the rows on its diagonal, which biases the weights towards tasks of little
     noise; in $J_1 J_2^\top$ the noise averages out.
 
-    Scale: simplex (the weights add up to 1). Where no task has a positive product of its two halves there is no scale:
-    $w$ stays as it is, and the event says so. The present tasks share what weight they have among themselves. Cost:
-    $O(\text{num\_iter} \cdot \text{tasks}^2)$ on the CPU; two rows per task in memory.
+    Scale: simplex (the weights add up to 1). The present tasks share what weight they have among themselves.
+
+    Undefined: where no task has a positive product of its two halves there is no scale: $w$ stays as it is, and the
+    event says so.
+
+    Cost: $O(\text{num\_iter} \cdot \text{tasks}^2)$ on the CPU; two rows per task in memory.
 
     Departures: the paper draws three samples, two for the weights and a third for the update; here the update is the
     mean over the two halves whose products chose the weights. The authors' code adds 1e-8 to $s^2$, which is not
@@ -46,7 +49,7 @@ class SDMGrad(Combiner):
 
     References:
         Xiao, Ban, Ji, `Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms
-        <https://arxiv.org/abs/2305.18409>`_, NeurIPS 2023, Algorithm 1.
+        <https://arxiv.org/abs/2305.18409>`_, NeurIPS 2023, Algorithm 1 (number not verified).
 
     Examples:
         >>> halves = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 1.0]]])  # [2, tasks, params]

@@ -25,7 +25,11 @@ class SmoothTchebycheff(Combiner):
     $\lambda_i (L_i - z_i)$. Unlike a weighted sum it reaches every point of a Pareto front, convex or not.
 
     Scale: simplex times preference (with equal preferences the weights add up to 1 / tasks). The preference is scaled
-    to add up to 1 over the present tasks. Defined for every loss, also a negative one. Cost: none.
+    to add up to 1 over the present tasks.
+
+    Undefined: nowhere; losses may be negative.
+
+    Cost: none.
 
     Departures: none from the paper's definition. The authors' code for multi-task learning applies it to
     $\log(L_i / L_i^{nadir})$ with a warm-up of four epochs on the sum of the logarithms, and multiplies by the

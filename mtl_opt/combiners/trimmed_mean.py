@@ -24,9 +24,12 @@ class TrimmedMean(Combiner):
     The extremes are knocked out by pairwise comparisons and never added, so that an outlier of any size leaves no
     trace, not even in the rounding.
 
-    Scale: mean. It needs $m > 2k$; a step with fewer present tasks takes the mean. It is no weighted sum of the rows:
-    `weights` raises. Cost: for 8 tasks about 3 reads of the Jacobian with $k = 1$
-    and half of that more for every further round, in blocks of columns.
+    Scale: mean. It is no weighted sum of the rows: `weights` raises.
+
+    Undefined: it needs $m > 2k$; a step with fewer present tasks takes the mean.
+
+    Cost: for 8 tasks about 3 reads of the Jacobian with $k = 1$ and half of that more for every further round, in
+    blocks of columns.
 
     Departures: the paper states the share $\beta = k / m$ in place of $k$. There the rows are the same gradient
     estimated by several workers; between tasks nothing says that the outlier is wrong.

@@ -27,8 +27,11 @@ class UncertaintyWeighting(Combiner):
     and every $s_i$ follows its own closed-form gradient by Adam. At rest $e^{s_i}$ is $2 L_i$ (classification) or
     $L_i$ (regression): a task with a large loss gets a small weight.
 
-    Scale: as learnt; it starts at 1 (classification) or 1/2. A loss that stays at 0 or below has no rest point: its
-    weight grows without bound. Cost: none.
+    Scale: as learnt; it starts at 1 (classification) or 1/2.
+
+    Undefined: a loss that stays at 0 or below has no rest point: its weight grows without bound.
+
+    Cost: none.
 
     Departures: the paper learns $s_i$ in the model's optimizer; here it has an Adam of its own, so that weight decay
     cannot pull it to 0 and it cannot be forgotten there. Liebel and Körner learn $\sigma_i$; its logarithm is used

@@ -21,10 +21,14 @@ class UPGrad(ConeProjection):
     Every projection is a non-negative least-squares problem, solved exactly on the unit gradients: the result does
     not depend on the length of the rows, and scaling one row scales its term alone.
 
-    Scale: mean (it equals `Mean` where nothing conflicts). Defined for every input; where the gradients are linearly
-    dependent the update is unique, the weights need not be. No gradient conflicts with the update, up to the rounding
-    of the Gramian. A zero gradient conflicts with nobody. A solve that does not converge warns, and the step takes
-    the preference as weights. Cost: $O(\text{tasks}^4)$ on the CPU in the worst case, 2 to 3 ms for 40 tasks.
+    Scale: mean (it equals `Mean` where nothing conflicts). No gradient conflicts with the update, up to the rounding of
+    the Gramian.
+
+    Undefined: nowhere. Where the gradients are linearly dependent the update is unique, the weights
+    need not be. A zero gradient conflicts with nobody. A solve that does not converge warns, and the step takes the
+    preference as weights.
+
+    Cost: $O(\text{tasks}^4)$ on the CPU in the worst case, 2 to 3 ms for 40 tasks.
 
     Departures: none from the paper. The authors' code normalises the Gramian by its trace and adds 1e-4 to the
     diagonal for its quadratic-programming solver, which lets small gradients conflict; nothing is added here.

@@ -16,8 +16,15 @@ class Weighted(Combiner):
 
     $$ d = \sum_i \alpha_i\, g_i $$
 
-    The baseline that a tuned grid search reaches. Defined for every input; cost: none. The weights are used as they
-    are: nothing is normalised, so their size multiplies the step.
+    The baseline that a tuned grid search reaches.
+
+    Scale: as given. Nothing is normalised, so that the size of the weights multiplies the step.
+
+    Undefined: nowhere.
+
+    Cost: none.
+
+    Departures: none.
 
     Args:
         task_weights: Weight of each task, by name or in task order; at least 0, not all 0. Default: 1 for every
@@ -25,6 +32,11 @@ class Weighted(Combiner):
 
     Raises:
         ValueError: If a weight is negative or not finite, all are 0, or (at `bind`) a task has none.
+
+    References:
+        Kurin, De Palma, Kostrikov, Whiteson, Kumar, `In Defense of the Unitary Scalarization for Deep Multi-Task
+        Learning <https://arxiv.org/abs/2201.04122>`_, NeurIPS 2022, section on
+        unitary scalarization (number not verified).
 
     Examples:
         >>> import torch

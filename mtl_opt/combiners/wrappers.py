@@ -57,11 +57,19 @@ class NormMatched(Wrapper):
 
     $$ w \leftarrow \frac{\sqrt{\mathbf 1^\top G \mathbf 1} / m}{\sqrt{w^\top G w}}\, w $$
 
-    Put it outermost. An update that is 0 (up to rounding) has no direction and stays as it is. The norms are taken
-    over the layers whose Gramian the wrapped combiner asks for: give GradNorm `layers="all"` to match the whole
-    update. Around `Scoped` all blocks are rescaled by one factor; around `Denoised` the norms are those of the window:
-    of the expected gradients. A combiner without weights is rescaled in `forward`. Requires a Gramian even where the
-    wrapped combiner requires only losses. Cost: none.
+    Put it outermost. The norms are taken over the layers whose Gramian the wrapped combiner asks for: give GradNorm
+    `layers="all"` to match the whole update. Around `Scoped` all blocks are rescaled by one factor; around `Denoised`
+    the norms are those of the window: of the expected gradients. A combiner without weights is rescaled in `forward`.
+    Requires a Gramian even where the wrapped combiner requires only losses.
+
+    Scale: the norm of the mean gradient.
+
+    Undefined: where the update is 0 (up to rounding) and has no direction; it stays as it is.
+
+    Cost: none around weights; two more passes over the update where the combiner has none.
+
+    Departures: there is no paper of this form; methods differ by scale, so that a learning rate tuned for one is
+    wrong for another.
 
     Args:
         combiner: The combiner whose update is rescaled.
@@ -127,9 +135,17 @@ class NormMatched(Wrapper):
 class Every(Wrapper):
     """Ask a combiner for new weights once in `k` steps and use them until then.
 
-    Saves the cost of expensive weights, and steadies them. A task that was absent when the weights were made keeps
-    the weight it had before; one that never had any makes the combiner be asked at once. Between, the wrapped
-    combiner sees nothing.
+    Saves the cost of expensive weights, and steadies them. Between, the wrapped combiner sees nothing. Around
+    `Scoped` the weights of all blocks are kept.
+
+    Scale: that of the wrapped combiner.
+
+    Undefined: where a task is present that has no weight yet; the combiner is asked at once. A task that was absent
+    when the weights were made keeps the weight it had before.
+
+    Cost: a k-th of that of the combiner.
+
+    Departures: none.
 
     Args:
         combiner: The combiner that is asked.
@@ -191,8 +207,17 @@ class Smoothed(Wrapper):
 
     $$ \bar w_t = \beta\, \bar w_{t-1} + (1 - \beta)\, w_t, \qquad \bar w_1 = w_1 $$
 
-    This is CR-MOGM, the correction under which stochastic multi-objective methods converge. An absent task keeps its
-    average; a late one starts with its first weight.
+    This is CR-MOGM, the correction under which stochastic multi-objective methods converge. Around `Scoped` every
+    block has its own averages.
+
+    Scale: that of the wrapped combiner.
+
+    Undefined: before a task's first step; its average starts with its first weight. An absent task keeps its average.
+
+    Cost: none.
+
+    Departures: the share of the past is constant, as in TorchJD; whether the paper changes it with the steps was not
+    verified.
 
     Args:
         combiner: The combiner whose weights are averaged.
