@@ -65,10 +65,10 @@ their Gramian, $L_i$ the loss, $m$ the number of tasks that are present in the s
 the update.
 
 *Needs* says what is measured for a method: losses and a Gramian cost nothing beside the step itself. *Scale* says how
-long the update is where nothing conflicts: *sum* and *mean* as those of the gradients, *simplex* for weights that add up
-to 1. A method with another scale needs another learning rate; `norm_matched: true` makes all alike. *Undefined* says when
-a method has no answer and what the step takes instead; the log says so too, under `notes` in `trainer_log.jsonl` and as
-a text in TensorBoard.
+long the update is where nothing conflicts: *sum* and *mean* as those of the gradients, *simplex* for weights that add
+up to 1. A method with another scale needs another learning rate; `norm_matched: true` makes all alike. *Undefined*
+says when a method has no answer and what the step takes instead; the log says so too, under `notes` in
+`trainer_log.jsonl` and as a text in TensorBoard.
 """
 
 
