@@ -1,7 +1,6 @@
 """Engine `one_pass`: one backward fills the rows of all tasks, at the price of plain training."""
 
-import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wired import WiredForward
+from mtl_opt.gradients.wiring import why_not
 
 LEAK_TOLERANCE = 1e-5
 """Largest share of a task's gradient that may reach it through rows of other tasks: rounding, not mixing."""
@@ -40,6 +40,8 @@ class OnePass:
         private: Sequence[Sequence[nn.Parameter]],
         segments: OpenSegments,
     ) -> None:
+        if buffer.columns.sharded:
+            raise CannotWireError("FSDP2 has sharded the trained parameters: no layer sees whole ones; use `per_task`.")
         self.buffer = buffer
         self.private = private
         self.wired = _wire(model, buffer, segments)
@@ -167,7 +169,7 @@ def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[W
                     "use engine `per_task`."
                 )
             holders[parameter] = path
-        reason = _why_not(module, local)
+        reason = why_not(module, local)
         if reason:
             raise CannotWireError(
                 f"Layer `{path}` ({type(module).__name__}) cannot be wired: {reason}; use engine `per_task`."
@@ -177,24 +179,3 @@ def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[W
     if missing:
         raise CannotWireError(f"Parameter `{missing[0]}` belongs to no layer of the model; use engine `per_task`.")
     return wired
-
-
-def _why_not(module: nn.Module, shared: Collection[str]) -> str:
-    """Say why a layer cannot be wired; empty where it can."""
-    trainable = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
-    if "forward" in module.__dict__:
-        return "its forward was replaced on the instance"
-    if trainable != set(shared):
-        return "it holds private parameters beside shared ones"
-    if isinstance(module, nn.Linear):
-        plain = type(module).forward is nn.Linear.forward and trainable <= {"weight", "bias"}
-        return "" if plain else "it changes the forward or the parameters of a linear layer"
-    if any(True for _ in module.children()):
-        return "it holds parameters beside other layers"
-    if not (isinstance(module, nn.LayerNorm | nn.Embedding) or type(module).__name__.endswith("RMSNorm")):
-        return "only Linear, Embedding, LayerNorm and RMSNorm layers are known to treat rows apart"
-    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
-        return "its gradient is no sum over rows (`max_norm`, `scale_grad_by_freq`)"
-    if len(inspect.signature(module.forward).parameters) != 1:
-        return "its forward takes more than one input"
-    return ""

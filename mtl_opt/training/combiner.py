@@ -68,19 +68,15 @@ def _wrapped(combiner: Combiner, config: TrainConfig) -> Combiner:
 
 
 def check_layers(combiner: Combiner, grads: TaskGradients) -> None:
-    """Refuse what the task gradients cannot give before the first step asks for it.
+    """Refuse layers that the model does not have before the first step asks for them.
 
     Args:
-        combiner: What names layers in `over`, and may require halves or a window.
+        combiner: What names layers in `over`.
         grads: What knows the layers.
 
     Raises:
-        InputError: If there is no such layer, or the gradients come without halves or window.
+        InputError: If there is no such layer.
     """
-    for what, there in (("halves", grads.halves), ("window", grads.window)):
-        if combiner.requires == what and there is None:
-            method = type(combiner).__name__
-            raise InputError(f"`combiner`: `{method}` requires `{what}`, which this run does not keep.")
     try:
         grads.buffer.gramian_over(combiner.over)
     except (TypeError, ValueError) as error:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_args
 
+import torch
 import yaml
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import TEMPLATES, TaskFiles
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.gradients import ENGINES
+from mtl_opt.models import COMPILERS
 from mtl_opt.training.fields import (
     choice,
     either,
@@ -17,11 +19,13 @@ from mtl_opt.training.fields import (
     mapping,
     names,
     number,
+    one_of,
     setting,
     text,
     whole,
     whole_numbers,
 )
+from mtl_opt.training.optim import OPTIMIZERS
 
 SCHEDULERS = (
     "linear",
@@ -32,6 +36,9 @@ SCHEDULERS = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
+
+BUFFER_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+"""float32 means the default: float64 where the model has it."""
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy takes."""
@@ -82,6 +89,15 @@ class TrainConfig:
     lora_alpha: int | None = setting(whole(1), "scale of the adapters; default twice the rank")
     lora_dropout: float = setting(number(0, 1, below=True), "dropout on the adapters' input", 0.0)
     lora_target: list[str] = setting(names, "all, or names of linear layers", ["all"])
+    use_rslora: bool = setting(flag, "scale adapters by alpha / sqrt(rank)", False)
+    use_dora: bool = setting(flag, "DoRA; needs engine per_task", False)
+    quantization_bit: int | None = setting(one_of(4, 8), "bits of the frozen base's weights: 4 or 8 (lora only)")
+    quantization_method: str = setting(choice("bnb"), "who quantises: bitsandbytes", "bnb")
+    quantization_type: str = setting(choice("nf4", "fp4"), "number format of 4 bits", "nf4")
+    double_quantization: bool = setting(flag, "quantise the scales of 4-bit blocks too", True)
+    gradient_checkpointing: bool = setting(flag, "compute activations again instead of keeping them", False)
+    torch_compile: bool = setting(flag, "compile the model; needs engine per_task", False)
+    torch_compile_backend: str = setting(choice(*COMPILERS), "backend of torch.compile", "inductor")
     # data
     tasks: dict[str, Any] | None = setting(task_entries, "name: {file, eval_file, weight} for every task")
     train_file: str | None = setting(text, "one file for all tasks; rows carry task_name")
@@ -91,6 +107,7 @@ class TrainConfig:
     template: str = setting(choice(*TEMPLATES), "text around a row", "default")
     cutoff_len: int = setting(whole(2), "longest row, in tokens", 2048)
     rows_per_task: int = setting(whole(1), "rows of each task per process and micro-batch", 4)
+    packing: bool = setting(flag, "put short rows behind each other instead of padding them", False)
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
@@ -101,10 +118,14 @@ class TrainConfig:
     norm_matched: bool = setting(flag, "rescale the update to the norm of the mean gradient", False)
     observe_every: int = setting(whole(1), "steps between observations of held-out losses (CoBa)", 1)
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
+    gradient_buffer_dtype: str = setting(choice(*BUFFER_DTYPES), "precision of the task gradients kept", "float32")
+    gradient_buffer_device: str = setting(choice("model", "cpu"), "where the task gradients are kept", "model")
+    gradient_window: int = setting(whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none", 0)
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
     # optimization
-    learning_rate: float = setting(number(0, LARGEST_RATE, above=True), "peak learning rate of AdamW", 1e-4)
-    weight_decay: float = setting(number(0, LARGEST_RATE), "decoupled weight decay of AdamW", 0.0)
+    optim: str = setting(choice(*OPTIMIZERS), "optimizer, by its Hugging Face name", "adamw_torch")
+    learning_rate: float = setting(number(0, LARGEST_RATE, above=True), "peak learning rate", 1e-4)
+    weight_decay: float = setting(number(0, LARGEST_RATE), "weight decay, decoupled in AdamW", 0.0)
     adam_beta1: float = setting(number(0, 1, below=True), "first beta of AdamW", 0.9)
     adam_beta2: float = setting(number(0, 1, below=True), "second beta of AdamW", 0.999)
     adam_epsilon: float = setting(number(0, above=True), "epsilon of AdamW", 1e-8)
@@ -115,6 +136,8 @@ class TrainConfig:
     num_train_epochs: float = setting(number(0, above=True), "times as many rows are drawn as there are in all", 3.0)
     gradient_accumulation_steps: int = setting(whole(1), "micro-batches per optimizer step", 1)
     bf16: bool = setting(flag, "bfloat16 autocast", False)
+    fp16: bool = setting(flag, "float16 autocast with a loss scale; a step that overflows is skipped", False)
+    ddp_timeout: int = setting(whole(1), "seconds after which a process gives up on one that hangs", 1800)
     seed: int = setting(whole(0, LARGEST_SEED), "seed of initialisation, data order and dropout", 42)
     # output
     output_dir: str = setting(text, "folder of the run")
@@ -208,6 +231,18 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
     return config, shared
 
 
+def precision_of(config: TrainConfig) -> torch.dtype | None:
+    """Name what the forward is autocast to.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        A half precision, or None.
+    """
+    return torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
+
+
 def to_yaml(config: TrainConfig) -> str:
     """Write a configuration as YAML, Chinese text as it is.
 
@@ -244,5 +279,17 @@ def _check_data(config: TrainConfig) -> None:
         raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
     if config.eval_file is not None and config.train_file is None:
         raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    if config.bf16 and config.fp16:
+        raise InputError("`bf16` and `fp16` are both true; give one of them.")
+    if config.quantization_bit is not None and config.finetuning_type != "lora":
+        raise InputError(
+            f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "
+            f"`{config.finetuning_type}`: quantised weights cannot be trained."
+        )
+    if config.torch_compile and config.gradient_engine not in {"auto", "per_task"}:
+        raise InputError(
+            f"`torch_compile: true` goes with `gradient_engine: per_task`, got `{config.gradient_engine}`: that engine "
+            "replaces the forward of layers, which compiled code does not see."
+        )
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

@@ -70,6 +70,24 @@ def number(low: float, high: float | None = None, *, above: bool = False, below:
     return check
 
 
+def one_of(*numbers: int) -> Check:
+    """Check a whole number against the few that are allowed.
+
+    Args:
+        numbers: The numbers allowed.
+
+    Returns:
+        The check.
+    """
+
+    def check(key: str, value: Any) -> int:
+        if _number(key, value, "a whole number") not in numbers:
+            raise InputError(f"`{key}` must be {' or '.join(map(str, numbers))}, got {value}.")
+        return int(value)
+
+    return check
+
+
 def choice(*names: str) -> Check:
     """Check one of several names.
 

@@ -9,15 +9,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training.tiny_run import TASKS, config_of, log_lines, write_config
 
 from mtl_opt import cli
-from mtl_opt.combiners import Denoised, Every, NormMatched, PCGrad, Scoped, Smoothed
-from mtl_opt.errors import InputError
-from mtl_opt.gradients import TaskGradients
-from mtl_opt.training import train
-from mtl_opt.training.combiner import build_combiner, check_layers
+from mtl_opt.combiners import MGDA, Denoised, Every, NormMatched, PCGrad, Scoped, Smoothed
+from mtl_opt.training import train, training_step
+from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.prepare import prepare
 from mtl_opt.training.run import build_run
 
-UNWIRED = pytest.mark.xfail(raises=InputError, reason="the run keeps no window yet: goes with its wiring")
 WRAPPED = [
     {"combiner": "pcgrad", "scope": "layer"},
     {"combiner": "upgrad", "scope": "tensor", "norm_matched": True},
@@ -27,7 +24,8 @@ WRAPPED = [
     {"combiner": "famo", "smoothed": 0.5},
     {"combiner": "gradnorm", "every": 3},
     {"combiner": "pcgrad", "scope": "tensor", "smoothed": 0.5, "every": 2, "norm_matched": True},
-    pytest.param({"combiner": "upgrad", "denoised": 20, "smoothed": 0.5, "norm_matched": True}, marks=UNWIRED),
+    {"combiner": "upgrad", "denoised": 20, "smoothed": 0.5, "norm_matched": True},
+    {"combiner": "modo", "smoothed": 0.5, "every": 2},
 ]
 
 
@@ -87,11 +85,14 @@ def test_what_cannot_work_is_refused_in_one_sentence(settings, refused, override
     assert not Path(settings["output_dir"]).exists()
 
 
-def test_halves_and_windows_that_nobody_keeps_are_refused_before_the_first_step(make_llama):
-    grads = TaskGradients(make_llama(), ["qa", "anger"], "per_task")
-    with pytest.raises(InputError, match="`Denoised` requires `window`, which this run does not keep"):
-        check_layers(Denoised(PCGrad()), grads)
-    check_layers(Denoised(PCGrad()), TaskGradients(make_llama(), ["qa", "anger"], "per_task", window=100))
+def test_weights_come_from_the_window_once_a_block_of_it_is_full(settings):
+    """Two steps are a block; from then on the weights are those of the window's Gramian, not of the step's own."""
+    config = config_of(settings, combiner="mgda", denoised=20)
+    run = build_run(config, prepare(config))
+    for step in range(1, 7):
+        event = training_step(run.parts, run.next_batches(), step)
+        own = MGDA().weights(event.gramian)
+        assert torch.allclose(event.weights, own, rtol=1e-4) is (step < 3), step
 
 
 def test_a_comparison_wraps_every_method_and_no_baseline(settings, tmp_path):
@@ -123,8 +124,6 @@ def test_a_run_by_the_method_writes_no_notes(settings):
 
 
 def test_the_update_of_a_norm_matched_run_is_as_long_as_the_mean_gradient(settings):
-    from mtl_opt.training import training_step
-
     for extra in ({}, {"scope": "layer"}):
         config = config_of(settings, combiner="upgrad", norm_matched=True, **extra)
         run = build_run(config, prepare(config))

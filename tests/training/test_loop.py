@@ -11,7 +11,6 @@ from training.tiny_run import TASKS, config_of, log_lines, rows_of, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mtl_opt.combiners import COMBINERS
-from mtl_opt.errors import InputError
 from mtl_opt.training import train
 from mtl_opt.training.evaluate import evaluate_folder
 from mtl_opt.training.prepare import prepare
@@ -129,13 +128,7 @@ def test_full_fine_tuning_saves_a_whole_model(settings):
     assert all(moved)
 
 
-HALVES = pytest.mark.xfail(raises=InputError, reason="the run deals no rows to halves yet: goes with its wiring")
-
-
-@pytest.mark.parametrize(
-    "combiner",
-    [pytest.param(n, marks=HALVES) if COMBINERS[n].requires == "halves" else n for n in sorted(COMBINERS)],
-)
+@pytest.mark.parametrize("combiner", sorted(COMBINERS))
 def test_every_combiner_learns_and_moves_every_shared_parameter(settings, combiner):
     config = config_of({**settings, "combiner": combiner, "max_steps": 20, "eval_file": None})
     fresh = build_run(config, prepare(config)).parts.model
