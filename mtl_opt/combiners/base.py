@@ -125,12 +125,11 @@ class Combiner(nn.Module, ABC):
                 "`TaskGradients.gramian(by=...)`."
             )
         if self.requires == "halves":
-            halves = halves_of(jacobian)
-            rows, inner = halves.mean(0), halves[0] @ halves[1].T
-        else:
-            rows = rows_of(jacobian)
-            inner = gramian_of(rows)
-        weights = self.weights(inner, losses, tasks=tasks)
+            first, second = halves_of(jacobian)
+            half = self.weights(first @ second.T, losses, tasks=tasks).to(first.dtype) / 2
+            return (half @ first + half @ second).to(jacobian.dtype)
+        rows = rows_of(jacobian)
+        weights = self.weights(gramian_of(rows), losses, tasks=tasks)
         return (weights.to(rows.dtype) @ rows).to(jacobian.dtype)
 
     def bind(self, tasks: Sequence[str]) -> None:
