@@ -15,7 +15,7 @@ def blocks_of(
     by: str | None,
     wrapper: str,
 ) -> dict[str, Tensor | None]:
-    """Read what `weights` was given as a mapping of blocks.
+    """Read what `weights` was given as a mapping of blocks; from an accelerator all of them come in one transfer.
 
     Args:
         gramian: One Gramian, one per block, or None where losses are enough.
@@ -23,7 +23,7 @@ def blocks_of(
         wrapper: Name of the class, for the error.
 
     Returns:
-        The Gramian of every block; one Gramian is that of the block `WHOLE`.
+        The Gramian of every block, on the CPU where there are several; one Gramian is that of the block `WHOLE`.
 
     Raises:
         ValueError: If it is one Gramian where blocks are wanted, or there is no block.
@@ -32,7 +32,26 @@ def blocks_of(
         return {WHOLE: gramian}  # type: ignore[dict-item]  # `enter` refuses a mapping
     if not isinstance(gramian, Mapping) or not gramian:
         raise ValueError(f"`{wrapper}` needs a mapping of blocks to Gramians, got {type(gramian).__name__}.")
-    return dict(gramian)
+    if len({block.shape for block in gramian.values()}) > 1:
+        raise ValueError(f"`gramian` must have the same shape in every block for `{wrapper}`.")
+    return dict(zip(gramian, torch.stack(list(gramian.values())).cpu(), strict=True))
+
+
+def like_blocks(
+    found: Mapping[str, Tensor],  # [tasks]
+    gramian: Mapping[str, Tensor],  # [tasks, tasks]
+) -> dict[str, Tensor]:  # [tasks]
+    """Bring the weights of all blocks to the dtype and device of the Gramians, in one transfer.
+
+    Args:
+        found: The weights of every block. `[tasks]`
+        gramian: As given to `weights`. `[tasks, tasks]`
+
+    Returns:
+        The same weights. `[tasks]`
+    """
+    like = next(iter(gramian.values()))
+    return dict(zip(found, torch.stack(list(found.values())).to(like), strict=True))
 
 
 class BlockWeights(nn.Module):
@@ -75,19 +94,21 @@ class BlockWeights(nn.Module):
         by_block = weights if isinstance(weights, Mapping) else {WHOLE: weights}
         return torch.stack([by_block[name].to(self.value) for name in self.blocks], dim=1)
 
-    def per_block(self, tasks: Sequence[int], like: Tensor) -> Any:
+    def per_block(self, tasks: Sequence[int], gramian: Tensor | Mapping[str, Tensor] | None, like: Tensor) -> Any:
         """Give what is held as `weights` returns it.
 
         Args:
             tasks: Indices of the present tasks.
-            like: A tensor with the wanted dtype and device.
+            gramian: As given to `weights`.
+            like: A tensor with the wanted dtype and device where there are no blocks.
 
         Returns:
             The weights `[present]`, or one such tensor per block.
         """
-        columns = self.value[list(tasks)].to(like).unbind(1)
-        found = dict(zip(self.blocks, columns, strict=True))
-        return found[WHOLE] if self.blocks == [WHOLE] else found
+        columns = self.value[list(tasks)].unbind(1)
+        if not isinstance(gramian, Mapping):
+            return columns[0].to(like)
+        return like_blocks(dict(zip(self.blocks, columns, strict=True)), gramian)
 
     def get_extra_state(self) -> list[str]:
         """Return the names of the blocks.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.blocks import blocks_of, check_same_blocks
+from mtl_opt.combiners.blocks import blocks_of, check_same_blocks, like_blocks
 from mtl_opt.combiners.wrappers import Wrapper
 
 NEEDED = {
@@ -79,12 +79,14 @@ class Scoped(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
-        steps = [self.enter(block, losses, tasks) for block in blocks_of(gramian, self.by, "Scoped").values()]
+        blocks = blocks_of(gramian, self.by, "Scoped")
+        present = [self.enter(block, losses, tasks).tasks for block in blocks.values()][-1]
         if not self.blocks:
             self.split(list(gramian))
         check_same_blocks(list(gramian), self.blocks)
         copies: dict[str, Combiner] = dict(zip(self.blocks, self.copies, strict=True))  # type: ignore[arg-type]
-        return {name: copies[name].weights(block, losses, tasks=steps[0].tasks) for name, block in gramian.items()}
+        found = {name: copies[name].weights(block, losses, tasks=present) for name, block in blocks.items()}
+        return like_blocks(found, gramian)
 
     def split(self, blocks: Sequence[str]) -> None:
         """Make one copy per block.

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.arguments import count_of
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.blocks import BlockWeights, blocks_of
+from mtl_opt.combiners.blocks import BlockWeights, blocks_of, like_blocks
 from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.solvers import nearest_semidefinite, precision_of
 
@@ -117,7 +117,7 @@ class NormMatched(Wrapper):
         blocks = blocks_of(gramian, self.by, "NormMatched")
         steps = {name: self.enter(block, losses, tasks) for name, block in blocks.items()}
         first = next(iter(steps.values()))
-        found: Any = self.inner.weights(gramian, losses, tasks=first.tasks)  # type: ignore[arg-type]
+        found: Any = self.inner.weights(gramian if self.by is None else blocks, losses, tasks=first.tasks)  # type: ignore[arg-type]
         wanted = squared = rounding = 0.0
         for name, step in steps.items():
             weights = (found if self.by is None else found[name]).to("cpu", torch.float64)
@@ -129,7 +129,9 @@ class NormMatched(Wrapper):
             squared += float(weights @ inner @ weights)
             rounding += precision * float(weights.abs() @ inner.diagonal().sqrt()) ** 2
         factor = (max(wanted, 0.0) / squared) ** 0.5 if squared > rounding else 1.0
-        return found * factor if self.by is None else {name: w * factor for name, w in found.items()}
+        if not isinstance(gramian, Mapping):
+            return found * factor
+        return like_blocks({name: w * factor for name, w in found.items()}, gramian)
 
 
 class Every(Wrapper):
@@ -195,11 +197,12 @@ class Every(Wrapper):
         present = steps[0].tasks
         self.kept.split(list(blocks))
         if int(self.left) == 0 or bool(self.kept.value[present].isnan().any()):
-            found = self.inner.weights(gramian, losses, tasks=present)  # type: ignore[arg-type]
+            asked = gramian if self.by is None else blocks
+            found = self.inner.weights(asked, losses, tasks=present)  # type: ignore[arg-type]
             self.kept.value[present] = self.kept.stacked(found)
             self.left.fill_(self.k)
         self.left -= 1
-        return self.kept.per_block(present, steps[0].like)
+        return self.kept.per_block(present, gramian, steps[0].like)
 
 
 class Smoothed(Wrapper):
@@ -263,11 +266,12 @@ class Smoothed(Wrapper):
         blocks = blocks_of(gramian, self.by, "Smoothed")
         step = self.enter(next(iter(blocks.values())), losses, tasks)
         self.averaged.split(list(blocks))
-        found = self.averaged.stacked(self.inner.weights(gramian, losses, tasks=step.tasks))  # type: ignore[arg-type]
+        asked = gramian if self.by is None else blocks
+        found = self.averaged.stacked(self.inner.weights(asked, losses, tasks=step.tasks))  # type: ignore[arg-type]
         past = self.averaged.value[step.tasks]
         averaged = torch.where(past.isnan(), found, self.beta * past + (1 - self.beta) * found)
         self.averaged.value[step.tasks] = averaged
-        return self.averaged.per_block(step.tasks, step.like)
+        return self.averaged.per_block(step.tasks, gramian, step.like)
 
 
 def _need_weights(combiner: Combiner, wrapper: str) -> None:

@@ -121,5 +121,5 @@ def test_one_gramian_is_the_only_block():
     held = BlockWeights(2)
     held.split([""])
     held.value[:] = held.stacked(torch.tensor([1.0, 2.0]))
-    assert held.per_block([1], torch.zeros(1)).tolist() == [2.0]
+    assert held.per_block([1], torch.eye(2), torch.zeros(1)).tolist() == [2.0]
     assert Smoothed(Sum()).weights(None, torch.ones(2)).tolist() == [1, 1]
