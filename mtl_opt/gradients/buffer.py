@@ -219,8 +219,8 @@ class RowBuffer:
         return self.jacobian
 
     def _over_processes(self, gramian: Tensor) -> Tensor:
-        """Add up what the shards have, where the parameters are sharded."""
-        return self.processes.sum(gramian) if self.columns.sharded else gramian
+        """Add up what the shards have, where the parameters are sharded; bring it to where the model is."""
+        return (self.processes.sum(gramian) if self.columns.sharded else gramian).to(self.combined.device)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Put the weighted sum of the rows into `combined`.

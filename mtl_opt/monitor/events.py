@@ -19,6 +19,7 @@ class StepEvent:
         grad_norm: Norm of the combined gradient of the shared parameters, before clipping.
         layer_gramians: Gramian of each layer, when asked for. `{layer: [tasks, tasks]}`
         skipped: Whether float16 overflowed, so that nothing was learnt; the other values mean nothing then.
+        notes: What the combiner did instead of what its method says, one sentence each.
     """
 
     step: int
@@ -30,3 +31,4 @@ class StepEvent:
     grad_norm: float
     layer_gramians: dict[str, Tensor] | None = None
     skipped: bool = False
+    notes: tuple[str, ...] = ()

@@ -1,24 +1,34 @@
 """The combiner of a run: from the configuration to an object bound to its tasks."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
-from mtl_opt.combiners import COMBINERS, Combiner
+from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched, Scoped, Smoothed
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.training.config import TrainConfig
+
+WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
+    "scope": Scoped,
+    "denoised": Denoised,
+    "smoothed": Smoothed,
+    "every": Every,
+    "norm_matched": lambda combiner, _: NormMatched(combiner),
+}
+"""Keys of a configuration that wrap the combiner, the innermost first; None or false: not at all."""
 
 
 def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
     """Build the combiner a configuration names.
 
     Args:
-        config: `combiner` and `combiner_args`; `Weighted` takes `tasks.NAME.weight` where it has no argument, and a
-            random method the run's `seed`.
+        config: `combiner`, `combiner_args` and the keys of `WRAPPERS`; `Weighted` takes `tasks.NAME.weight` where it
+            has no argument, and a random method the run's `seed`.
         tasks: Names of the tasks of the run.
 
     Returns:
-        The combiner, bound to the tasks.
+        The combiner in its wrappers, bound to the tasks.
 
     Raises:
         InputError: If an argument is unknown or not allowed.
@@ -36,9 +46,24 @@ def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
         raise InputError(f"`combiner_args`: `{config.combiner}` has no argument `{unknown[0]}`. Allowed: {allowed}.")
     try:
         combiner = cls(**arguments)
-        combiner.bind(tasks)
+        combiner.bind(tasks)  # before it is wrapped: what a name does not fit is the combiner's own
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # torch has its own for a number too large
         raise InputError(f"`combiner_args` of `{config.combiner}`: {error}") from error
+    combiner = _wrapped(combiner, config)
+    combiner.bind(tasks)
+    return combiner
+
+
+def _wrapped(combiner: Combiner, config: TrainConfig) -> Combiner:
+    """Put the wrappers that a configuration asks for around a combiner, the innermost first."""
+    for key, wrap in WRAPPERS.items():
+        value = getattr(config, key)
+        if value is None or value is False:
+            continue
+        try:
+            combiner = wrap(combiner, value)
+        except ValueError as error:
+            raise InputError(f"`{key}: {str(value).lower()}` with `combiner: {config.combiner}`: {error}") from error
     return combiner
 
 
@@ -53,6 +78,6 @@ def check_layers(combiner: Combiner, grads: TaskGradients) -> None:
         InputError: If there is no such layer.
     """
     try:
-        grads.buffer.gramian_over(combiner.over)
+        grads.buffer.columns.layers_over(combiner.over)
     except (TypeError, ValueError) as error:
         raise InputError(f"`combiner_args`: the layers of `{type(combiner).__name__}`: {error}") from error

@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from mtl_opt.errors import InputError
 from mtl_opt.training.checkpoint import FREE_KEYS
-from mtl_opt.training.combiner import build_combiner
+from mtl_opt.training.combiner import WRAPPERS, build_combiner
 from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
 from mtl_opt.training.loop import train
 from mtl_opt.training.outputs import check_folder, read_results
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 RESULT_LINES = "results.jsonl"
 SINGLE = "single"
 """Name of the single-task baselines among the combiners."""
+
+NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}
+"""Settings of a baseline: with one task there is nothing to wrap."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _entries(config: CompareConfig, shared: Mapping[str, Any], data: Prepared) -
             own = {"combiner": combiner, "combiner_args": arguments}
             yield _entry(f"{combiner}-seed{seed}", combiner, seed, None, shared, own)
         for task in data.tasks if config.baselines else []:
-            own = {"combiner": "sum", "only_tasks": [task]}
+            own = {"combiner": "sum", "only_tasks": [task], **NOT_WRAPPED}
             yield _entry(f"{SINGLE}-{task}-seed{seed}", SINGLE, seed, task, shared, own)
 
 

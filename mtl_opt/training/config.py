@@ -111,6 +111,11 @@ class TrainConfig:
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
+    scope: str | None = setting(choice("layer", "tensor"), "one copy of the combiner per layer or tensor")
+    denoised: int | None = setting(whole(1), "steps whose Gramian, without sampling noise, gives the weights")
+    smoothed: float | None = setting(number(0, 1, below=True), "share of the past in an average of the weights")
+    every: int | None = setting(whole(1), "steps for which weights are used again")
+    norm_matched: bool = setting(flag, "rescale the update to the norm of the mean gradient", False)
     observe_every: int = setting(whole(1), "steps between observations of held-out losses (CoBa)", 1)
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
     gradient_buffer_dtype: str = setting(choice(*BUFFER_DTYPES), "precision of the task gradients kept", "float32")
@@ -274,6 +279,11 @@ def _check_data(config: TrainConfig) -> None:
         raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
     if config.eval_file is not None and config.train_file is None:
         raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    if config.gradient_engine == "two_pass" and config.gradient_accumulation_steps > 1:
+        raise InputError(
+            "`gradient_engine: two_pass` takes one micro-batch per step, got `gradient_accumulation_steps: "
+            f"{config.gradient_accumulation_steps}`; accumulate with `one_pass`, or take more `rows_per_task`."
+        )
     if config.bf16 and config.fp16:
         raise InputError("`bf16` and `fp16` are both true; give one of them.")
     if config.quantization_bit is not None and config.finetuning_type != "lora":

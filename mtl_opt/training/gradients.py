@@ -30,11 +30,14 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
     """
     window = config.gradient_window
     if combiner.requires == "window":
-        own = int(getattr(combiner, "window", 0))
-        if window not in {0, own}:
-            raise InputError(f"`gradient_window: {window}` is not the window of the combiner, {own}.")
-        window = own
+        if window not in {0, combiner.window}:
+            raise InputError(f"`gradient_window: {window}` is not that of `denoised: {combiner.window}`.")
+        window = combiner.window
     engine, why = engine_of(config)
+    if engine == "two_pass" and combiner.requires in {"jacobian", "window"}:
+        raise InputError(
+            f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs here; use `one_pass`."
+        )
     try:
         grads = TaskGradients(
             model,

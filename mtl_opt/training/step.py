@@ -80,7 +80,7 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     _refuse_non_finite(grads, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
-    event = _event(grads, weights, grad_norm, float(parts.scheduler.get_last_lr()[0]), step)
+    event = _event(parts, weights, grad_norm, step)
     parts.optimizer.step()
     parts.scheduler.step()
     grads.zero()
@@ -127,18 +127,18 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
                 )
 
 
-def _event(
-    grads: TaskGradients, weights: Tensor | None, grad_norm: float, learning_rate: float, step: int
-) -> StepEvent:
+def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
     """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
     if not math.isfinite(grad_norm):
         raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
+    grads = parts.grads
     return StepEvent(
         step=step,
         losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
         gramian=grads.gramian().cpu(),
         weights=None if weights is None else weights.cpu(),
-        learning_rate=learning_rate,
+        learning_rate=float(parts.scheduler.get_last_lr()[0]),
         grad_norm=grad_norm,
+        notes=tuple(parts.combiner.take_notes()),
     )

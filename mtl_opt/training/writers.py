@@ -41,8 +41,10 @@ class Writers:
         if event.step % self.run.config.logging_steps == 0 or last:
             scalars, cosines = self.window.read_and_clear()
             draw = len(cosines) > 1 and (last or event.step % self.steps_per_image == 0)
+            notes = self.window.take_notes()
             self.board.write(event.step, scalars, cosines if draw else None)
-            self.log.write(event.step, epoch_of(self.run), scalars)
+            self.board.write_notes(event.step, notes)
+            self.log.write(event.step, epoch_of(self.run), scalars, notes)
 
     def evaluation(self, metrics: dict[str, float]) -> None:
         """Write an evaluation.
