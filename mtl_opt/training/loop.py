@@ -38,6 +38,7 @@ from mtl_opt.training.outputs import (
     write_json,
     write_text,
 )
+from mtl_opt.training.plan import plan_of
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.run import Run, build_run
 from mtl_opt.training.step import training_step
@@ -121,6 +122,8 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
     prepared = (data or prepare(config)).only(config.only_tasks)
     reset_peak()
     run = build_run(config, prepared, checkpoint)
+    planned = plan_of(config, prepared, run.parts.model, run.parts.grads, run.parts.combiner)
+    logger.info("%s.", planned.sentence())
     if checkpoint is not None:
         restore(run, checkpoint)
         logger.info("Going on after step %d of %d.", run.step, run.total_steps)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, enable_checkpointing
@@ -27,6 +29,18 @@ def lora_settings(config: TrainConfig) -> LoraSettings | None:
         rslora=config.use_rslora,
         dora=config.use_dora,
     )
+
+
+def base_dtype(config: TrainConfig) -> torch.dtype:
+    """Choose the number format of the base's weights.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Half precision for a frozen base where the forward runs in it; what is trained is in float32.
+    """
+    return torch.bfloat16 if config.bf16 and config.finetuning_type == "lora" else torch.float32
 
 
 def quantization_settings(config: TrainConfig) -> QuantizationSettings | None:

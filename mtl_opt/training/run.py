@@ -22,6 +22,7 @@ from mtl_opt.models import compile_model, load_model
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.model_settings import (
+    base_dtype,
     check_rows,
     engine_of,
     fit_model,
@@ -168,12 +169,10 @@ def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
     Returns:
         The model, on the CPU.
     """
-    # The frozen base may be in half precision; what is trained is in float32.
-    half = config.bf16 and config.finetuning_type == "lora"
     return load_model(
         config.model_name_or_path,
         lora=lora_settings(config),
-        dtype=torch.bfloat16 if half else torch.float32,
+        dtype=base_dtype(config),
         trained=trained,
         trust_remote_code=config.trust_remote_code,
         quantization=quantization_settings(config),
