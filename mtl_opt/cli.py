@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import logging
+import os
 import platform
 import sys
 import warnings
@@ -41,14 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(with_keys=bool({"-h", "--help"} & set(given))).parse_args(given)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("mtl_opt").setLevel(logging.INFO)
+    rank = os.environ.get("RANK", "0")  # among several processes one speaks
+    logging.getLogger("mtl_opt").setLevel(logging.INFO if rank == "0" else logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of an optional kernel at import
     # peft asks transformers by a name that transformers is renaming; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:
         options.run(options)
     except InputError as error:
-        print(f"mtl-opt: error: {error}", file=sys.stderr)
+        who = f" (process {rank})" if rank != "0" else ""
+        print(f"mtl-opt: error{who}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"mtl-opt: {str(error) or 'Stopped.'}", file=sys.stderr)
@@ -118,7 +121,10 @@ def _train(options: argparse.Namespace) -> None:
     from mtl_opt.training import read_yaml, train, train_config
 
     config = train_config(read_yaml(options.config, options.overrides))
-    _print_metrics(train(config))
+    results = train(config)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    _print_metrics(results)
     print(f"\nResults and adapter: {config.output_dir}")
     print(f"Curves and cosines:  tensorboard --logdir {config.output_dir}")
 

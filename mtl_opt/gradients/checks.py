@@ -58,11 +58,11 @@ def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> 
     Raises:
         ValueError: If the shape is another, or nothing can be differentiated.
     """
-    wanted = (2, len(tasks)) if halves else (len(tasks),)
-    if losses.shape != wanted:
+    allowed = [(2, len(tasks)), (2 * len(tasks),)] if halves else [(len(tasks),)]
+    if losses.shape not in allowed:
         raise ValueError(
-            f"`losses` must be {list(wanted)}, one per task ({', '.join(tasks)}){' and half' if halves else ''}, got "
-            f"shape {tuple(losses.shape)}: a loss already summed over tasks cannot be taken apart."
+            f"`losses` must be {list(allowed[0])}, one per task ({', '.join(tasks)}){' and half' if halves else ''}, "
+            f"got shape {tuple(losses.shape)}: a loss already summed over tasks cannot be taken apart."
         )
     if not losses.requires_grad:
         raise ValueError("`losses` depend on no trainable parameter.")
@@ -101,7 +101,8 @@ def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tens
     """
     if counts.shape != losses.shape:
         raise ValueError(
-            f"`counts` must be {list(losses.shape)}, one per task ({', '.join(tasks)}), got shape {tuple(counts.shape)}."
+            f"`counts` must be {list(losses.shape)}, one per task ({', '.join(tasks)}), got shape "
+            f"{tuple(counts.shape)}."
         )
     counts = counts.detach().to(losses.device, torch.float64)
     for i, count in enumerate(counts.flatten().tolist()):

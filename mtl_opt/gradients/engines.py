@@ -38,10 +38,10 @@ def build_engine(
     if name not in ENGINES:
         raise ValueError(f"`engine` must be one of {', '.join(ENGINES)}, got {name!r}.")
     if name == "per_task":
-        return PerTask(buffer, private), "asked for"
+        return PerTask(model, buffer, private), "asked for"
     try:
         return OnePass(model, buffer, private, segments), "every shared parameter is in a layer that can be wired"
     except CannotWireError as error:
         if name == "one_pass":
             raise
-        return PerTask(buffer, private), str(error)
+        return PerTask(model, buffer, private), str(error)

@@ -58,6 +58,19 @@ class Filling:
             self.owners, self._segments = before
             self.open_rows.forget()  # the rows around these are found again
 
+    def opened(self) -> Tensor:  # -> [batch] or [batch, seq]
+        """Say where each open row goes.
+
+        Returns:
+            Rows of the buffer. `[batch]` or `[batch, seq]`
+
+        Raises:
+            ValueError: If no rows are open.
+        """
+        if self.owners is None:
+            raise ValueError("No rows are open; ask inside `with grads.rows(ids):`.")
+        return self.owners
+
     def backward(self, step: Step, losses: Tensor, counts: Tensor | None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
 

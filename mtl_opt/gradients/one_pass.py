@@ -40,6 +40,8 @@ class OnePass:
         private: Sequence[Sequence[nn.Parameter]],
         segments: OpenSegments,
     ) -> None:
+        if buffer.columns.sharded:
+            raise CannotWireError("FSDP2 has sharded the trained parameters: no layer sees whole ones; use `per_task`.")
         self.buffer = buffer
         self.private = private
         self.wired = _wire(model, buffer, segments)

@@ -14,13 +14,15 @@ class PerTask:
     """Differentiate every task's loss on its own with `torch.autograd.grad`.
 
     Args:
+        model: The model.
         buffer: Where the rows go.
         private: Parameters that belong to each row of the buffer alone.
     """
 
     name = "per_task"
 
-    def __init__(self, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]) -> None:
+    def __init__(self, model: nn.Module, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]) -> None:
+        self.sharded = any(hasattr(p, "to_local") for p in model.parameters())
         self.buffer = buffer
         self.private = private
         self.views = [buffer.view(name) for name in buffer.parameters]
@@ -40,10 +42,10 @@ class PerTask:
             counts: Counts of this process. `[rows]`
 
         Returns:
-            The counts of all processes where the parameters are sharded: every backward then speaks with the others,
-            so all must take it. `[rows]`
+            The counts of all processes where FSDP2 has sharded the model: every backward then speaks with the other
+            processes, so all must take it. `[rows]`
         """
-        return self.buffer.processes.sum(counts.clone()) if self.buffer.columns.sharded else counts
+        return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
         self,
@@ -56,7 +58,7 @@ class PerTask:
             scaled: Losses times counts. `[rows]`
             present: Rows of the buffer that have a loss.
         """
-        take = self._from_backward if self.buffer.columns.sharded else self._from_grad
+        take = self._from_backward if self.sharded else self._from_grad
         for row in present:
             gradients = take(scaled[row], [*self.buffer.parameters.values(), *self.private[row]], row == present[-1])
             for view, gradient in zip(self.views, gradients, strict=False):

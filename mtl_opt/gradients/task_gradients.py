@@ -36,10 +36,10 @@ class TaskGradients:
     grads.zero()
     ```
 
-    `backward` adds counts times gradients to the rows; the first reading (`gramian`, `losses`, `jacobian`, `write`,
-    `combine`) closes the step: rows and counts are summed over all processes of `torch.distributed`, then every row
-    is divided by its task's own total. So k micro-batches on P processes give exactly the gradient of one large
-    batch. A task whose total is 0 is absent: its row is 0, its loss NaN, its weight 0.
+    `backward` adds counts times gradients to the rows; the first reading (`gramian`, `combine`, ...) closes the step:
+    rows and counts are summed over all processes of `torch.distributed`, then every row is divided by its task's own
+    total. So k micro-batches on P processes give exactly the gradient of one large batch. A task whose total is 0 is
+    absent: its row is 0, its loss NaN, its weight 0.
 
     The shared parameters' `.grad` belongs to this object: it holds the combined gradient from `write` to `zero`.
 
@@ -62,8 +62,7 @@ class TaskGradients:
         process_group: Processes that share a step; default all.
 
     Raises:
-        ValueError: If the model has no trainable parameter, is wrapped for data parallelism or cannot be wired, or if
-            names, engine, policy or window are not allowed.
+        ValueError: If the model has nothing to train, is wrapped or cannot be wired, or an argument is not allowed.
     """
 
     def __init__(
@@ -103,12 +102,18 @@ class TaskGradients:
         self._filling = Filling(self.engine, open_rows, self.halves, verify)
         self.window = Window(self.num_tasks, window, self.buffer.jacobian) if window else None
         self.scaler = scaler
+        self._stateful = {n: p for n, p in (("window", self.window), ("scaler", scaler)) if p is not None}
         self._step = self._next_step()
 
     @property
     def num_tasks(self) -> int:
         """Number of tasks, present or not."""
         return len(self.tasks)
+
+    @property
+    def num_losses(self) -> int:
+        """Number of losses that `backward` takes: one per task, or two where rows are dealt to halves."""
+        return len(self.buffer.rows)
 
     def rows(self, ids: Tensor) -> AbstractContextManager[None]:  # [batch] or [batch, seq]
         """Say which task owns each row of the batch, from the forward to the end of the backward.
@@ -122,16 +127,16 @@ class TaskGradients:
         return self._filling.rows(ids)
 
     @property
-    def owners(self) -> Tensor | None:  # [batch] or [batch, seq]
-        """Where each open row goes: its task, plus `num_tasks` in the second half; None outside `rows`."""
-        return self._filling.owners
+    def owners(self) -> Tensor:  # [batch] or [batch, seq]
+        """Where each row goes while `rows` is open: its task, plus `num_tasks` in the second half."""
+        return self._filling.opened()
 
     def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
 
         Args:
             losses: Mean loss of every task over this batch; the value of an absent task is ignored. `[tasks]`, with
-                halves `[2, tasks]`
+                halves `[2, tasks]`, flat or not
             counts: Label tokens (or rows) that each loss averages, 0 for an absent task; default 1 for every task
                 that has rows. The shape of `losses`.
 
@@ -221,8 +226,7 @@ class TaskGradients:
             rows = self.buffer.whole_rows() if len(present) == self.num_tasks else self.buffer.whole_rows()[present]
             self.write_vector(combiner(rows, self.losses()[present], tasks=present))
             return None
-        weights = ask(combiner, self)
-        self.write(weights)
+        self.write(weights := ask(combiner, self))
         return weights if isinstance(weights, Tensor) else None
 
     def write(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
@@ -284,8 +288,7 @@ class TaskGradients:
         Returns:
             What `load_state_dict` takes.
         """
-        parts = {"window": self.window, "scaler": self.scaler}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {name: part.state_dict() for name, part in self._stateful.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint, between two steps.
@@ -293,7 +296,5 @@ class TaskGradients:
         Args:
             state: What `state_dict` gave.
         """
-        if self.window is not None and "window" in state:
-            self.window.load_state_dict(state["window"])
-        if self.scaler is not None and "scaler" in state:
-            self.scaler.load_state_dict(state["scaler"])
+        for name, part in self._stateful.items():
+            part.load_state_dict(state[name])

@@ -18,6 +18,7 @@ class StepEvent:
         learning_rate: Learning rate of the step.
         grad_norm: Norm of the combined gradient of the shared parameters, before clipping.
         layer_gramians: Gramian of each layer, when asked for. `{layer: [tasks, tasks]}`
+        skipped: Whether float16 overflowed, so that nothing was learnt; the other values mean nothing then.
     """
 
     step: int
@@ -28,3 +29,4 @@ class StepEvent:
     learning_rate: float
     grad_norm: float
     layer_gramians: dict[str, Tensor] | None = None
+    skipped: bool = False

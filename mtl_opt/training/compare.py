@@ -20,6 +20,7 @@ from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
 from mtl_opt.training.loop import train
 from mtl_opt.training.outputs import check_folder, read_results
 from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.processes import world_size
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,10 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, 
         The lines of `results.jsonl` of all runs of this comparison, in order.
 
     Raises:
-        InputError: If the output folder holds a comparison with other settings.
+        InputError: If the output folder holds a comparison with other settings, or several processes run this.
     """
+    if world_size() > 1:
+        raise InputError(f"`mtl-opt compare` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
     base = train_config(shared)
     output = Path(base.output_dir)
     check_folder(output)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_args
 
+import torch
 import yaml
 
 from mtl_opt.combiners import COMBINERS
@@ -35,6 +36,9 @@ SCHEDULERS = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
+
+BUFFER_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+"""float32 means the default: float64 where the model has it."""
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy takes."""
@@ -109,6 +113,9 @@ class TrainConfig:
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
     observe_every: int = setting(whole(1), "steps between observations of held-out losses (CoBa)", 1)
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
+    gradient_buffer_dtype: str = setting(choice(*BUFFER_DTYPES), "precision of the task gradients kept", "float32")
+    gradient_buffer_device: str = setting(choice("model", "cpu"), "where the task gradients are kept", "model")
+    gradient_window: int = setting(whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none", 0)
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
     # optimization
     optim: str = setting(choice(*OPTIMIZERS), "optimizer, by its Hugging Face name", "adamw_torch")
@@ -124,6 +131,8 @@ class TrainConfig:
     num_train_epochs: float = setting(number(0, above=True), "times as many rows are drawn as there are in all", 3.0)
     gradient_accumulation_steps: int = setting(whole(1), "micro-batches per optimizer step", 1)
     bf16: bool = setting(flag, "bfloat16 autocast", False)
+    fp16: bool = setting(flag, "float16 autocast with a loss scale; a step that overflows is skipped", False)
+    ddp_timeout: int = setting(whole(1), "seconds after which a process gives up on one that hangs", 1800)
     seed: int = setting(whole(0, LARGEST_SEED), "seed of initialisation, data order and dropout", 42)
     # output
     output_dir: str = setting(text, "folder of the run")
@@ -217,6 +226,18 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
     return config, shared
 
 
+def precision_of(config: TrainConfig) -> torch.dtype | None:
+    """Name what the forward is autocast to.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        A half precision, or None.
+    """
+    return torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
+
+
 def to_yaml(config: TrainConfig) -> str:
     """Write a configuration as YAML, Chinese text as it is.
 
@@ -253,6 +274,8 @@ def _check_data(config: TrainConfig) -> None:
         raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
     if config.eval_file is not None and config.train_file is None:
         raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    if config.bf16 and config.fp16:
+        raise InputError("`bf16` and `fp16` are both true; give one of them.")
     if config.quantization_bit is not None and config.finetuning_type != "lora":
         raise InputError(
             f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "

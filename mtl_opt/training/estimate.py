@@ -22,7 +22,7 @@ class Memory:
 
     Attributes:
         weights: All weights of the model, as they are stored.
-        gradient_rows: The rows of the task gradients.
+        gradient_rows: The rows of the task gradients and of their window, wherever they are kept.
         combined_gradient: What the optimizer gets, and of engine per_task one more gradient on the way to its row.
         optimizer: State of the optimizer.
         activations: Estimate: what the forward keeps for the backward.
@@ -46,7 +46,7 @@ def row_bytes(num_rows: int, num_params: int, bytes_per_number: int = 4) -> int:
     """Size the buffer of task gradients.
 
     Args:
-        num_rows: Tasks; twice as many where each task's rows are dealt to halves.
+        num_rows: Tasks; twice as many where each task's rows are dealt to halves, and once more with a window.
         num_params: Shared trainable parameters.
         bytes_per_number: 4 for float32, 2 for bfloat16.
 

@@ -1,15 +1,12 @@
 """What a run will take before it takes it: memory, steps, tokens, and the engine that computes the gradients."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mtl_opt.combiners import Combiner
-from mtl_opt.data import BalancedSampler
-from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import file_bytes, model_on_meta
 from mtl_opt.training.combiner import build_combiner
-from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.estimate import (
     Memory,
     activation_bytes,
@@ -20,9 +17,11 @@ from mtl_opt.training.estimate import (
     shape_of,
     weight_bytes,
 )
+from mtl_opt.training.gradients import build_gradients
 from mtl_opt.training.model_settings import base_dtype, engine_of, lora_settings, quantization_settings
 from mtl_opt.training.prepare import Prepared, prepare
-from mtl_opt.training.run import lay_out, num_steps
+from mtl_opt.training.processes import world_size
+from mtl_opt.training.run import build_sampler, draw_batch, num_steps
 
 DRAWS = 64
 """Micro-batches that are drawn to see how many tokens they take; they are the run's own first ones."""
@@ -61,7 +60,7 @@ class Plan:
         engine_reason: Why so.
         steps: Optimizer steps.
         rows_per_step: Rows of a step.
-        tokens: Its micro-batches.
+        tokens: Its micro-batches, of one process.
     """
 
     memory: Memory
@@ -125,9 +124,6 @@ def plan(config: TrainConfig) -> Plan:
 
     Returns:
         The plan.
-
-    Raises:
-        InputError: If the run could not begin.
     """
     prepared = prepare(config).only(config.only_tasks)
     settings = quantization_settings(config)
@@ -138,13 +134,9 @@ def plan(config: TrainConfig) -> Plan:
         trust_remote_code=config.trust_remote_code,
         quantization=settings,
     )
-    engine, why = engine_of(config)
-    try:
-        grads = TaskGradients(model, prepared.tasks, engine)
-    except ValueError as error:
-        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
-    combiner = build_combiner(config, prepared.tasks)
-    return plan_of(config, prepared, model, grads, combiner, reason=why, quantized=quantized)
+    on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
+    grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks))
+    return plan_of(config, prepared, model, grads, quantized)
 
 
 def plan_of(
@@ -152,9 +144,6 @@ def plan_of(
     prepared: Prepared,
     model: Any,
     grads: TaskGradients,
-    combiner: Combiner,
-    *,
-    reason: str = "",
     quantized: dict[int, tuple[int, int]] | None = None,
 ) -> Plan:
     """Plan a run whose parts are built, on whatever device.
@@ -164,8 +153,6 @@ def plan_of(
         prepared: Its data, cut to the tasks of the run.
         model: The model.
         grads: Its task gradients.
-        combiner: What merges them.
-        reason: Why the engine is another than the configuration says; empty where the engine knows.
         quantized: Weights that would be quantised; None: those that are.
 
     Returns:
@@ -174,7 +161,7 @@ def plan_of(
     tokens = measure_tokens(config, prepared)
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters
     trained = [p.numel() for p in (*shared, *private)]
-    num_rows = len(prepared.tasks) * (2 if combiner.requires == "halves" else 1)
+    num_rows = len(grads.buffer.rows) + (grads.num_tasks if grads.window is not None else 0)
     numbers = sum(p.numel() for p in shared)
     found = quantized_weights(model) if quantized is None else quantized
     activations, logits = _forward_bytes(config, model, tokens)
@@ -194,16 +181,16 @@ def plan_of(
         private=sum(trained) - numbers,
         file_bytes=file_bytes(config.model_name_or_path),
         engine=grads.engine.name,
-        engine_reason=(reason or grads.engine_reason).rstrip("."),
+        engine_reason=(engine_of(config)[1] or grads.engine_reason).rstrip("."),
         steps=num_steps(config, sum(map(len, prepared.train.values())), len(prepared.tasks)),
-        rows_per_step=config.rows_per_task * len(prepared.tasks) * config.gradient_accumulation_steps,
+        rows_per_step=config.rows_per_task * len(prepared.tasks) * config.gradient_accumulation_steps * world_size(),
         tokens=tokens,
     )
 
 
 def _forward_bytes(config: TrainConfig, model: Any, tokens: Tokens) -> tuple[int, int]:
     """Estimate activations and logits; 0 where the model's configuration does not name its sizes."""
-    shape, half = shape_of(model), config.bf16
+    shape, half = shape_of(model), precision_of(config) is not None
     if shape is None:
         return 0, 0
     logits = logit_bytes(shape.vocabulary, tokens.largest, tokens.learnt, half=half)
@@ -224,12 +211,8 @@ def measure_tokens(config: TrainConfig, prepared: Prepared) -> Tokens:
     Returns:
         What was counted.
     """
-    sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
-    batches = []
-    for _ in range(DRAWS):
-        drawn = sampler.draw()
-        rows = [[prepared.train[task][i] for i in drawn[task]] for task in prepared.tasks]
-        batches.append(lay_out(rows, prepared.tokenizer.pad_token_id, config))
+    sampler = build_sampler(config, prepared)
+    batches = [draw_batch(sampler, prepared, config) for _ in range(DRAWS)]
     sizes = [batch.input_ids.numel() for batch in batches]
     real = [int(batch.attention_mask.sum()) for batch in batches]
     per_step = config.gradient_accumulation_steps / len(batches)

@@ -2,35 +2,26 @@
 
 import logging
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import BalancedSampler, EncodedRow, collate, collate_packed
+from mtl_opt.data import BalancedSampler, collate, collate_packed
 from mtl_opt.errors import InputError
-from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import compile_model, load_model
 from mtl_opt.training.combiner import build_combiner, check_layers
-from mtl_opt.training.config import TrainConfig
-from mtl_opt.training.model_settings import (
-    base_dtype,
-    check_rows,
-    engine_of,
-    fit_model,
-    lora_settings,
-    quantization_settings,
-)
+from mtl_opt.training.config import TrainConfig, precision_of
+from mtl_opt.training.gradients import build_gradients
+from mtl_opt.training.model_settings import base_dtype, check_rows, fit_model, lora_settings, quantization_settings
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
+from mtl_opt.training.processes import rank, share_of, world_size
 from mtl_opt.training.step import Parts
 
 logger = logging.getLogger(__name__)
@@ -45,12 +36,14 @@ class Totals:
         measured: Number of these steps.
         loss: Sum of the mean task loss of every step.
         seconds: Time spent in steps.
+        skipped: Steps in which float16 overflowed.
     """
 
     conflicts: float = 0.0
     measured: int = 0
     loss: float = 0.0
     seconds: float = 0.0
+    skipped: int = 0
 
 
 @dataclass
@@ -89,59 +82,67 @@ class Run:
 
     def _next_batch(self) -> TaskBatch:
         """Draw one micro-batch."""
-        drawn = self.sampler.draw()
-        rows = [[self.prepared.train[task][i] for i in drawn[task]] for task in self.prepared.tasks]
-        return lay_out(rows, self.prepared.tokenizer.pad_token_id, self.config).to(self.device)
+        return draw_batch(self.sampler, self.prepared, self.config).to(self.device)
 
 
-def lay_out(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int, config: TrainConfig) -> TaskBatch:
-    """Make one micro-batch of the rows of every task, padded or packed as the configuration says.
+def build_sampler(config: TrainConfig, prepared: Prepared) -> BalancedSampler:
+    """Build what says which rows come in which step.
 
     Args:
-        rows: The rows of each task.
-        pad_token_id: Fills `input_ids`.
+        config: The configuration.
+        prepared: Its data.
+
+    Returns:
+        The sampler, which draws for all processes together.
+    """
+    sizes = {task: len(rows) for task, rows in prepared.train.items()}
+    return BalancedSampler(sizes, config.rows_per_task * world_size(), config.seed)
+
+
+def draw_batch(sampler: BalancedSampler, prepared: Prepared, config: TrainConfig) -> TaskBatch:
+    """Draw one micro-batch of all processes, and lay out this one's share of every task's rows, padded or packed.
+
+    Args:
+        sampler: Says which rows come next.
+        prepared: The data.
         config: The configuration.
 
     Returns:
-        The batch.
+        The batch, on the CPU.
     """
+    drawn, mine = sampler.draw(), share_of(rank(), config.rows_per_task)
+    rows = [[prepared.train[task][i] for i in drawn[task][mine]] for task in prepared.tasks]
     if config.packing:
-        return collate_packed(rows, pad_token_id, widest=config.cutoff_len)
-    return collate(rows, pad_token_id)
+        return collate_packed(rows, prepared.tokenizer.pad_token_id, widest=config.cutoff_len)
+    return collate(rows, prepared.tokenizer.pad_token_id)
 
 
-def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = None) -> Run:
+def build_run(
+    config: TrainConfig, prepared: Prepared, trained: Path | None = None, device: torch.device | None = None
+) -> Run:
     """Build model, task gradients, combiner, optimizer, scheduler and sampler.
 
     Args:
         config: The configuration.
         prepared: Its data, cut to the tasks of the run.
         trained: Checkpoint whose weights the model starts from; the rest of its state is restored separately.
+        device: Where to; default the accelerator of the machine.
 
     Returns:
         The run, before its first step.
 
-    Raises:
-        InputError: If the settings do not fit the model.
+    An `InputError` says which setting does not fit the model.
     """
-    processes = os.environ.get("WORLD_SIZE", "1")  # asked before Accelerator would wait for the others
-    if processes != "1":
-        raise InputError(f"Training runs in one process, got {processes}; start it without torchrun.")
-    accelerator = Accelerator()
-    set_seed(config.seed)
-    model = build_model(config, trained).to(accelerator.device)
+    device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
+    set_seed(config.seed)  # the same in every process: all build the same adapter
+    model = build_model(config, trained).to(device)
     fit_model(config, model)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
-    try:
-        engine, why = engine_of(config)
-        grads = TaskGradients(model, prepared.tasks, engine, verify=config.verify_gradients)
-    except ValueError as error:
-        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
     combiner = build_combiner(config, prepared.tasks)
+    grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
     check_rows(config, combiner)
-    logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
     if config.torch_compile:
         compile_model(model, config.torch_compile_backend)
     optimizer = build_optimizer(
@@ -152,11 +153,13 @@ def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = No
         betas=(config.adam_beta1, config.adam_beta2),
         epsilon=config.adam_epsilon,
     )
-    sampler = BalancedSampler({t: len(r) for t, r in prepared.train.items()}, config.rows_per_task, config.seed)
+    sampler = build_sampler(config, prepared)
     total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
     scheduler = _build_scheduler(config, optimizer, total)
-    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, config.bf16)
-    return Run(config, prepared, parts, sampler, accelerator.device, total)
+    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config))
+    if rank() > 0:  # from here on they draw dropout masks, each its own
+        set_seed(config.seed + rank())
+    return Run(config, prepared, parts, sampler, device, total)
 
 
 def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
@@ -195,12 +198,12 @@ def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
     Args:
         config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
         num_rows: Training rows of all tasks together.
-        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch.
+        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch of every process.
 
     Returns:
         Optimizer steps.
     """
     if config.max_steps > 0:
         return config.max_steps
-    per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps
+    per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps * world_size()
     return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))

@@ -114,6 +114,10 @@ def test_packing_and_a_smaller_buffer_show_in_the_plan(wide, settings):
     assert packed.tokens.per_step < plain.tokens.per_step
     assert packed.tokens.real_per_step == plain.tokens.real_per_step
     assert packed.memory.activations <= plain.memory.activations
+    small = plan(config_of({**settings, "gradient_buffer_dtype": "bfloat16", "gradient_buffer_device": "cpu"}))
+    assert 2 * small.memory.gradient_rows == plain.memory.gradient_rows
+    window = plan(config_of({**settings, "gradient_window": 20}))
+    assert window.memory.gradient_rows == 2 * plain.memory.gradient_rows
     one = plan(config_of({**settings, "only_tasks": ["qa"]}))
     assert 3 * one.memory.gradient_rows == plain.memory.gradient_rows
 
