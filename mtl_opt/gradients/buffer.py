@@ -6,13 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.columns import Columns, local
+from mtl_opt.gradients.handing import blocks_of, copy_checked, hand_over
+from mtl_opt.gradients.layer_rows import BufferRows
 from mtl_opt.gradients.processes import Processes
-
-PIECE = 4096
-"""Columns of one product of a Gramian."""
-
-CHUNK = 2**20
-"""Columns that are converted at a time where the rows are not kept in the precision of the parameters."""
+from mtl_opt.gradients.products import gramian_of, weighted_sum
 
 
 class RowBuffer:
@@ -81,6 +78,53 @@ class RowBuffer:
         """
         return self.rows[:, self.tensors[name]].view(len(self.rows), *local(self.parameters[name]).shape)
 
+    def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> BufferRows:
+        """Say where a layer's backward puts its gradients.
+
+        Args:
+            names: Name of each parameter in the model, by local name.
+            transposed: Local names of parameters that the layer hands over transposed.
+
+        Returns:
+            What the layer fills.
+        """
+        views = {own: self.view(name) for own, name in names.items()}
+        return BufferRows({own: view.mT if own in transposed else view for own, view in views.items()})
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows that are filled, two per task where there are halves."""
+        return len(self.rows)
+
+    @property
+    def version(self) -> int:
+        """A number that changes whenever the rows are written to."""
+        return self.rows._version
+
+    def row_norms(self) -> Tensor:  # -> [rows]
+        """Measure the rows while they are being filled.
+
+        Returns:
+            Their norms. `[rows]`
+        """
+        return self.rows.norm(dim=1)
+
+    def snapshot(self) -> Tensor:  # -> [rows, params]
+        """Copy the rows while they are being filled.
+
+        Returns:
+            What `restore` takes. `[rows, params]`
+        """
+        return self.rows.clone()
+
+    def restore(self, kept: Tensor) -> None:  # [rows, params]
+        """Put the rows back.
+
+        Args:
+            kept: What `snapshot` gave. `[rows, params]`
+        """
+        self.rows.copy_(kept)
+
     def sum_over_processes(self) -> None:
         """Add up the rows of all processes; those of sharded parameters were added up by FSDP2 in the backward."""
         if not self.columns.sharded:
@@ -96,7 +140,7 @@ class RowBuffer:
             `J1 J2ᵀ`, which is not symmetric. `[tasks, tasks]`
         """
         size = len(self.jacobian)
-        product = self._over_processes(_gramian(self.rows))[:size, size:]
+        product = self._over_processes(gramian_of(self.rows))[:size, size:]
         self.jacobian.add_(self.rows[size:])
         counts = totals.clamp(min=1).to(product)
         return product / counts[:size, None] / counts[None, size:]
@@ -121,7 +165,7 @@ class RowBuffer:
         Returns:
             The Gramian over all shared parameters. `[tasks, tasks]`
         """
-        return self._over_processes(_gramian(self.jacobian))
+        return self._over_processes(gramian_of(self.jacobian))
 
     def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
         """Compute one Gramian per block; they add up to the whole one.
@@ -133,7 +177,7 @@ class RowBuffer:
             Gramian of each block. `{block: [tasks, tasks]}`
         """
         blocks = self.columns.blocks(by)
-        found = torch.stack([_gramian(self.jacobian[:, columns]) for columns in blocks.values()])
+        found = torch.stack([gramian_of(self.jacobian[:, columns]) for columns in blocks.values()])
         return dict(zip(blocks, self._over_processes(found), strict=True))
 
     def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
@@ -148,7 +192,7 @@ class RowBuffer:
         if over == "all":
             return self.gramian()
         names = self.columns.layers_over(over)
-        return self._over_processes(torch.stack([_gramian(self.jacobian[:, self.layers[n]]) for n in names]).sum(0))
+        return self._over_processes(torch.stack([gramian_of(self.jacobian[:, self.layers[n]]) for n in names]).sum(0))
 
     def product(self, sums: Tensor) -> Tensor:  # [tasks, params] -> [tasks, tasks]
         """Compute the inner products of other rows with the same columns.
@@ -159,7 +203,7 @@ class RowBuffer:
         Returns:
             Their Gramian. `[tasks, tasks]`
         """
-        return self._over_processes(_gramian(sums))
+        return self._over_processes(gramian_of(sums))
 
     def whole_rows(self) -> Tensor:  # [tasks, params]
         """Give the rows to a method that looks at every column.
@@ -185,90 +229,16 @@ class RowBuffer:
             weights: One weight per task, for all columns `[tasks]` or for each block by name.
         """
         for columns, given in blocks_of(weights, self.columns, len(self.jacobian)):
-            _weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
+            weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
 
     def put(self, gradient: Tensor) -> None:  # [params]
         """Copy a gradient into `combined`.
 
         Args:
             gradient: One number per column. `[params]`
-
-        Raises:
-            ValueError: If it has another shape: a copy would repeat it silently.
         """
-        if gradient.shape != self.combined.shape:
-            raise ValueError(
-                f"`gradient` must be [{len(self.combined)}], one number per shared parameter, got shape "
-                f"{tuple(gradient.shape)}."
-            )
-        self.combined.copy_(gradient)
+        copy_checked(gradient, self.combined)
 
     def hand_over(self) -> None:
         """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
-        for parameter, view in self._handed:
-            gradient = view.to(parameter.dtype)
-            parameter.grad = _as_sharded(gradient, parameter) if self.columns.sharded else gradient
-
-
-def blocks_of(
-    weights: Tensor | Mapping[str, Tensor], columns: Columns, num_tasks: int
-) -> list[tuple[slice, Tensor]]:  # [tasks] or {block: [tasks]}
-    """Say which weights hold for which columns.
-
-    Args:
-        weights: One weight per task, for all columns `[tasks]` or for each block by name.
-        columns: Where each block stands.
-        num_tasks: Number of tasks.
-
-    Returns:
-        Columns and the weights that hold for them.
-
-    Raises:
-        ValueError: If the blocks are neither all layers nor all tensors, or weights are not one per task.
-    """
-    for given in [weights] if isinstance(weights, Tensor) else weights.values():
-        if given.shape != (num_tasks,):
-            raise ValueError(f"`weights` must be [{num_tasks}], one per task, got shape {tuple(given.shape)}.")
-    if isinstance(weights, Tensor):
-        return [(slice(0, columns.size), weights)]
-    blocks = next((b for b in (columns.layers, columns.tensors) if set(b) == set(weights)), None)
-    if blocks is None:
-        raise ValueError(f"`weights` must have one entry per layer or per tensor, got {sorted(weights)[:5]}….")
-    return [(at, weights[name]) for name, at in blocks.items()]
-
-
-def _as_sharded(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Make this process's part of a gradient the gradient of a sharded parameter."""
-    from torch.distributed.tensor import DTensor
-
-    assert isinstance(parameter, DTensor)
-    return DTensor.from_local(
-        gradient, parameter.device_mesh, parameter.placements, run_check=False, shape=parameter.shape,
-        stride=parameter.stride(),
-    )  # fmt: skip
-
-
-def _gramian(
-    rows: Tensor,  # [tasks, columns]
-) -> Tensor:  # [tasks, tasks]
-    """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces."""
-    if rows.dtype in {torch.bfloat16, torch.float16}:  # in float32, without a copy of all rows
-        parts = rows.split(CHUNK, dim=1)
-        return torch.stack([_gramian(part.float()) for part in parts]).sum(0)
-    whole = rows.shape[1] // PIECE
-    pieces = rows[:, : whole * PIECE].view(len(rows), whole, PIECE).transpose(0, 1)
-    rest = rows[:, whole * PIECE :]
-    return (pieces @ pieces.mT).sum(0) + rest @ rest.T
-
-
-def _weighted_sum(
-    rows: Tensor,  # [tasks, columns]
-    weights: Tensor,  # [tasks]
-    out: Tensor,  # [columns]
-) -> None:
-    """Write `wᵀ J` into `out`, in the precision and on the device of `out`."""
-    if rows.dtype == out.dtype and rows.device == out.device:
-        torch.mv(rows.T, weights.to(rows), out=out)
-        return
-    for part, target in zip(rows.split(CHUNK, dim=1), out.split(CHUNK), strict=True):
-        target.copy_(weights.to(rows.device, out.dtype) @ part.to(out.dtype))
+        hand_over(self._handed)

@@ -1,6 +1,6 @@
 """What one backward must be given: everything that would silently mix tasks is refused here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -130,11 +130,11 @@ def check_penalty(term: Tensor, written: bool) -> None:  # []
 
 
 @contextmanager
-def rows_untouched(rows: Tensor) -> Iterator[None]:  # [tasks, params]
+def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
     """Refuse a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks.
 
     Args:
-        rows: The rows of the buffer. `[tasks, params]`
+        version: Gives a number that changes whenever rows are written to.
 
     Yields:
         Nothing.
@@ -142,9 +142,9 @@ def rows_untouched(rows: Tensor) -> Iterator[None]:  # [tasks, params]
     Raises:
         ValueError: If the rows were written to.
     """
-    before = rows._version  # counts in-place changes, those of views included
+    before = version()
     yield
-    if rows._version != before:
+    if version() != before:
         raise ValueError(
             "`term` depends on rows of the batch: compute it per task and add it to that task's loss. The rows of "
             "this step are spoilt; call `grads.zero()`."

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from mtl_opt.batch import task_rows
 from mtl_opt.gradients.checks import check_losses, check_no_gradient, checked_counts
+from mtl_opt.gradients.engines import Engine
 from mtl_opt.gradients.halves import HalfSplit
-from mtl_opt.gradients.one_pass import OnePass
-from mtl_opt.gradients.per_task import PerTask
 from mtl_opt.gradients.segments import OpenSegments, Segments
 from mtl_opt.gradients.step import Step
 
@@ -22,21 +21,19 @@ class Filling:
         engine: What differentiates.
         open_rows: Says which row of the buffer each part of a batch goes to.
         halves: How rows are dealt to halves; None where they are not.
-        verify: Check in the first step that no task's loss depends on rows of another (engine one_pass).
+        verify: Check in the first step that no task's loss depends on rows of another (engines that wire layers).
 
     Attributes:
         owners: Where each open row goes; None outside `rows`. `[batch]` or `[batch, seq]`
     """
 
-    def __init__(
-        self, engine: OnePass | PerTask, open_rows: OpenSegments, halves: HalfSplit | None, verify: bool
-    ) -> None:
+    def __init__(self, engine: Engine, open_rows: OpenSegments, halves: HalfSplit | None, verify: bool) -> None:
         self.engine = engine
         self.open_rows = open_rows
         self.halves = halves
         self.owners: Tensor | None = None
         self._segments: Segments | None = None
-        self._verify = verify and isinstance(engine, OnePass)
+        self._verify = verify and engine.wires
 
     @contextmanager
     def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
@@ -94,7 +91,7 @@ class Filling:
         if step.scaler is not None:
             scaled = scaled * step.scaler.scale
         # With one task in the batch there is nothing to mix: wait for one with more.
-        if self._verify and isinstance(self.engine, OnePass) and self._segments and len(self._segments.rows) > 1:
+        if self._verify and self._segments and len(self._segments.rows) > 1:
             self.engine.verify(scaled, present, names)
             self._verify = False
         self.engine.backward(scaled, present)
@@ -102,7 +99,7 @@ class Filling:
     def _check(self, step: Step, losses: Tensor) -> None:
         """Refuse what would mix steps, rows or tasks."""
         check_losses(losses, step.tasks, halves=self.halves is not None)
-        if self._segments is None and (isinstance(self.engine, OnePass) or self.halves is not None):
+        if self._segments is None and (self.engine.wires or self.halves is not None):
             raise ValueError("Call `backward` inside `with grads.rows(ids):`, which says whose rows these are.")
         if step.closed:
             raise ValueError("This step is closed (its rows were read); call `grads.zero()` before the next one.")

@@ -1,5 +1,6 @@
 """Any layer that treats rows apart: its weight gradient per task is a local vector-Jacobian product."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from typing_extensions import override
 
+from mtl_opt.gradients.layer_rows import LayerRows
 from mtl_opt.gradients.segments import Segments
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -24,7 +26,7 @@ class TaskLeaf(torch.autograd.Function):
         x: Tensor,
         module: nn.Module,
         call: Call,
-        rows: dict[str, Tensor],
+        rows: LayerRows,
         segments: Segments,
         *parameters: Tensor,
     ) -> Tensor:
@@ -39,23 +41,25 @@ class TaskLeaf(torch.autograd.Function):
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        parameters = {name: getattr(ctx.module, name).detach().requires_grad_() for name in ctx.rows}
+        parameters = {name: getattr(ctx.module, name).detach().requires_grad_() for name in ctx.rows.names}
         wants_x = ctx.needs_input_grad[0]
         # Contiguous, whatever `x` is: its flat form below must be a view.
         x_gradient = torch.empty_like(x, memory_format=torch.contiguous_format) if wants_x else None
         flat = None if x_gradient is None else x_gradient.flatten(0, len(ctx.segments.shape) - 1)
         inputs, options = ctx.call
-        for task, (own, part_gradient) in ctx.segments.split(x, gradient):
-            with torch.enable_grad(), torch.autocast(*ctx.autocast):
-                part = own.detach().requires_grad_(wants_x)
-                y = functional_call(_Original(ctx.module), _named(parameters), (part, *inputs), options)
-                wanted = [*parameters.values(), *([part] if wants_x else [])]
-                found = torch.autograd.grad(y, wanted, part_gradient, allow_unused=True)
-            for name, value in zip(parameters, found, strict=False):
-                if value is not None:
-                    add(ctx.rows[name][task], value)
-            if flat is not None:
-                flat[ctx.segments.rows[task]] = 0 if found[-1] is None else found[-1]
+        with ExitStack() as stack:
+            rows = {name: stack.enter_context(ctx.rows.open(name)) for name in parameters}
+            for task, (own, part_gradient) in ctx.segments.split(x, gradient):
+                with torch.enable_grad(), torch.autocast(*ctx.autocast):
+                    part = own.detach().requires_grad_(wants_x)
+                    y = functional_call(_Original(ctx.module), _named(parameters), (part, *inputs), options)
+                    wanted = [*parameters.values(), *([part] if wants_x else [])]
+                    found = torch.autograd.grad(y, wanted, part_gradient, allow_unused=True)
+                for name, value in zip(parameters, found, strict=False):
+                    if value is not None:
+                        add(rows[name][task], value)
+                if flat is not None:
+                    flat[ctx.segments.rows[task]] = 0 if found[-1] is None else found[-1]
         return (x_gradient, None, None, None, None, *([None] * len(parameters)))
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
+from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wired import WiredForward
-from mtl_opt.gradients.wiring import why_not
+from mtl_opt.gradients.wiring import is_conv1d, why_not
 
 LEAK_TOLERANCE = 1e-5
 """Largest share of a task's gradient that may reach it through rows of other tasks: rounding, not mixing."""
@@ -32,11 +34,12 @@ class OnePass:
     """
 
     name = "one_pass"
+    wires = True
 
     def __init__(
         self,
         model: nn.Module,
-        buffer: RowBuffer,
+        buffer: RowBuffer | BlockGramians,
         private: Sequence[Sequence[nn.Parameter]],
         segments: OpenSegments,
     ) -> None:
@@ -91,11 +94,20 @@ class OnePass:
         Args:
             scaled: Losses times counts. `[tasks]`
             present: Tasks that have a loss.
+        """
+        self.differentiate(scaled[list(present)].sum(), retain_graph=False)
+
+    def differentiate(self, loss: Tensor, retain_graph: bool) -> None:  # []
+        """Run one backward, and see to it that every gradient went through a wired layer.
+
+        Args:
+            loss: Sum of all tasks' losses. `[]`
+            retain_graph: Whether it will be run again.
 
         Raises:
             ValueError: If a gradient reached a shared parameter outside a wired layer.
         """
-        scaled[list(present)].sum().backward()
+        loss.backward(retain_graph=retain_graph)
         leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
         for name in leaked:
             self.buffer.parameters[name].grad = None
@@ -120,23 +132,24 @@ class OnePass:
             present: Tasks that have a loss.
             tasks: Names of all tasks, for the message.
         """
-        rows, touched = self.buffer.rows, [*self.buffer.parameters.values(), *(p for g in self.private for p in g)]
-        kept, gradients = rows.clone(), [p.grad for p in touched]  # of the micro-batches before this one
+        touched = [*self.buffer.parameters.values(), *(p for group in self.private for p in group)]
+        kept: Any = self.buffer.snapshot()  # of the micro-batches before this one
+        gradients = [p.grad for p in touched]
         try:
             for task in present:
-                rows.zero_()
+                self.buffer.zero()
                 for parameter in touched:
                     parameter.grad = None
                 scaled[task].backward(retain_graph=True)
                 self._refuse_leak(task, tasks)
         finally:
-            rows.copy_(kept)
+            self.buffer.restore(kept)
             for parameter, gradient in zip(touched, gradients, strict=True):
                 parameter.grad = gradient
 
     def _refuse_leak(self, task: int, tasks: Sequence[str]) -> None:
         """Look where the gradient of one task's loss has gone."""
-        norms = self.buffer.rows.norm(dim=1)
+        norms = self.buffer.row_norms()
         own, norms[task] = float(norms[task]), 0
         worst = int(norms.argmax())
         if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
@@ -152,7 +165,7 @@ class OnePass:
                 )
 
 
-def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[WiredForward]:
+def _wire(model: nn.Module, buffer: RowBuffer | BlockGramians, segments: OpenSegments) -> list[WiredForward]:
     """Find the layer of every shared parameter, or say why there is none."""
     names = {id(parameter): name for name, parameter in buffer.parameters.items()}
     holders: dict[int, str] = {}
@@ -174,7 +187,8 @@ def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[W
             raise CannotWireError(
                 f"Layer `{path}` ({type(module).__name__}) cannot be wired: {reason}; use engine `per_task`."
             )
-        wired.append(WiredForward(path, module, {own: buffer.view(name) for own, name in local.items()}, segments))
+        transposed = frozenset({"weight"} if is_conv1d(module) else ())  # it keeps its weight as [in, out]
+        wired.append(WiredForward(path, module, buffer.layer_rows(local, transposed), segments))
     missing = [name for key, name in names.items() if key not in holders]
     if missing:
         raise CannotWireError(f"Parameter `{missing[0]}` belongs to no layer of the model; use engine `per_task`.")

@@ -20,6 +20,7 @@ class PerTask:
     """
 
     name = "per_task"
+    wires = False
 
     def __init__(self, model: nn.Module, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]) -> None:
         self.sharded = any(hasattr(p, "to_local") for p in model.parameters())
@@ -67,6 +68,15 @@ class PerTask:
             for parameter, gradient in zip(self.private[row], gradients[len(self.views) :], strict=True):
                 if gradient is not None:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
+        """Do nothing: rows may mix as they like.
+
+        Args:
+            scaled: Losses times counts. `[rows]`
+            present: Rows of the buffer that have a loss.
+            tasks: Names of the rows.
+        """
 
     @staticmethod
     def _from_grad(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:

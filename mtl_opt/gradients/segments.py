@@ -120,8 +120,20 @@ class OpenSegments:
         Returns:
             The rows of the batch that belong to each row of the buffer.
         """
-        self._known[id(ids)] = (ids, segments_of(owners, self.num_rows))
-        return self._known[id(ids)][1]
+        return self.announce_again(ids, segments_of(owners, self.num_rows))
+
+    def announce_again(self, ids: Tensor, segments: Segments) -> Segments:  # [batch] or [batch, seq]
+        """Say it of rows that were open before.
+
+        Args:
+            ids: Task indices, as `task_rows` was given them. `[batch]` or `[batch, seq]`
+            segments: What `announce` gave.
+
+        Returns:
+            The same segments.
+        """
+        self._known[id(ids)] = (ids, segments)
+        return segments
 
     def current(self) -> Segments:
         """Find the rows of every task for a layer that runs now.

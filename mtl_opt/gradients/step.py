@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.checks import check_penalty, rows_untouched
 from mtl_opt.gradients.columns import local
@@ -29,7 +30,7 @@ class Step:
     def __init__(
         self,
         tasks: Sequence[str],
-        buffer: RowBuffer,
+        buffer: RowBuffer | BlockGramians,
         private: PrivateGradients,
         halves: HalfSplit | None,
         scaler: LossScaler | None,
@@ -112,7 +113,7 @@ class Step:
         """
         check_penalty(term, self.written)
         shared = list(self.buffer.parameters.values())
-        with rows_untouched(self.buffer.rows):
+        with rows_untouched(lambda: self.buffer.version):
             found = torch.autograd.grad(term, [*shared, *self.private.parameters], allow_unused=True)
         if self.penalty is None:
             self.penalty = torch.zeros_like(self.buffer.combined)

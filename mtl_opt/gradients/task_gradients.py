@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from mtl_opt.gradients.asking import CombinerLike, ask
-from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.checks import checked_tasks, refuse_wrapped
 from mtl_opt.gradients.columns import whole
-from mtl_opt.gradients.engines import build_engine
+from mtl_opt.gradients.engines import build_buffer, build_engine
 from mtl_opt.gradients.filling import Filling
 from mtl_opt.gradients.halves import HalfSplit
 from mtl_opt.gradients.loss_scale import LossScaler
@@ -46,8 +45,9 @@ class TaskGradients:
     Args:
         model: The model; its trainable parameters are shared unless `private` says otherwise.
         tasks: Names of the tasks, in the order of the rows.
-        engine: "one_pass" (one backward for all tasks), "per_task" (one backward per task, any model), or "auto":
-            one_pass where the model allows it; `engine_reason` says why not.
+        engine: "one_pass" (one backward for all tasks), "per_task" (one backward per task, any model), "two_pass"
+            (two backwards, no rows in memory), or "auto": one_pass where the model allows it; `engine_reason` says
+            why not.
         private: Parameters of one task alone, by task; default `model.task_parameters()` where the model has it.
         head_policy: Gradient of private parameters: "task" leaves it as it is, "weighted" scales it by the task's
             weight.
@@ -92,10 +92,10 @@ class TaskGradients:
         if not shared:
             raise ValueError("`model` has no trainable shared parameter: there is no gradient to combine.")
         self.processes = Processes(process_group)
-        self.buffer = RowBuffer(
-            shared, self.num_tasks, self.processes, halves=halves, dtype=buffer_dtype, device=buffer_device
+        self.buffer: Any = build_buffer(
+            engine, shared, self.num_tasks, self.processes, halves, buffer_dtype, buffer_device
         )
-        open_rows = OpenSegments(len(self.buffer.rows), halves)
+        open_rows = OpenSegments(self.buffer.num_rows, halves)
         owners = self.private.groups * (2 if halves else 1)
         self.engine, self.engine_reason = build_engine(engine, model, self.buffer, owners, open_rows)
         self.halves = HalfSplit(self.num_tasks, self.processes) if halves else None
@@ -113,7 +113,7 @@ class TaskGradients:
     @property
     def num_losses(self) -> int:
         """Number of losses that `backward` takes: one per task, or two where rows are dealt to halves."""
-        return len(self.buffer.rows)
+        return self.buffer.num_rows
 
     def rows(self, ids: Tensor) -> AbstractContextManager[None]:  # [batch] or [batch, seq]
         """Say which task owns each row of the batch, from the forward to the end of the backward.

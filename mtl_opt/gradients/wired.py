@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
+from mtl_opt.gradients.layer_rows import LayerRows
 from mtl_opt.gradients.leaf import TaskLeaf, add, check_rows_apart, original
 from mtl_opt.gradients.segments import OpenSegments, Segments
 from mtl_opt.gradients.wiring import is_conv1d, is_known, mixes_tokens
@@ -24,7 +25,7 @@ class TaskLinear(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: dict[str, Tensor], segments: Segments
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: LayerRows, segments: Segments
     ) -> Tensor:
         ctx.rows, ctx.segments = rows, segments
         weight = weight.to(x.dtype)  # as autocast would; a no-op outside it
@@ -36,11 +37,14 @@ class TaskLinear(torch.autograd.Function):
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         x, weight = ctx.saved_tensors
-        if "weight" in ctx.rows:
-            _add_products(ctx.rows["weight"], gradient, x, ctx.segments)
-        if "bias" in ctx.rows:
-            for task, (part,) in ctx.segments.pieces(gradient):
-                add(ctx.rows["bias"][task], part.reshape(-1, part.shape[-1]).sum(0))
+        if "weight" in ctx.rows.names:
+            for part in ctx.rows.parts("weight"):
+                with ctx.rows.open("weight", part) as rows:
+                    _add_products(rows, gradient[..., part], x, ctx.segments)
+        if "bias" in ctx.rows.names:
+            with ctx.rows.open("bias") as rows:
+                for task, (piece,) in ctx.segments.pieces(gradient):
+                    add(rows[task], piece.reshape(-1, piece.shape[-1]).sum(0))
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
@@ -75,9 +79,9 @@ class TaskEmbedding(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, padding: int | None, rows: dict[str, Tensor], segments: Segments
+        ctx: Any, x: Tensor, weight: Tensor, padding: int | None, rows: LayerRows, segments: Segments
     ) -> Tensor:
-        ctx.rows, ctx.segments, ctx.padding = rows["weight"], segments, padding
+        ctx.rows, ctx.segments, ctx.padding = rows, segments, padding
         ctx.save_for_backward(x)
         return F.embedding(x, weight)
 
@@ -86,11 +90,12 @@ class TaskEmbedding(torch.autograd.Function):
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None, None]:
         (x,) = ctx.saved_tensors
-        for task, (tokens, part) in ctx.segments.pieces(x, gradient):
-            lines, values = tokens.flatten().to(ctx.rows.device), part.reshape(-1, part.shape[-1]).to(ctx.rows)
-            if ctx.padding is not None:  # its line gets no gradient, as in the layer itself
-                values = values.masked_fill((lines == ctx.padding)[:, None], 0)
-            ctx.rows[task].index_add_(0, lines, values)
+        if ctx.padding is not None:  # its line gets no gradient, as in the layer itself
+            gradient = gradient.masked_fill((x == ctx.padding)[..., None], 0)
+        with ctx.rows.open_lines("weight", x) as (where, rows):
+            for task, (tokens, piece) in ctx.segments.pieces(where, gradient):
+                values = piece.reshape(-1, piece.shape[-1]).to(rows)
+                rows[task].index_add_(0, tokens.flatten().to(rows.device), values)
         return None, None, None, None, None
 
 
@@ -100,18 +105,16 @@ class WiredForward:
     Args:
         path: Name of the layer in the model, for messages.
         module: The layer.
-        rows: Views `[tasks, *shape]` of the layer's shared parameters, by local name.
+        rows: Where the gradients of the layer's shared parameters go.
         segments: Says which task owns each row while the layer runs.
     """
 
-    def __init__(self, path: str, module: nn.Module, rows: dict[str, Tensor], segments: OpenSegments) -> None:
+    def __init__(self, path: str, module: nn.Module, rows: LayerRows, segments: OpenSegments) -> None:
         self.path = path
         self.module = module
         self.rows = rows
         self.is_linear = isinstance(module, nn.Linear)
         self.is_conv1d = is_conv1d(module)
-        if self.is_conv1d and "weight" in rows:  # it keeps its weight as [in, out]
-            self.rows = {**rows, "weight": rows["weight"].mT}
         self.is_embedding = isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward
         self.input_name = next(iter(inspect.signature(module.forward).parameters), "")
         self.trusted = is_known(module)
@@ -142,7 +145,7 @@ class WiredForward:
         if not self.trusted:
             check_rows_apart(self.path, self.module, x, inputs, options, segments)
             self.trusted = True
-        parameters = [getattr(self.module, name) for name in self.rows]
+        parameters = [getattr(self.module, name) for name in self.rows.names]
         return TaskLeaf.apply(x, self.module, (inputs, options), self.rows, segments, *parameters)
 
     def _taken_apart(

@@ -12,6 +12,7 @@ from torch.distributed.fsdp import fully_shard
 
 from mtl_opt import PCGrad
 from mtl_opt.gradients import TaskGradients
+from mtl_opt.models import enable_checkpointing
 
 TASKS = ("qa", "summary", "投诉")
 SHARES = (((0, 0, 1), (2, 0)), ((1, 2, 2, 1), (1, 1)))  # tasks of the micro-batches of each process
@@ -84,8 +85,7 @@ def base_sharded(engine: str, checkpointing: bool) -> dict[str, float]:
     model = build(True)
     wanted = reference(model)
     if checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_checkpointing(model)
     adapters = {p for p in model.parameters() if p.requires_grad}
     for layer in model.get_base_model().model.layers:
         fully_shard(layer, ignored_params=adapters)
