@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | plan | eval | list | env`."""
 
 import argparse
 import io
@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
   mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
+  mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
@@ -78,6 +79,11 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
     compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     compare.set_defaults(run=_compare)
+    planning = verbs.add_parser("plan", help="memory, steps, tokens and gradient engine, without loading weights")
+    planning.add_argument("config", help="YAML file")
+    planning.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    planning.add_argument("--json", action="store_true", help="one JSON object on stdout, sizes in bytes")
+    planning.set_defaults(run=_plan)
     evaluate = verbs.add_parser("eval", help="measure a finished run again, from its files alone")
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -140,6 +146,15 @@ def _compare(options: argparse.Namespace) -> None:
     print(comparison_table(lines))
     print(f"\nEvery run:          {shared['output_dir']}/results.jsonl")
     print(f"Curves and cosines: tensorboard --logdir {shared['output_dir']}")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    """Say what a run would take."""
+    from mtl_opt.training import read_yaml, train_config
+    from mtl_opt.training.plan import plan, text
+
+    found = plan(train_config(read_yaml(options.config, options.overrides)))
+    print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else text(found))
 
 
 def _eval(options: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def best_packing(lengths: Sequence[int], widest: int) -> list[list[int]]:
-    """Choose the width of the packs: that of the longest row, or twice or four times that where it saves tokens.
+    """Choose the width of the packs: that of the longest row, or up to four times that where it saves tokens.
 
     Args:
         lengths: Tokens of each row.
@@ -58,8 +58,8 @@ def best_packing(lengths: Sequence[int], widest: int) -> list[list[int]]:
     """
     longest = max(lengths)
     best = first_fit(lengths, longest)
-    for width in (2 * longest, 4 * longest):
-        if width <= widest:
+    for width in sorted({min(times * longest, widest) for times in (2, 4)}):
+        if width > longest:
             packs = first_fit(lengths, width)
             best = packs if _area(packs, lengths) < WORTHWHILE * _area(best, lengths) else best
     return best

@@ -98,7 +98,7 @@ def load_model(
     if lora is None:
         return model
     keep_weights(model)
-    return _with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    return with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
@@ -111,8 +111,16 @@ def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
         raise InputError(f"No adapter could be loaded from `{folder}` ({_first_line(error)}).") from error
 
 
-def _with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
-    """Put fresh adapters into the target layers."""
+def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
+    """Put fresh adapters into the target layers.
+
+    Args:
+        model: The base model.
+        lora: The settings.
+
+    Returns:
+        A `PeftModel`.
+    """
     config = lora_config(model, lora)
     if not isinstance(config.target_modules, str):
         _check_targets(model, sorted(config.target_modules))

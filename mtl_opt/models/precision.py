@@ -104,5 +104,5 @@ def compile_model(model: nn.Module, backend: str) -> None:
     """
     from torch._functorch import config  # torch's own error message names this switch; there is no public one
 
-    config.donated_buffer = False  # a compiled backward else frees what the next task's backward reads again
+    config.donated_buffer = False  # torch asks for it where a backward keeps the graph for the next task's
     model.compile(backend=backend)

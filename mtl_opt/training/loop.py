@@ -37,6 +37,7 @@ from mtl_opt.training.outputs import (
     write_json,
     write_text,
 )
+from mtl_opt.training.plan import plan_of
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
 from mtl_opt.training.run import Run, build_run
@@ -74,6 +75,8 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
         prepared = (data or prepare(config)).only(config.only_tasks)
         reset_peak()
         run = build_run(config, prepared, checkpoint, device)
+        planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
+        logger.info("%s.", planned.sentence())
         wait_for_all()  # all have looked at the folder before anything is written into it
         if checkpoint is not None:
             restore(run, checkpoint)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
+
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, enable_checkpointing
-from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.config import TrainConfig, precision_of
 
 
 def lora_settings(config: TrainConfig) -> LoraSettings | None:
@@ -27,6 +29,18 @@ def lora_settings(config: TrainConfig) -> LoraSettings | None:
         rslora=config.use_rslora,
         dora=config.use_dora,
     )
+
+
+def base_dtype(config: TrainConfig) -> torch.dtype:
+    """Choose the number format of the base's weights.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Half precision for a frozen base where the forward runs in it; what is trained is in float32.
+    """
+    return (precision_of(config) if config.finetuning_type == "lora" else None) or torch.float32
 
 
 def quantization_settings(config: TrainConfig) -> QuantizationSettings | None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import BalancedSampler, EncodedRow, collate, collate_packed
+from mtl_opt.data import BalancedSampler, collate, collate_packed
 from mtl_opt.errors import InputError
 from mtl_opt.models import compile_model, load_model
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.gradients import build_gradients
-from mtl_opt.training.model_settings import check_rows, fit_model, lora_settings, quantization_settings
+from mtl_opt.training.model_settings import base_dtype, check_rows, fit_model, lora_settings, quantization_settings
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.processes import rank, share_of, world_size
@@ -82,26 +81,40 @@ class Run:
         return [self._next_batch() for _ in range(self.config.gradient_accumulation_steps)]
 
     def _next_batch(self) -> TaskBatch:
-        """Draw one micro-batch of all processes, and take this one's share of every task's rows."""
-        drawn, mine = self.sampler.draw(), share_of(rank(), self.config.rows_per_task)
-        rows = [[self.prepared.train[task][i] for i in drawn[task][mine]] for task in self.prepared.tasks]
-        return lay_out(rows, self.prepared.tokenizer.pad_token_id, self.config).to(self.device)
+        """Draw one micro-batch."""
+        return draw_batch(self.sampler, self.prepared, self.config).to(self.device)
 
 
-def lay_out(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int, config: TrainConfig) -> TaskBatch:
-    """Make one micro-batch of the rows of every task, padded or packed as the configuration says.
+def build_sampler(config: TrainConfig, prepared: Prepared) -> BalancedSampler:
+    """Build what says which rows come in which step.
 
     Args:
-        rows: The rows of each task.
-        pad_token_id: Fills `input_ids`.
+        config: The configuration.
+        prepared: Its data.
+
+    Returns:
+        The sampler, which draws for all processes together.
+    """
+    sizes = {task: len(rows) for task, rows in prepared.train.items()}
+    return BalancedSampler(sizes, config.rows_per_task * world_size(), config.seed)
+
+
+def draw_batch(sampler: BalancedSampler, prepared: Prepared, config: TrainConfig) -> TaskBatch:
+    """Draw one micro-batch of all processes, and lay out this one's share of every task's rows, padded or packed.
+
+    Args:
+        sampler: Says which rows come next.
+        prepared: The data.
         config: The configuration.
 
     Returns:
-        The batch.
+        The batch, on the CPU.
     """
+    drawn, mine = sampler.draw(), share_of(rank(), config.rows_per_task)
+    rows = [[prepared.train[task][i] for i in drawn[task][mine]] for task in prepared.tasks]
     if config.packing:
-        return collate_packed(rows, pad_token_id, widest=config.cutoff_len)
-    return collate(rows, pad_token_id)
+        return collate_packed(rows, prepared.tokenizer.pad_token_id, widest=config.cutoff_len)
+    return collate(rows, prepared.tokenizer.pad_token_id)
 
 
 def build_run(
@@ -140,8 +153,7 @@ def build_run(
         betas=(config.adam_beta1, config.adam_beta2),
         epsilon=config.adam_epsilon,
     )
-    sizes = {task: len(rows) for task, rows in prepared.train.items()}
-    sampler = BalancedSampler(sizes, config.rows_per_task * world_size(), config.seed)
+    sampler = build_sampler(config, prepared)
     total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
     scheduler = _build_scheduler(config, optimizer, total)
     parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config))
@@ -160,12 +172,10 @@ def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
     Returns:
         The model, on the CPU.
     """
-    # The frozen base may be in half precision; what is trained is in float32.
-    half = precision_of(config) if config.finetuning_type == "lora" else None
     return load_model(
         config.model_name_or_path,
         lora=lora_settings(config),
-        dtype=half or torch.float32,
+        dtype=base_dtype(config),
         trained=trained,
         trust_remote_code=config.trust_remote_code,
         quantization=quantization_settings(config),

@@ -121,3 +121,27 @@ def test_a_layer_that_mixes_tokens_is_refused_for_packed_rows():
     packed = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 0]])
     with grads.rows(packed), pytest.raises(ValueError, match=r"\(Conv1d\) may mix the tokens.*per_task"):
         model(torch.randn(2, 4, 3))
+
+
+class Experts(nn.Module):
+    """A mixture of somebody else's: every expert takes the tokens that are routed to it, in an order of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+
+    def forward(self, x):
+        tokens = x.flatten(0, 1)
+        chosen = (tokens.sum(-1) > 0).long()
+        y = torch.zeros_like(tokens)
+        for number, expert in enumerate(self.experts):
+            y[chosen == number] = expert(tokens[chosen == number])
+        return y.view_as(x)
+
+
+def test_experts_that_take_gathered_tokens_are_refused_by_name_and_work_with_per_task():
+    model, x = nn.Sequential(nn.Linear(6, 6), Experts()), torch.randn(5, 7, 6)
+    message = r"`1\.experts\.0` \(Linear\) got an input of shape \(\d+, 6\).*\(5,\) of the task ids.*per_task"
+    with pytest.raises(ValueError, match=message):
+        rows_of("one_pass", model, x)
+    assert float(rows_of("per_task", model, x)[[0, 2]].norm()) > 0

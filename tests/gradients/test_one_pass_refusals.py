@@ -253,31 +253,6 @@ def test_a_layer_that_may_mix_rows_is_refused(layer, reason):
     assert reason in refusal(nn.Sequential(nn.Linear(3, 3), layer))
 
 
-@pytest.mark.parametrize("default", [{}, {"gate": None}])
-def test_a_norm_with_a_second_input_is_refused(default):
-    class GatedRMSNorm(nn.RMSNorm):
-        if default:
-
-            def forward(self, x, gate=None):
-                return super().forward(x) * gate
-        else:
-
-            def forward(self, x, gate):
-                return super().forward(x) * gate
-
-    assert "takes more than one input" in refusal(nn.ModuleList([GatedRMSNorm(3)]))
-
-
-def test_the_experts_of_a_mixture_are_refused():
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    sizes = {"vocab_size": 61, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
-    assert "`model.layers.0.mlp.experts` (MixtralExperts) cannot be wired" in refusal(
-        MixtralForCausalLM(MixtralConfig(**sizes, **heads))
-    )
-
-
 def test_a_linear_layer_with_a_forward_of_its_own_is_refused():
     class Scaled(nn.Linear):
         def forward(self, x):

@@ -56,3 +56,28 @@ def test_rows_of_conv1d_equal_per_task(trained, row_error):
             found.append(grads.jacobian)
     assert row_error(found[0], found[2]) < 1e-12
     assert row_error(found[1], found[3]) < 1e-12
+
+
+@pytest.mark.parametrize("default", [{}, {"gate": None}])
+def test_a_norm_with_a_second_input_is_refused(default):
+    class GatedRMSNorm(nn.RMSNorm):
+        if default:
+
+            def forward(self, x, gate=None):
+                return super().forward(x) * gate
+        else:
+
+            def forward(self, x, gate):
+                return super().forward(x) * gate
+
+    assert why_not(GatedRMSNorm(3), ["weight"]) == "its forward takes more than one input"
+
+
+def test_the_experts_of_a_mixture_are_refused():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"vocab_size": 61, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
+    model = MixtralForCausalLM(MixtralConfig(**sizes, **heads))
+    with pytest.raises(ValueError, match=r"`model.layers.0.mlp.experts` \(MixtralExperts\) cannot be wired.*per_task"):
+        TaskGradients(model, ["qa", "anger"], "one_pass")

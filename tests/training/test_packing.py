@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from training.tiny_run import config_of, log_lines
+from launch import torchrun
+from safetensors.torch import load_file
+from training.tiny_run import config_of, log_lines, write_config
 
 from mtl_opt.training import train
 
@@ -40,6 +42,19 @@ def test_a_packed_run_goes_on_from_its_checkpoint_in_the_same_bits(settings, tmp
     train(config_of({**settings, **cut}))
     name = "adapter_model.safetensors"
     assert (tmp_path / "cut" / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"quantization_bit": 4, "gradient_checkpointing": True}], ids=["plain", "nf4"])
+def test_two_processes_pack_their_shares_and_end_with_the_adapter_of_one(settings, tmp_path, changes):
+    settings |= {"packing": True, "combiner": "pcgrad", **changes}
+    train(config_of({**settings, "output_dir": str(tmp_path / "one")}))
+    two = {**settings, "rows_per_task": 1, "output_dir": str(tmp_path / "two")}
+    done = torchrun(2, "-m", "mtl_opt.cli", "train", write_config(tmp_path / "two.yaml", two))
+    assert done.returncode == 0, done.stderr
+    found, wanted = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("two", "one"))
+    for name, tensor in wanted.items():
+        assert float((found[name] - tensor).norm() / tensor.norm().clamp(min=1e-12)) < 1e-4, name
 
 
 def test_a_combiner_that_deals_rows_to_halves_is_refused(settings, refused, monkeypatch):
