@@ -27,13 +27,14 @@ test: .venv/dev
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -q -m slow
 
-## lint: style, types, removed or unsafe PyTorch calls, and who may import whom
+## lint: style, types, removed or unsafe PyTorch calls, and who may import whom; docs/combiners.md up to date
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/flake8 mtl_opt experiments benchmarks tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/build.py --check
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

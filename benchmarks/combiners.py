@@ -4,7 +4,8 @@
                                    [--weights-tasks 8,40] [--repeats 15] [--threads 2]
 
 *Forward*: `combiner(jacobian)` beside the least that any method of the Gramian must do, one `J @ J.T` and one `w @ J`,
-and beside one read of the Jacobian for methods that need the rows. *Weights*: `combiner.weights(gramian)` on one core,
+beside the same for two samples, and beside one read of the Jacobian for methods that need the rows. *Weights*:
+`combiner.weights(gramian)` on one core,
 for random gradients and for stationary ones, whose rows add up to 0.
 """
 
@@ -95,25 +96,35 @@ def measure_forward(methods: list[str], settings: argparse.Namespace, device: to
     """
     rows = gradients(settings.tasks, settings.params, device)
     losses, fixed = torch.ones(settings.tasks, device=device), torch.ones(settings.tasks, device=device)
-    combiners = {name: COMBINERS[name]() for name in methods if COMBINERS[name].requires in {"gramian", "jacobian"}}
+    combiners = {name: COMBINERS[name]() for name in methods if COMBINERS[name].requires != "losses"}
+    halves = torch.stack([rows, rows.flip(1)]) if any(c.requires == "halves" for c in combiners.values()) else rows
+    inputs = {name: halves if c.requires == "halves" else rows for name, c in combiners.items()}
     if "trimmed_mean" in combiners:
-        combiners["trimmed_mean_2"] = TrimmedMean(2)
+        combiners["trimmed_mean_2"], inputs["trimmed_mean_2"] = TrimmedMean(2), rows
     variants: dict[str, Callable[[], Any]] = {
         "read": rows.sum,
         "floor": lambda: (gramian(rows), fixed @ rows),
-        **{name: _forward(combiner, rows, losses) for name, combiner in combiners.items()},
+        **({"floor of halves": partial(_floor_of_halves, halves, fixed)} if halves is not rows else {}),
+        **{name: _forward(combiner, inputs[name], losses) for name, combiner in combiners.items()},
     }
     timings = timed(variants, settings, device, f"forward, {settings.tasks} tasks")
     found = {}
     for name, combiner in combiners.items():
         base = "read" if combiner.requires == "jacobian" else "floor"
-        found[name] = {"seconds": timings[name].summary, f"ratio_to_{base}": timings[name].ratio_to(timings[base])}
+        least = timings["floor of halves" if combiner.requires == "halves" else base]
+        found[name] = {"seconds": timings[name].summary, f"ratio_to_{base}": timings[name].ratio_to(least)}
         if base == "read":  # a copy of a fresh one: what a method keeps between steps counts
             combiner.reset()
             peak = peak_bytes(partial(_forward, copy.deepcopy(combiner), rows, losses), device)
             found[name]["peak_in_jacobians"] = peak / (rows.numel() * rows.element_size())
     seconds = {name: timings[name].summary for name in ("read", "floor")}
     return {"tasks": settings.tasks, "params": settings.params, "seconds": seconds, "methods": found}
+
+
+def _floor_of_halves(halves: Tensor, fixed: Tensor) -> None:
+    """Do the least that a method of two samples must do: one `J1 @ J2.T`, one `w @ J1` and one `w @ J2`."""
+    first, second = halves
+    _ = first @ second.T, fixed @ first + fixed @ second
 
 
 def _forward(combiner: Combiner, rows: Tensor, losses: Tensor) -> Callable[[], Any]:

@@ -21,6 +21,8 @@ PEER: dict[str, str] = {
     "fairgrad": "FairGradWeighting",
     "config": "ConFIG",
     "krum": "KrumWeighting",
+    "sdmgrad": "SDMGradWeighting",
+    "modo": "MoDoWeighting",
 }
 """Name of a combiner here: name of the class there. One without `Weighting` takes the Jacobian."""
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +14,21 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Hold the rows of one micro-batch; the rows of one task are contiguous.
+    """Hold the rows of one micro-batch; the rows of one task are contiguous, or packed without padding between them.
 
     Attributes:
         input_ids: Token ids, padded on the right. `[batch, seq]`
         attention_mask: 1 for tokens, 0 for padding. `[batch, seq]`
         labels: Token ids to learn, `IGNORE_INDEX` elsewhere; not shifted. `[batch, seq]`
-        task_ids: Index of the task that owns each row. `[batch]`
+        task_ids: Index of the task that owns each row `[batch]`, or each token of packed rows `[batch, seq]`.
+        position_ids: Of packed rows: place of each token in its own row, 0 where a row begins. `[batch, seq]`
     """
 
     input_ids: Tensor  # [batch, seq]
     attention_mask: Tensor  # [batch, seq]
     labels: Tensor  # [batch, seq]
-    task_ids: Tensor  # [batch]
+    task_ids: Tensor  # [batch] or [batch, seq]
+    position_ids: Tensor | None = None  # [batch, seq]
 
     def to(self, device: torch.device | str) -> "TaskBatch":
         """Copy every tensor to `device`.
@@ -36,7 +39,10 @@ class TaskBatch:
         Returns:
             The batch on that device.
         """
-        return TaskBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        moved: dict[str, Any] = {}
+        for name, tensor in vars(self).items():
+            moved[name] = None if tensor is None else tensor.to(device, non_blocking=True)
+        return TaskBatch(**moved)
 
 
 # One plain stack for the whole process, not a context variable: on a GPU, backward (and with it the recomputation

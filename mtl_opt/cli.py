@@ -1,9 +1,10 @@
-"""The command line: `mtl-opt train | compare | eval | data | list | env`."""
+"""The command line: `mtl-opt train | compare | plan | data | eval | list | env`."""
 
 import argparse
 import io
 import json
 import logging
+import os
 import platform
 import sys
 import warnings
@@ -20,6 +21,7 @@ EXAMPLES = """examples:
   mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
+  mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
@@ -47,14 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(late)}")
         options.overrides += late
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("mtl_opt").setLevel(logging.INFO)
+    rank = os.environ.get("RANK", "0")  # among several processes one speaks
+    logging.getLogger("mtl_opt").setLevel(logging.INFO if rank == "0" else logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of an optional kernel at import
     # peft asks transformers by a name that transformers is renaming; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:
         options.run(options)
     except InputError as error:
-        print(f"mtl-opt: error: {error}", file=sys.stderr)
+        who = f" (process {rank})" if rank != "0" else ""
+        print(f"mtl-opt: error{who}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"mtl-opt: {str(error) or 'Stopped.'}", file=sys.stderr)
@@ -84,6 +88,11 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     compare.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
     compare.set_defaults(run=_compare)
+    planning = verbs.add_parser("plan", help="memory, steps, tokens and gradient engine, without loading weights")
+    planning.add_argument("config", help="YAML file")
+    planning.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    planning.add_argument("--json", action="store_true", help="one JSON object on stdout, sizes in bytes")
+    planning.set_defaults(run=_plan)
     evaluate = verbs.add_parser("eval", help="measure a finished run again, from its files alone")
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -122,7 +131,10 @@ def _train(options: argparse.Namespace) -> None:
     from mtl_opt.training import read_yaml, train, train_config
 
     config = train_config(read_yaml(options.config, overrides_of(options)))
-    _print_metrics(train(config))
+    results = train(config)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    _print_metrics(results)
     print(f"\nResults and adapter: {config.output_dir}")
     print(f"Curves and cosines:  tensorboard --logdir {config.output_dir}")
 
@@ -144,6 +156,15 @@ def _compare(options: argparse.Namespace) -> None:
     print(comparison_table(lines))
     print(f"\nEvery run:          {shared['output_dir']}/results.jsonl")
     print(f"Curves and cosines: tensorboard --logdir {shared['output_dir']}")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    """Say what a run would take."""
+    from mtl_opt.training import read_yaml, train_config
+    from mtl_opt.training.plan import plan, text
+
+    found = plan(train_config(read_yaml(options.config, options.overrides)))
+    print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else text(found))
 
 
 def _eval(options: argparse.Namespace) -> None:

@@ -15,7 +15,9 @@ def test_ignored_labels_are_those_that_cross_entropy_ignores():
 
 
 def test_moving_a_batch_moves_every_tensor_and_keeps_the_first():
-    batch = TaskBatch(*(torch.ones(2, 3, dtype=torch.long) for _ in range(3)), torch.tensor([0, 1]))
+    whole = torch.ones(2, 3, dtype=torch.long)
+    batch = TaskBatch(whole, whole, whole, torch.tensor([0, 1]), position_ids=whole)
+    assert TaskBatch(whole, whole, whole, torch.tensor([0, 1])).to("meta").position_ids is None
     moved = batch.to("meta")
     assert all(getattr(moved, field.name).device.type == "meta" for field in dataclasses.fields(moved))
     assert batch.task_ids.device.type == "cpu"

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(p for folder in ("mtl_opt", "experiments", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    p for folder in ("mtl_opt", "experiments", "benchmarks", "docs") for p in (ROOT / folder).rglob("*.py")
+)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -16,6 +16,7 @@ from mtl_opt.combiners.coba import CoBa
 from mtl_opt.combiners.config import ConFIG
 from mtl_opt.combiners.cosmos import COSMOS
 from mtl_opt.combiners.db_mtl import DBMTL
+from mtl_opt.combiners.denoised import Denoised
 from mtl_opt.combiners.dualproj import DualProj
 from mtl_opt.combiners.dwa import DynamicWeightAverage
 from mtl_opt.combiners.excess_mtl import ExcessMTL
@@ -33,6 +34,7 @@ from mtl_opt.combiners.log_sum import LogSum
 from mtl_opt.combiners.mean import Mean
 from mtl_opt.combiners.mgda import MGDA
 from mtl_opt.combiners.moco import MoCo
+from mtl_opt.combiners.modo import MoDo
 from mtl_opt.combiners.nash_mtl import NashMTL
 from mtl_opt.combiners.pbi import PBI
 from mtl_opt.combiners.pcd import PCD
@@ -40,6 +42,7 @@ from mtl_opt.combiners.pcgrad import PCGrad
 from mtl_opt.combiners.priority import PriorityProjection
 from mtl_opt.combiners.rlw import RandomLossWeighting
 from mtl_opt.combiners.scoped import Scoped
+from mtl_opt.combiners.sdmgrad import SDMGrad
 from mtl_opt.combiners.stch import SmoothTchebycheff
 from mtl_opt.combiners.sum import Sum
 from mtl_opt.combiners.trimmed_mean import TrimmedMean
@@ -82,6 +85,8 @@ COMBINERS: dict[str, type[Combiner]] = {
     "pcd": PCD,
     "priority": PriorityProjection,
     "auxiliary": AuxiliaryGate,
+    "sdmgrad": SDMGrad,
+    "modo": MoDo,
     "graddrop": GradDrop,
     "trimmed_mean": TrimmedMean,
     "excess_mtl": ExcessMTL,
@@ -105,6 +110,7 @@ __all__ = [
     "CoBa",
     "Combiner",
     "ConFIG",
+    "Denoised",
     "DualProj",
     "DynamicWeightAverage",
     "Every",
@@ -119,11 +125,13 @@ __all__ = [
     "LogSum",
     "Mean",
     "MoCo",
+    "MoDo",
     "NashMTL",
     "NormMatched",
     "PCGrad",
     "PriorityProjection",
     "RandomLossWeighting",
+    "SDMGrad",
     "Scoped",
     "SmoothTchebycheff",
     "Smoothed",

@@ -50,21 +50,3 @@ class TaskAdam(nn.Module):
         spread = (self.second[at] / (1 - 0.999 ** self.steps[at])).sqrt()
         # The usual 1e-8 relative to the gradient's own size: gradients of 1e-12 must move the values as well.
         values[at] -= self.lr * mean / (spread + 1e-8 * gradient.abs().clamp(min=1e-290))
-
-
-def positive(name: str, value: float) -> float:
-    """Refuse an argument that is not a positive finite number.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is not positive and finite.
-    """
-    if not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a positive number, got {value}.")
-    return float(value)

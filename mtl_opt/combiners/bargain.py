@@ -1,11 +1,11 @@
 """The fair split behind Nash-MTL and FairGrad: the root of `Gw = w^(-power)`, by a damped Newton method."""
 
-import warnings
 from typing import Literal
 
 import numpy as np
 from scipy.linalg import lapack
 
+from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.solvers import unit_rows
 
 MAX_STEPS = 100
@@ -66,25 +66,17 @@ def cap(
     return weights if max_norm is None or norm <= max_norm else weights * (max_norm / norm)
 
 
-def warn_once(method: str, outcome: Outcome, warned: bool) -> bool:
-    """Say once that a step had no solution, or that its search did not converge.
+def note_outcome(combiner: Combiner, outcome: Outcome) -> None:
+    """Say that a step had no solution, or that its search did not converge; the first time as a warning too.
 
     Args:
-        method: Name of the class.
+        combiner: The method.
         outcome: How the search ended: "solved", "stationary" or "stopped".
-        warned: Whether it was said before.
-
-    Returns:
-        Whether it has been said by now.
     """
-    if outcome == "solved" or warned:
-        return warned
-    reason = {
-        "stationary": "the gradients cancel (Pareto-stationary), so the update is 0",
-        "stopped": "the search did not converge, so its last iterate is used",
-    }[outcome]
-    warnings.warn(f"`{method}`: in this step {reason}. This is said once.", RuntimeWarning, stacklevel=3)
-    return True
+    if outcome == "stationary":
+        combiner.note("the gradients cancel (Pareto-stationary): the update is 0", warn=True)
+    elif outcome == "stopped":
+        combiner.note("the search did not converge: its last iterate is used", warn=True)
 
 
 def _root(matrix: np.ndarray, power: float, precision: float) -> tuple[np.ndarray, Outcome]:

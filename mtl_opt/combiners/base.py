@@ -1,5 +1,6 @@
 """What every combiner is: `[tasks, tasks]` Gramian and `[tasks]` losses in, `[tasks]` weights out."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
+from mtl_opt.combiners.checks import checked_gramian, checked_losses, halves_of, rows_of
 from mtl_opt.linalg import gramian as gramian_of
 
 
@@ -54,6 +56,7 @@ class Combiner(nn.Module, ABC):
         over: Layers whose Gramian is wanted: "all", "last", or a list of layer names.
         observes: Losses to measure again after the step and hand to `observe`.
         by: None for one Gramian; "layer" or "tensor" where `weights` takes and returns one entry per block.
+        window: Steps over which the Gramian is wanted where `requires` is "window"; 0 elsewhere.
         scale: What the weights add up to when no gradients conflict, in the paper's own scale.
         paper: Authors, title, venue, link.
     """
@@ -62,6 +65,7 @@ class Combiner(nn.Module, ABC):
     over: str | list[str] = "all"
     observes: Literal["nothing", "batch", "validation"] = "nothing"
     by: Literal["layer", "tensor"] | None = None
+    window: int = 0
     scale: ClassVar[str] = "sum"
     paper: ClassVar[str] = ""
 
@@ -70,6 +74,8 @@ class Combiner(nn.Module, ABC):
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.tasks: tuple[str, ...] | None = None
+        self.notes: dict[str, None] = {}  # sentences, in the order they came up
+        self.warned: set[str] = set()
         self.register_load_state_dict_pre_hook(_bind_to_checkpoint)
 
     @abstractmethod
@@ -84,7 +90,7 @@ class Combiner(nn.Module, ABC):
 
         Args:
             gramian: Inner products of the gradients of the present tasks; None is enough for a method that
-                requires only losses. `[tasks, tasks]`
+                requires only losses; `J1 J2ᵀ` of the two halves for one that requires these. `[tasks, tasks]`
             losses: Their losses, for methods that use them. `[tasks]`
             tasks: Their indices among the bound names; None: all of them, in order.
 
@@ -102,14 +108,26 @@ class Combiner(nn.Module, ABC):
         """Combine task gradients into one.
 
         Args:
-            jacobian: One row per present task. `[tasks, params]`
+            jacobian: One row per present task `[tasks, params]`; for a method that requires halves, two samples of
+                them `[2, tasks, params]`, whose mean gets the weights.
             losses: Their losses, for methods that use them. `[tasks]`
             tasks: Their indices among the bound names; None: all of them, in order.
 
         Returns:
             The combined gradient. `[params]`
 
+        Raises:
+            ValueError: If the weights are wanted per block.
         """
+        if self.by is not None:
+            raise ValueError(
+                f"`{type(self).__name__}` needs one Gramian per block: call `weights` with "
+                "`TaskGradients.gramian(by=...)`."
+            )
+        if self.requires == "halves":
+            first, second = halves_of(jacobian)
+            half = self.weights(first @ second.T, losses, tasks=tasks).to(first.dtype) / 2
+            return (half @ first + half @ second).to(jacobian.dtype)
         rows = rows_of(jacobian)
         weights = self.weights(gramian_of(rows), losses, tasks=tasks)
         return (weights.to(rows.dtype) @ rows).to(jacobian.dtype)
@@ -152,6 +170,45 @@ class Combiner(nn.Module, ABC):
         if self.tasks is not None:
             self.allocate(len(self.tasks))
 
+    def note(self, what: str, warn: bool = False) -> None:
+        """Say that this step did something else than the method asks for: the event of the step passes it on.
+
+        Args:
+            what: What happened and what was done instead, without a name and without a full stop.
+            warn: Whether it is a `RuntimeWarning` too, the first time.
+        """
+        sentence = f"`{type(self).__name__}`: {what}."
+        self.notes[sentence] = None
+        if warn and sentence not in self.warned:
+            self.warned.add(sentence)
+            warnings.warn(f"{sentence} This is said once.", RuntimeWarning, stacklevel=3)
+
+    def take_notes(self) -> list[str]:
+        """Hand over what was noted since the last call, also by wrapped combiners, and forget it.
+
+        Returns:
+            Different sentences.
+        """
+        parts = [part for part in self.modules() if isinstance(part, Combiner)]
+        taken = list(dict.fromkeys(sentence for part in parts for sentence in part.notes))
+        for part in parts:
+            part.notes.clear()
+        return taken
+
+    def mean_instead(self, step: Step, why: str, warn: bool = False) -> Tensor:  # [tasks]
+        """Take the mean of the present tasks in a step in which the method is undefined, and note it.
+
+        Args:
+            step: The checked input.
+            why: The reason.
+            warn: Whether it is a `RuntimeWarning` too, the first time.
+
+        Returns:
+            Equal weights that add up to 1, as `weights` returns them. `[tasks]`
+        """
+        self.note(f"{why}: the step takes the mean", warn)
+        return step.leave(torch.full((len(step.tasks),), 1 / len(step.tasks), dtype=torch.float64))
+
     def enter(
         self,
         gramian: Tensor | None,  # [tasks, tasks]
@@ -171,6 +228,8 @@ class Combiner(nn.Module, ABC):
         Raises:
             ValueError: If a shape, a task index or a value is not allowed.
         """
+        if isinstance(gramian, Mapping):
+            raise ValueError(f"`{type(self).__name__}` takes one `gramian`, got one per block: wrap it in `Scoped`.")
         like = gramian if gramian is not None else losses
         if like is None or (gramian is None and self.requires != "losses"):
             raise ValueError(f"`{type(self).__name__}` needs a `gramian` [tasks, tasks], got None.")
@@ -180,8 +239,8 @@ class Combiner(nn.Module, ABC):
         names = [self.tasks[t] for t in present] if self.tasks else []
         matrix = torch.zeros(len(present), len(present), dtype=torch.float64)
         if gramian is not None:
-            matrix = _checked_gramian(gramian, names)
-        vector = None if losses is None else _checked_losses(losses, names)
+            matrix = checked_gramian(gramian, names, two_samples=self.requires == "halves")
+        vector = None if losses is None else checked_losses(losses, names)
         return Step(matrix, vector, present, like)
 
     def _present(self, num_rows: int, tasks: Sequence[int] | None) -> list[int]:
@@ -221,64 +280,9 @@ class Combiner(nn.Module, ABC):
         self.generator.set_state(state["generator"].cpu())
 
 
-def rows_of(
-    jacobian: Tensor,  # [tasks, params]
-) -> Tensor:  # [tasks, params]
-    """Take the rows out of the autograd graph, in float32 at least.
-
-    Args:
-        jacobian: One row per present task. `[tasks, params]`
-
-    Returns:
-        The same rows. `[tasks, params]`
-
-    Raises:
-        ValueError: If `jacobian` is not a matrix: gradients that were already summed cannot be told apart.
-    """
-    if jacobian.dim() != 2:
-        raise ValueError(
-            f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
-            "a gradient that was already summed over tasks cannot be taken apart again."
-        )
-    rows = jacobian.detach()
-    # Weights and averages may lie beyond the range of half precision.
-    return rows.float() if rows.dtype in {torch.float16, torch.bfloat16} else rows
-
-
 def _bind_to_checkpoint(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Allocate the state a checkpoint holds before it is copied, so that a fresh combiner loads any checkpoint."""
     assert isinstance(module, Combiner)
     extra = state.get(f"{prefix}_extra_state")
     if extra is not None and extra["tasks"] is not None:
         module.bind(extra["tasks"])
-
-
-def _checked_gramian(gramian: Tensor, names: Sequence[str]) -> Tensor:  # [tasks, tasks]
-    """Copy to float64 on the CPU and refuse what is no Gramian."""
-    matrix = gramian.detach().to("cpu", torch.float64)
-    diagonal = matrix.diagonal()
-    _refuse_non_finite(diagonal, names, "gradient")
-    if not bool(torch.isfinite(matrix).all()):
-        raise ValueError("`gramian` must be finite, got a non-finite inner product between finite gradients.")
-    scale = diagonal.abs().max()
-    # Rounding of float32 inner products is far below this; a matrix that fails was never J Jᵀ.
-    if bool((matrix - matrix.T).abs().max() > 1e-4 * scale) or bool(diagonal.min() < 0):
-        raise ValueError("`gramian` must be symmetric with a diagonal of squared norms.")
-    return matrix
-
-
-def _checked_losses(losses: Tensor, names: Sequence[str]) -> Tensor:  # [tasks]
-    """Copy to float64 on the CPU and refuse a wrong number or a non-finite value."""
-    if losses.shape != (len(names),):
-        raise ValueError(f"`losses` must be [{len(names)}], one per task, got shape {tuple(losses.shape)}.")
-    vector = losses.detach().to("cpu", torch.float64)
-    _refuse_non_finite(vector, names, "loss")
-    return vector
-
-
-def _refuse_non_finite(values: Tensor, names: Sequence[str], what: str) -> None:
-    """Name the first task whose value is NaN or infinite."""
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        first = int((~finite).nonzero()[0])
-        raise ValueError(f"The {what} of task `{names[first]}` is not finite ({values[first].item()}).")

@@ -28,10 +28,13 @@ class CAGrad(Combiner):
     $g_i + g_0 / t$, and the squared distance $t^2 \lVert g_w \rVert^2$ from $g_0$ is increasing and piecewise linear
     in $t^2$, so that Newton's method reaches the ball's radius in a few such solves.
 
-    Scale: mean, up to $1 + c$ times as long. With $c = 0$ it is `Mean`; for $c \ge 1$ it conflicts with no task. The
-    update is not unique where some tasks cannot all be improved and an update that harms none lies inside the ball:
-    then it is the one closest to $g_0$, as in `DualProj`. A zero mean gradient gives 0. A zero gradient counts in
-    $g_0$ alone. A solve that does not converge warns, and the step takes the mean. Cost: $O(\text{tasks}^3)$.
+    Scale: mean, up to $1 + c$ times as long. With $c = 0$ it is `Mean`; for $c \ge 1$ it conflicts with no task.
+
+    Undefined: the update is not unique where some tasks cannot all be improved and an update that harms none lies
+    inside the ball: then it is the one closest to $g_0$, as in `DualProj`. A zero mean gradient gives 0. A zero
+    gradient counts in $g_0$ alone. A solve that does not converge warns, and the step takes the mean.
+
+    Cost: $O(\text{tasks}^3)$.
 
     Departures: a zero gradient is left out of the minimum over tasks, which it would hold at 0. The authors' codes
     use SLSQP or a few steps of gradient descent for $w$, different rescaling, and multiply by the number of tasks.
@@ -76,7 +79,10 @@ class CAGrad(Combiner):
         alive = np.flatnonzero(lengths)
         if len(alive):
             rows = factor(cosines, precision)[alive] * (lengths[alive, None] / lengths.max())
-            weights[alive] += beyond_mean(rows, rows.sum(0) / len(lengths), self.c, precision)
+            beyond = beyond_mean(rows, rows.sum(0) / len(lengths), self.c, precision)
+            if beyond is None:
+                return self.mean_instead(step, "the search for the weights did not converge", warn=True)
+            weights[alive] += beyond
         return step.leave(torch.from_numpy(weights / (1.0, 1 + self.c**2, 1 + self.c)[self.rescale]))
 
 
@@ -85,7 +91,7 @@ def beyond_mean(
     mean: np.ndarray,  # [coordinates]
     c: float,
     precision: float,
-) -> np.ndarray:  # [tasks]
+) -> np.ndarray | None:  # [tasks]
     """Solve for what CAGrad adds to the mean gradient.
 
     Args:
@@ -95,7 +101,7 @@ def beyond_mean(
         precision: Share below which an inner product of unit rows is rounding.
 
     Returns:
-        The weights of the rows in the part beyond the mean. `[tasks]`
+        The weights of the rows in the part beyond the mean `[tasks]`; None where a search did not converge.
     """
     radius = c * float(np.linalg.norm(mean))
     lengths = np.linalg.norm(rows, axis=1)
@@ -104,21 +110,20 @@ def beyond_mean(
     shortest = np.sqrt(precision) * lengths.min()  # a combination that is shorter may well be 0
     lower, upper = 0.0, np.inf
     multiplier = radius / lengths[np.argmin(rows @ mean)]
-    beyond = np.zeros(len(rows))
     for _ in range(MAX_SOLVES):
         hull = min_norm_point(rows + mean / multiplier)
         if hull is None:
-            return np.zeros(len(rows))
+            return None
         length = float(np.linalg.norm(hull @ rows))
         beyond = hull * (radius / length)
         excess = multiplier * length / radius - 1
         if abs(excess) < 1e-12 or upper - lower < 1e-14 * upper:
-            break
+            return beyond
         lower, upper = (multiplier, upper) if excess < 0 else (lower, multiplier)
         if lower * shortest > radius:
             return _closest_without_harm(rows, mean, lengths)
         multiplier = _newton(multiplier, multiplier * length, radius, rows[hull > 0], lower, upper)
-    return beyond
+    return None
 
 
 def _newton(multiplier: float, reached: float, radius: float, face: np.ndarray, lower: float, upper: float) -> float:
@@ -144,7 +149,7 @@ def _squared_distance(face: np.ndarray) -> float:
     return float(lengths.min()) ** 2 * (1 - found) / found if 0 < found < 1 else 0.0
 
 
-def _closest_without_harm(rows: np.ndarray, mean: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _closest_without_harm(rows: np.ndarray, mean: np.ndarray, lengths: np.ndarray) -> np.ndarray | None:
     """Solve for what takes the mean gradient to the closest update that conflicts with no task."""
     added = nonnegative_solve(np.ascontiguousarray(rows.T / lengths), -mean)
-    return np.zeros(len(rows)) if added is None else added / lengths
+    return None if added is None else added / lengths

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.arguments import count_of, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import count_of, non_negative_losses, softmax
+from mtl_opt.combiners.losses import non_negative_losses, softmax
 
 FORMS = ("paper", "code")
 
@@ -37,15 +37,20 @@ class CoBa(Combiner):
        \alpha_{max} \text{ the slope of } \max_i L_i^{val} / L_i^{val}(0) $$
 
     Scale: simplex (the weights of the present tasks add up to 1). They are equal until a task was observed `warmup`
-    times, and stay as they are between observations. An observation of some tasks redistributes the weight these
-    have among themselves. Slopes of 0 throughout give equal scores. Cost: one validation batch per task and
-    observation; $O(\text{tasks} \times \text{window})$ of arithmetic, and one number kept per observation.
+    times, and stay as they are between observations. An observation of some tasks redistributes the weight these have
+    among themselves.
 
-    Departures from the paper: the denominator of $DF$ takes absolute values, as the code does (with signed slopes a
-    diverging task would raise $DF$). Windows and warm-up count observations. From the code: the history holds the last
-    $N$ slopes from the first one on (there the first `warmup` are cut off again, and a long warm-up leaves none);
-    every validation loss keeps its own time, so that a missed one does not compress the axis; a loss of 0 counts;
-    the state is saved. Where tasks are missing, $\alpha_{max}$ takes the last known value of each.
+    Undefined: slopes of 0 throughout give equal scores.
+
+    Cost: one validation batch per task and observation; $O(\text{tasks} \times \text{window})$ of arithmetic, and one
+    number kept per observation.
+
+    Departures: that $DF$ is capped at 1 in the paper was not verified; the denominator of $DF$ takes absolute values,
+    as the code does (with signed slopes a diverging task would raise $DF$). Windows and warm-up count observations.
+    From the code: the history holds the last $N$ slopes from the first one on (there the first `warmup` are cut off
+    again, and a long warm-up leaves none); every validation loss keeps its own time, so that a missed one does not
+    compress the axis; a loss of 0 counts; the state is saved. Where tasks are missing, $\alpha_{max}$ takes the last
+    known value of each.
 
     Args:
         form: "paper" or "code", the two variants above.

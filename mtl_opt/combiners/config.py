@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import check_preference
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.names import checked_preference, task_preference
+from mtl_opt.combiners.names import keep_numbers
 from mtl_opt.combiners.solvers import over_lengths, precision_of, pseudo_solve, unit_rows
 
 
@@ -22,9 +23,13 @@ class ConFIG(Combiner):
        \qquad U^{+} p = U^\top C^{+} p $$
 
     Scale: sum (for equal gradients $d$ is their sum). Free of conflict where the unit gradients are linearly
-    independent. Where they are not (as with more tasks than parameters) the cosines are equal only in least squares and
-    some task may lose; where the preference is outside the range of $C$ there is no direction at all and the weights
-    are 0. A zero gradient takes no part. Cost: $O(\text{tasks}^3)$ on the CPU.
+    independent.
+
+    Undefined: where the unit gradients are dependent (as with more tasks than parameters) the cosines are equal only in
+    least squares and some task may lose; where the preference is outside the range of $C$ there is no direction at all
+    and the weights are 0. A zero gradient takes no part.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: none from the paper. The authors' code solves a least-squares problem on the rows that assumes full
     rank on a GPU; here the Moore–Penrose inverse is taken on the cosines, with thresholds relative to unit rows.
@@ -51,18 +56,18 @@ class ConFIG(Combiner):
 
     def __init__(self, preference: Mapping[str, float] | Sequence[float] | None = None) -> None:
         super().__init__()
-        checked_preference(preference)
+        check_preference(preference)
         self.preference = preference
 
+    @override
     def allocate(self, num_tasks: int) -> None:
         """Resolve the names to one preference per task.
 
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        assert len(self.tasks) == num_tasks
-        self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
+        preference = 1.0 if self.preference is None else self.preference
+        keep_numbers(self, "preferred", "preference", preference, self.tasks)
 
     @override
     def weights(
@@ -74,6 +79,7 @@ class ConFIG(Combiner):
         wanted = np.where(lengths > 0, self.get_buffer("preferred")[step.tasks].numpy(), 0.0)
         along, reached = pseudo_solve(cosines, wanted, precision)
         if reached <= precision:
+            self.note("no direction has the preferred cosines to all gradients: the update is 0")
             return step.leave(torch.zeros(len(lengths), dtype=torch.float64))
         squared = float(along @ cosines @ along)  # of U⁺p
         total = float(lengths @ (cosines @ along)) / squared

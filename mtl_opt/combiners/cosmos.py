@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import check_preference
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import SMALLEST_LOSS, needed_losses, shares
-from mtl_opt.combiners.names import checked_preference, task_preference
+from mtl_opt.combiners.names import keep_numbers
 
 
 class COSMOS(Combiner):
@@ -23,8 +24,11 @@ class COSMOS(Combiner):
              \Bigl(\frac{r_i}{\lVert r \rVert} - \cos(r, L)\, \frac{L_i}{\lVert L \rVert}\Bigr) $$
 
     Scale: simplex where the losses point along the preference; elsewhere the weight of a task whose loss is too small
-    can be negative. The preference is scaled to add up to 1 over the present tasks. Where all losses are 0 the cosine
-    is undefined and the weights are $r$. Cost: none.
+    can be negative. The preference is scaled to add up to 1 over the present tasks.
+
+    Undefined: where all losses are 0 the cosine is undefined and the weights are $r$.
+
+    Cost: none.
 
     Departures: the paper draws a new preference in every step and feeds it to the model, so that one model covers
     the Pareto front; here it is fixed, and the model knows nothing of it.
@@ -54,7 +58,7 @@ class COSMOS(Combiner):
         super().__init__()
         if not 0 <= lambda_ < float("inf"):
             raise ValueError(f"`lambda_` must be at least 0, got {lambda_}.")
-        checked_preference(preference)
+        check_preference(preference)
         self.lambda_ = float(lambda_)
         self.preference = preference
 
@@ -65,8 +69,8 @@ class COSMOS(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
+        preference = 1.0 if self.preference is None else self.preference
+        keep_numbers(self, "preferred", "preference", preference, self.tasks)
 
     @override
     def weights(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.losses import non_negative_losses
 from mtl_opt.combiners.rows import TaskRows, no_weights, squared_norms
 
@@ -28,9 +29,11 @@ class DBMTL(Combiner):
     only and has `weights`.
 
     Scale: sum, at the length of the longest average. The averages start at 0 without correction, as in the paper: with
-    $\beta = 0.9$ the first update is a tenth as long. A task whose average is zero adds nothing. An absent task keeps
-    its average and its count of steps. Cost: one more `[tasks, params]` buffer, read twice and written once a step;
-    with $\beta = 0$ none.
+    $\beta = 0.9$ the first update is a tenth as long. An absent task keeps its average and its count of steps.
+
+    Undefined: a task whose average is zero adds nothing.
+
+    Cost: one more `[tasks, params]` buffer, read twice and written once a step; with $\beta = 0$ none.
 
     Departures: none from the paper. The authors' code adds 1e-8 to the norms, which small gradients do not reach;
     here a zero is handled apart.
@@ -44,7 +47,7 @@ class DBMTL(Combiner):
 
     References:
         Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang, Kwok, `Dual-Balancing for Multi-Task Learning
-        <https://arxiv.org/abs/2308.12029>`_, 2023.
+        <https://arxiv.org/abs/2308.12029>`_, 2023, Algorithm 1 (number not verified).
 
     Examples:
         >>> rows = torch.tensor([[3.0, 0.0], [0.0, 8.0]])

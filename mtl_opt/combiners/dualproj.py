@@ -1,19 +1,15 @@
 """Projection of the mean gradient onto the directions without conflict."""
 
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.names import checked_preference, task_preference
-from mtl_opt.combiners.solvers import factor, nonnegative_solve, over_lengths, precision_of, unit_rows
+from mtl_opt.combiners.cone import ConeProjection
+from mtl_opt.combiners.solvers import factor, nonnegative_solve
 
 
-class DualProj(Combiner):
+class DualProj(ConeProjection):
     r"""Take the direction closest to the mean gradient that conflicts with no task.
 
     With the preference $u$ (all $1/m$ for $m$ present tasks) and $G = J J^\top$:
@@ -23,10 +19,14 @@ class DualProj(Combiner):
 
     One non-negative least-squares problem on the unit gradients, solved exactly.
 
-    Scale: mean (it equals `Mean` where the mean conflicts with no task). Defined for every input; where the gradients
-    are linearly dependent the update is unique, the weights need not be. No gradient conflicts with the update, up to
-    the rounding of the Gramian. A zero gradient conflicts with nobody. A solve that does not converge warns, and the
-    step takes the preference as weights. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: mean (it equals `Mean` where the mean conflicts with no task). No gradient conflicts with the update, up to
+    the rounding of the Gramian.
+
+    Undefined: nowhere. Where the gradients are linearly dependent the update is unique, the weights
+    need not be. A zero gradient conflicts with nobody. A solve that does not converge warns, and the step takes the
+    preference as weights.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: the paper projects the gradient of the current task against those of earlier tasks, with a margin
     ("memory strength"); for tasks trained together it is the mean that is projected, without a margin, as in TorchJD.
@@ -44,6 +44,7 @@ class DualProj(Combiner):
         NeurIPS 2017, equation 11.
 
     Examples:
+        >>> import torch
         >>> DualProj()(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
         tensor([0.5556, 1.1111, 1.1111])
     """
@@ -52,37 +53,9 @@ class DualProj(Combiner):
     scale: ClassVar[str] = "mean"
     paper = "Lopez-Paz, Ranzato, Gradient Episodic Memory, NeurIPS 2017, https://arxiv.org/abs/1706.08840"
 
-    def __init__(self, preference: Mapping[str, float] | Sequence[float] | None = None) -> None:
-        super().__init__()
-        checked_preference(preference)
-        self.preference = preference
-
     @override
-    def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one preference per task; without any there is nothing to keep.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
-        assert self.tasks is not None
-        if self.preference is not None:
-            self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
-
-    @override
-    def weights(
-        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
-    ) -> Tensor:
-        step = self.enter(gramian, losses, tasks)
-        num_tasks = len(step.tasks)
-        preferred = np.full(num_tasks, 1 / num_tasks)
-        if self.preference is not None:
-            preferred = self.get_buffer("preferred")[step.tasks].numpy()
-        inner = step.gramian.numpy()
-        if (inner @ preferred >= 0).all():
-            return step.leave(torch.from_numpy(preferred))
-        cosines, lengths = unit_rows(inner)
-        rows = factor(cosines, precision_of(step.like, num_tasks))
-        added = nonnegative_solve(np.ascontiguousarray(rows.T), -(preferred * lengths) @ rows)
-        if added is None:
-            return step.leave(torch.from_numpy(preferred))
-        return step.leave(torch.from_numpy(preferred + over_lengths(added, lengths)))
+    def added(self, cosines: np.ndarray, preferred: np.ndarray, precision: float) -> np.ndarray | None:
+        if (cosines @ preferred >= 0).all():
+            return np.zeros_like(preferred)
+        rows = factor(cosines, precision)
+        return nonnegative_solve(np.ascontiguousarray(rows.T), -preferred @ rows)

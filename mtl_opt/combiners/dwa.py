@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.arguments import count_of, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import SMALLEST_LOSS, count_of, non_negative_losses, softmax
+from mtl_opt.combiners.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
 
 class DynamicWeightAverage(Combiner):
@@ -22,8 +22,11 @@ class DynamicWeightAverage(Combiner):
        r_i = \frac{\bar L_i(k-1)}{\bar L_i(k-2)}, \qquad r_i = 1 \text{ before two windows are complete} $$
 
     Scale: sum (the weights of the present tasks add up to their number). Ratios hardly differ from 1, so that the
-    weights stay close to equal unless the temperature is small. A window whose mean loss is 0 is followed by
-    $r_i = 1$. Cost: $O(\text{tasks})$.
+    weights stay close to equal unless the temperature is small.
+
+    Undefined: a window whose mean loss is 0 is followed by $r_i = 1$.
+
+    Cost: $O(\text{tasks})$.
 
     Departures: the paper's window is an epoch, which tasks of different sizes do not share; here it is a number of
     steps in which the task is present, and every task closes its own windows. Some code slides the window and

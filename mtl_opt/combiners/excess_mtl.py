@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.arguments import positive
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.rows import TaskRows, no_weights, squared_norms
 
 
@@ -21,8 +22,11 @@ class ExcessMTL(Combiner):
     $E_i(0)$ is the task's first positive estimate; its weight does not move in that step.
 
     Scale: simplex (the weights of all tasks add up to 1, and start equal). When some tasks are absent, the present ones
-    keep their own sum. A task whose gradient has always been zero keeps its share. Cost: one more `[tasks, params]`
-    buffer, read and written once a step.
+    keep their own sum.
+
+    Undefined: a task whose gradient has always been zero keeps its share.
+
+    Cost: one more `[tasks, params]` buffer, read and written once a step.
 
     Departures: the paper takes $E_i(0)$ from three epochs of warm-up; here, as in the authors' code, from the first
     step. The authors' code starts the weights at 1 and keeps their sum at the number of tasks; here they lie on the

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.bargain import fair_weights, warn_once
+from mtl_opt.combiners.bargain import fair_weights, note_outcome
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.solvers import precision_of
 
@@ -22,12 +22,15 @@ class FairGrad(Combiner):
     minimum potential delay, and $\alpha \to \infty$ the largest gain of the worst-off task. The weights minimise a
     strictly convex function; a damped Newton method finds them in about ten steps.
 
-    Scale: the paper's own: with $\alpha = 1$ the update's norm is the square root of the number of tasks. Where
-    positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that cancel them are
-    returned, scaled to add up to the number of tasks, the update is 0 up to rounding, and a `RuntimeWarning` is
-    given once. The same holds where the search does not converge in 100 steps, with its last iterate as the weights:
-    in trials with norms that differ by 1e6 and more this happened at $\alpha$ = 10 and 0.1, hardly ever from 0.5 to 2.
-    A zero gradient takes no part. Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
+    Scale: the paper's own: with $\alpha = 1$ the update's norm is the square root of the number of tasks.
+
+    Undefined: where positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that
+    cancel them are returned, scaled to add up to the number of tasks, the update is 0 up to rounding, and a
+    `RuntimeWarning` is given once. The same holds where the search does not converge in 100 steps, with its last
+    iterate as the weights: in trials with norms that differ by 1e6 and more this happened at $\alpha$ = 10 and 0.1,
+    hardly ever from 0.5 to 2. A zero gradient takes no part.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
 
     Departures: none from the paper. The authors' code stops a general least-squares solver early, multiplies by
     the number of tasks and clips the gradient's norm to 1; here none of that is done.
@@ -56,7 +59,6 @@ class FairGrad(Combiner):
         if not 0 <= alpha < float("inf"):
             raise ValueError(f"`alpha` must be at least 0 and finite, got {alpha}.")
         self.alpha = float(alpha)
-        self.warned = False
 
     @override
     def weights(
@@ -67,5 +69,5 @@ class FairGrad(Combiner):
         if self.alpha == 0:
             return step.leave(torch.from_numpy(np.full(num_tasks, 1 / num_tasks)))
         found, outcome = fair_weights(step.gramian.numpy(), 1 / self.alpha, precision_of(step.like, num_tasks))
-        self.warned = warn_once("FairGrad", outcome, self.warned)
+        note_outcome(self, outcome)
         return step.leave(torch.from_numpy(found))

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
+from mtl_opt.combiners.arguments import finite_numbers, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import check_finite, non_negative_losses, numbers_per_task, softmax
+from mtl_opt.combiners.losses import non_negative_losses, softmax
+from mtl_opt.combiners.names import keep_numbers
 
 EPSILON = 1e-8
 """Added to every loss before its logarithm, as in the authors' code."""
@@ -36,9 +38,12 @@ class FAMO(Combiner):
 
     so that tasks which fell less than the others get more weight.
 
-    Scale: simplex (the weights add up to 1). The softmax runs over the present tasks. Steps that are not observed
-    leave the logits as they are. A loss at $b_i$ is at its minimum and has no gradient: the task gets weight 0 (unless
-    all are there) and its logit stays. Cost: one forward pass of the same batch per step.
+    Scale: simplex (the weights add up to 1). The softmax runs over the present tasks.
+
+    Undefined: a loss at $b_i$ is at its minimum and has no gradient: the task gets weight 0 (unless all are there) and
+    its logit stays. Steps that are not observed leave the logits as they are.
+
+    Cost: one forward pass of the same batch per step.
 
     Departures: none from the paper; 1e-8 is added to every $L_i - b_i$, as in the authors' code, whose weight decay is
     1e-5 in the class and 1e-3 in its run script.
@@ -83,7 +88,7 @@ class FAMO(Combiner):
         self.lr = positive("lr", lr)
         if not 0 <= weight_decay < float("inf"):
             raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}.")
-        check_finite("min_losses", min_losses)
+        finite_numbers("min_losses", min_losses)
         self.weight_decay = float(weight_decay)
         self.min_losses = min_losses
 
@@ -93,8 +98,7 @@ class FAMO(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("least", numbers_per_task("min_losses", self.min_losses, self.tasks))
+        keep_numbers(self, "least", "min_losses", self.min_losses, self.tasks)
         self.register_buffer("logits", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("before", torch.full((num_tasks,), NOT_SEEN, dtype=torch.float64))
         self.adam = TaskAdam(num_tasks, self.lr)

@@ -22,9 +22,13 @@ class GeometricMean(Combiner):
     $$ f = \Bigl(\prod_j L_j\Bigr)^{1/m}, \qquad
        w_i = \frac{f}{m\, L_i} = \exp\Bigl(\operatorname{mean}_j \log L_j - \log L_i - \log m\Bigr) $$
 
-    Scale: mean (it equals `Mean` where all losses are equal). The direction is that of `LogSum`. A loss of 0 is at its
-    minimum and has no gradient: the task gets weight 0 and the mean is that of the others (the formula would stop
-    the training of all). Weights are cut at 1e30. Cost: none.
+    Scale: mean (it equals `Mean` where all losses are equal). The direction is that of `LogSum`. Weights are cut at
+    1e30.
+
+    Undefined: a loss of 0 is at its minimum and has no gradient: the task gets weight 0 and the mean is that of the
+    others (the formula would stop the training of all).
+
+    Cost: none.
 
     Departures: none from the paper. The usual code multiplies the losses, which underflows with many tasks.
 
@@ -44,6 +48,9 @@ class GeometricMean(Combiner):
     requires = "losses"
     scale: ClassVar[str] = "mean"
     paper = "Chennupati et al., MultiNet++, CVPR Workshops 2019, https://arxiv.org/abs/1904.08492"
+
+    def __init__(self) -> None:
+        super().__init__()
 
     @override
     def weights(

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.columns import Work, block_width, over_columns, refuse_non_finite_rows
-from mtl_opt.combiners.losses import numbers_per_task
+from mtl_opt.combiners.names import keep_numbers
 from mtl_opt.combiners.rows import no_weights
 
 
@@ -25,9 +26,12 @@ class GradDrop(Combiner):
 
     Without leak $d$ is the sum of the positive or the sum of the negative entries, so that no mask is made.
 
-    Scale: sum (where all signs agree it equals `Sum`, and so it is on average). Defined for every input. It is no
-    weighted sum of the rows: `weights` raises. Cost: about 7 reads of the Jacobian and one random number per
-    parameter, in blocks of columns.
+    Scale: sum (where all signs agree it equals `Sum`, and so it is on average). It is no weighted sum of the rows:
+    `weights` raises.
+
+    Undefined: nowhere.
+
+    Cost: about 7 reads of the Jacobian and one random number per parameter, in blocks of columns.
 
     Departures: the paper drops gradients at the activations of a layer, after multiplying them by the sign of the
     activation and adding up the batch; here it is the gradient of the shared parameters, as in most later code. Its
@@ -68,8 +72,7 @@ class GradDrop(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("leaks", numbers_per_task("leak", self.leak, self.tasks))
+        keep_numbers(self, "leaks", "leak", self.leak, self.tasks)
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:

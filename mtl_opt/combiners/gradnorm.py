@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
+from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.losses import non_negative_losses
 
 MIN_WEIGHT = 1e-3
 
@@ -26,7 +28,11 @@ class GradNorm(Combiner):
     and are then scaled back to their sum. The step uses the weights from before the update, as in the paper.
 
     Scale: sum (the weights of all tasks add up to their number). $L_i(0)$ is the loss of the first step in which the
-    task is present. When some tasks are absent, the present ones keep their own sum. Cost: $O(\text{tasks})$.
+    task is present. When some tasks are absent, the present ones keep their own sum.
+
+    Undefined: where all losses are 0; $r_i = 1$ is taken then. A zero gradient does not pull at its weight.
+
+    Cost: $O(\text{tasks})$.
 
     Departures: the paper leaves the optimizer of the weights open; here it is an Adam of its own, outside the model's
     optimizer, so that neither weight decay nor the size of the gradients matters. Weights are kept at or above
@@ -85,13 +91,9 @@ class GradNorm(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        if step.losses is None:
-            raise ValueError("`GradNorm` needs `losses` [tasks], got None.")
-        for task, loss in zip(step.tasks, step.losses.tolist(), strict=True):
-            if loss < 0 and self.tasks:
-                raise ValueError(f"The loss of task `{self.tasks[task]}` must be at least 0 for GradNorm, got {loss}.")
+        losses_now = torch.from_numpy(non_negative_losses(self, step))
         weights = self.learnt[step.tasks]
-        self._learn(step.gramian.diagonal().sqrt(), self._relative_rates(step.losses, step.tasks), step.tasks)
+        self._learn(step.gramian.diagonal().sqrt(), self._relative_rates(losses_now, step.tasks), step.tasks)
         return step.leave(weights)
 
     def _relative_rates(self, losses: Tensor, tasks: list[int]) -> Tensor:  # [present] -> [present]

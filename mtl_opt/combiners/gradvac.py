@@ -30,9 +30,12 @@ class GradVac(Combiner):
     Afterwards $\cos(g_i', g_j) = \hat\phi_{ij}$. With a target of 0 the first step is that of `PCGrad`, and with
     $\beta = 0$ every step is. All of it is done on the cosines: no gradient is touched.
 
-    Scale: sum (it equals `Sum` where every cosine is above its target). A zero gradient has no cosine: it is neither
-    corrected nor a target for others, and a pair with it keeps its average, as does the pair of an absent task. A
-    gradient that a correction brought to 0 stays there. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: sum (it equals `Sum` where every cosine is above its target).
+
+    Undefined: a zero gradient has no cosine: it is neither corrected nor a target for others, and a pair with it keeps
+    its average, as does the pair of an absent task. A gradient that a correction brought to 0 stays there.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: the paper keeps one average per parameter group as well; wrap it in `Scoped` for that. The target
     used in a correction is at most $1 - 10^{-6}$: at 1 the formula divides by 0. The average takes every cosine,
@@ -77,17 +80,6 @@ class GradVac(Combiner):
         """
         self.register_buffer("targets", torch.full((num_tasks, num_tasks), self.target, dtype=torch.float64))
 
-    def draw_orders(self, num_tasks: int) -> np.ndarray:  # [tasks, tasks]
-        """Draw for every task the order in which it meets the others.
-
-        Args:
-            num_tasks: Number of present tasks.
-
-        Returns:
-            A random permutation of the tasks in every row. `[tasks, tasks]`
-        """
-        return draw_orders(num_tasks, self.generator)
-
     @override
     def weights(
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
@@ -96,7 +88,7 @@ class GradVac(Combiner):
         cosines, lengths = unit_rows(step.gramian.numpy())
         block = np.ix_(step.tasks, step.tasks)
         targets = self.targets.numpy()
-        added, seen = vaccinate(cosines, targets[block], self.draw_orders(len(lengths)))
+        added, seen = vaccinate(cosines, targets[block], draw_orders(len(lengths), self.generator))
         old = targets[block]
         targets[block] = np.where(np.isnan(seen), old, old + self.beta * (seen - old))
         return step.leave(torch.from_numpy(1.0 + over_lengths(lengths @ added, lengths)))

@@ -24,13 +24,15 @@ class IMTLG(Combiner):
        \qquad\Longrightarrow\qquad w \propto D^{-1} C^{+} \mathbf 1 $$
 
     Scale: simplex (the weights add up to 1), but single weights may be negative. Invariant to row scale up to length.
-    Where the rows are linearly dependent and no update has equal projections, $C^{+}$ gives the nearest in least
-    squares; where the unit gradients cancel ($\mathbf 1$ is outside the range of $C$), equal progress means none:
+
+    Undefined: where the rows are linearly dependent and no update has equal projections, $C^{+}$ gives the nearest in
+    least squares; where the unit gradients cancel ($\mathbf 1$ is outside the range of $C$), equal progress means none:
     weights in inverse proportion to the norms, which cancel the rows. A zero gradient gets weight 0. Where the raw
     weights add up to 0 (to 1e-12 of their size) they cannot be scaled to 1: all are 0 and the step is skipped. Where
     their sum is *negative*, which takes a short gradient between longer ones, the paper's normalisation turns the
-    update against all tasks; it is kept as published. `ConFIG` has the same direction with the sign that helps. Cost:
-    $O(\text{tasks}^3)$ on the CPU.
+    update against all tasks; it is kept as published. `ConFIG` has the same direction with the sign that helps.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: none from the paper where the rows are independent. The system is solved on unit rows with thresholds
     relative to them: the pseudo-inverse of the Gramian itself loses rows below 1e-8 of the largest.
@@ -63,5 +65,6 @@ class IMTLG(Combiner):
         weights = over_lengths(alive if reached <= precision else raw, lengths)
         total = float(weights.sum())
         if abs(total) <= UNDEFINED * float(np.abs(weights).sum()):
+            self.note("the weights add up to 0 and cannot be scaled: the update is 0")
             return step.leave(torch.zeros(len(weights), dtype=torch.float64))
         return step.leave(torch.from_numpy(weights / total))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
+from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import non_negative_losses
 
@@ -23,8 +24,11 @@ class IMTLL(Combiner):
     At rest $w_i = 1 / L_i$: it is `LogSum` with inertia, and `UncertaintyWeighting` up to a factor. The step uses
     the scales from before their update.
 
-    Scale: as learnt; it starts at 1. A loss of 0 is at its minimum, has no gradient and no rest point: its scale
-    stays. Cost: $O(\text{tasks})$.
+    Scale: as learnt; it starts at 1.
+
+    Undefined: a loss of 0 is at its minimum, has no gradient and no rest point: its scale stays.
+
+    Cost: $O(\text{tasks})$.
 
     Departures: the paper learns the scales in the model's optimizer; here they have an Adam of their own, so that
     weight decay cannot pull them to 0 and they cannot be forgotten there. The paper's base is any $a > 1$; here it

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import count_of
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import count_of
 
 
 class Krum(Combiner):
@@ -20,8 +20,12 @@ class Krum(Combiner):
     $$ s_i = \sum_{j \in N_i} \lVert g_i - g_j \rVert^2, \qquad
        d = \frac1k \sum_{i \in S} g_i, \qquad S = \text{the } k \text{ tasks of smallest } s_i $$
 
-    Scale: mean. Ties go to the first task. It needs $m \ge f + 3$ and $m \ge k$; a step with fewer present tasks takes
-    the mean. The paper's guarantee needs $m \ge 2f + 3$. Cost: $O(\text{tasks}^2 \log \text{tasks})$ on the CPU.
+    Scale: mean. Ties go to the first task.
+
+    Undefined: it needs $m \ge f + 3$ and $m \ge k$; a step with fewer present tasks takes the mean. The paper's
+    guarantee needs $m \ge 2f + 3$.
+
+    Cost: $O(\text{tasks}^2 \log \text{tasks})$ on the CPU.
 
     Departures: none from the paper. There the rows are the same gradient estimated by several workers; between tasks
     nothing says that the outlier is wrong.
@@ -60,7 +64,8 @@ class Krum(Combiner):
         num_tasks = len(step.tasks)
         num_closest = num_tasks - self.num_byzantine - 2
         if num_closest < 1 or num_tasks < self.num_selected:
-            return step.leave(torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+            needed = max(self.num_byzantine + 3, self.num_selected)
+            return self.mean_instead(step, f"{num_tasks} present tasks are fewer than the {needed} it needs")
         inner = step.gramian.numpy()
         inner = (inner + inner.T) / 2  # two tasks that are each other's neighbour must tie exactly
         squared = np.diag(inner)

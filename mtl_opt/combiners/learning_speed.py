@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.arguments import count_of, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import SMALLEST_LOSS, count_of, non_negative_losses, softmax
+from mtl_opt.combiners.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
 
 class LearningSpeed(Combiner):
@@ -26,8 +26,12 @@ class LearningSpeed(Combiner):
     `DynamicWeightAverage` compares neighbouring windows, this method the whole way. The loss of the step itself is
     among the latest ones.
 
-    Scale: simplex (the weights add up to 1). Until a task has been present for more than one window its
-    descent is 0, and so it is where it started at loss 0. Cost: $O(\text{tasks} \times \text{window})$.
+    Scale: simplex (the weights add up to 1).
+
+    Undefined: until a task has been present for more than one window its descent is 0, and so it is where it started at
+    loss 0.
+
+    Cost: $O(\text{tasks} \times \text{window})$.
 
     Departures: there is no paper of this form. Loss-balanced task weighting uses the same ratio $1 - v_i$, of single
     batches, raised to a power; GradNorm uses it as its inverse training rate. The means over a window keep the
@@ -42,7 +46,8 @@ class LearningSpeed(Combiner):
 
     References:
         Liu, Liang, Gitter, `Loss-Balanced Task Weighting to Reduce Negative Transfer in Multi-Task Learning
-        <https://doi.org/10.1609/aaai.v33i01.33019977>`_, AAAI 2019, for the ratio.
+        <https://doi.org/10.1609/aaai.v33i01.33019977>`_, AAAI 2019, Algorithm 1 (number not
+        verified), for the ratio.
 
     Examples:
         >>> combiner = LearningSpeed(window=1)

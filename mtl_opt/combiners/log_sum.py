@@ -17,8 +17,12 @@ class LogSum(Combiner):
 
     $$ f = \sum_i \log L_i, \qquad w_i = \frac{1}{L_i} $$
 
-    Scale: inverse loss (a task at loss 1 counts as in `Sum`). The update stays the same when a loss is multiplied by
-    a constant. A loss of 0 is at its minimum and has no gradient: the task gets weight 0. Cost: none.
+    Scale: inverse loss (a task at loss 1 counts as in `Sum`). The update stays the same when a loss is multiplied by a
+    constant.
+
+    Undefined: a loss of 0 is at its minimum and has no gradient: the task gets weight 0.
+
+    Cost: none.
 
     Departures: none; a positive loss counts as at least 1e-30.
 
@@ -37,6 +41,9 @@ class LogSum(Combiner):
     requires = "losses"
     scale: ClassVar[str] = "inverse loss"
     paper = "Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022, https://arxiv.org/abs/2202.01017"
+
+    def __init__(self) -> None:
+        super().__init__()
 
     @override
     def weights(

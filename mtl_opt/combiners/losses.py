@@ -1,10 +1,6 @@
-"""What methods of the losses share: the checks of their input, and a softmax that cannot overflow."""
-
-from collections.abc import Mapping, Sequence
+"""What methods of the losses share: the checks of the losses, and a softmax that cannot overflow."""
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mtl_opt.combiners.base import Combiner, Step
 
@@ -74,47 +70,6 @@ def softmax(values: np.ndarray, temperature: float = 1.0) -> np.ndarray:  # [n] 
     return shares / shares.sum()
 
 
-def numbers_per_task(
-    name: str, given: float | Mapping[str, float] | Sequence[float], tasks: Sequence[str]
-) -> Tensor:  # [tasks]
-    """Give every task its number: one for all, by name, or in task order.
-
-    Args:
-        name: Name of the argument.
-        given: Its value.
-        tasks: Names of all tasks.
-
-    Returns:
-        One number per task. `[tasks]`
-
-    Raises:
-        ValueError: If the names or the number of the values are not those of the tasks.
-    """
-    if isinstance(given, Mapping):
-        if set(given) != set(tasks):
-            raise ValueError(f"`{name}` must name the tasks {list(tasks)}, got {list(given)}.")
-        given = [given[task] for task in tasks]
-    values = [float(given)] * len(tasks) if isinstance(given, int | float) else list(given)
-    if len(values) != len(tasks):
-        raise ValueError(f"`{name}` must be {len(tasks)} numbers, one per task, got {len(values)}.")
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def check_finite(name: str, given: float | Mapping[str, float] | Sequence[float]) -> None:
-    """Refuse numbers that no task could have, before the tasks are known.
-
-    Args:
-        name: Name of the argument.
-        given: Its value.
-
-    Raises:
-        ValueError: If a number is not finite.
-    """
-    values = list(given.values()) if isinstance(given, Mapping) else given
-    if not np.isfinite(np.asarray(values, dtype=float)).all():
-        raise ValueError(f"`{name}` must be finite, got {given}.")
-
-
 def shares(preference: np.ndarray) -> np.ndarray:  # [present] -> [present]
     """Scale a preference to add up to 1 over the present tasks.
 
@@ -126,22 +81,3 @@ def shares(preference: np.ndarray) -> np.ndarray:  # [present] -> [present]
     """
     relative = preference / preference.max()  # first to at most 1: a sum of large numbers could overflow
     return relative / relative.sum()
-
-
-def count_of(name: str, value: int, least: int) -> int:
-    """Refuse an argument that is not a whole number of at least `least`.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        least: The smallest allowed value.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is no such number.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
-    return value

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner, Step
+from mtl_opt.combiners.losses import needed_losses
 from mtl_opt.combiners.solvers import factor, min_norm_point, precision_of, unit_rows
 
 NORMALIZERS = ("none", "l2", "loss", "loss+")
@@ -24,10 +25,14 @@ class MGDA(Combiner):
     for `normalize` "none", "l2", "loss" and "loss+". The minimum is found exactly by an active-set method that lowers
     the norm in every step and so ends on stationary gradients too.
 
-    Scale: simplex (the weights add up to 1). Defined for every input; where the gradients are linearly dependent the
-    minimum is unique, the weights need not be. A zero gradient gets all the weight: it cannot be improved upon. Without
-    normalisation small gradients win: the update is at most as long as the shortest one. A solve that does not
-    converge warns, and the step takes the mean. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: simplex (the weights add up to 1). Without normalisation small gradients win: the update is at most as long
+    as the shortest one.
+
+    Undefined: nowhere. Where the gradients are linearly dependent the minimum is unique, the weights
+    need not be. A zero gradient gets all the weight: it cannot be improved upon. A solve that does not converge warns,
+    and the step takes the mean.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: Désidéri's method and Algorithm 2 of Sener and Koltun solve the same problem; theirs is Frank–Wolfe,
     stopped after 250 steps, here the minimum is exact. The normalisations are those of the authors' code, where the
@@ -70,8 +75,9 @@ class MGDA(Combiner):
         cosines, lengths = unit_rows(step.gramian.numpy())
         unit = factor(cosines, precision_of(step.like, num_tasks))
         found = min_norm_point(unit * self._normalized(lengths, step)[:, None])
-        weights = np.full(num_tasks, 1 / num_tasks) if found is None else found
-        return step.leave(torch.from_numpy(weights))
+        if found is None:
+            return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
+        return step.leave(torch.from_numpy(found))
 
     def _normalized(self, lengths: np.ndarray, step: Step) -> np.ndarray:  # [tasks] -> [tasks]
         """Divide the length of every gradient by its normalizer."""
@@ -84,12 +90,11 @@ class MGDA(Combiner):
 
     def _positive_losses(self, step: Step) -> np.ndarray:  # [tasks]
         """Refuse losses that cannot be divided by."""
-        if step.losses is None:
-            raise ValueError(f"`MGDA` with normalize={self.normalize!r} needs `losses` [tasks], got None.")
-        for task, loss in zip(step.tasks, step.losses.tolist(), strict=True):
+        losses = needed_losses(self, step)
+        for task, loss in zip(step.tasks, losses.tolist(), strict=True):
             if loss <= 0 and self.tasks:
                 raise ValueError(
                     f"The loss of task `{self.tasks[task]}` must be positive for MGDA with "
                     f"normalize={self.normalize!r}, got {loss}."
                 )
-        return step.losses.numpy()
+        return losses

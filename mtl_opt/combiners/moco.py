@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.arguments import positive
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.rows import TaskRows, no_weights, squared_norms
 from mtl_opt.combiners.solvers import project_onto_simplex
 from mtl_opt.linalg import gramian as gramian_of
@@ -25,9 +26,12 @@ class MoCo(Combiner):
     The averages start at 0 and the weights equal. The noise of single batches, which biases the weights of MGDA,
     is averaged out of $y$.
 
-    Scale: simplex on the averages, which need some steps to reach the size of the gradients. $\gamma$ is not
-    invariant: it acts on squared gradient norms, so that for large gradients the weights jump to a corner.
-    An absent task keeps its average, its weight and its count of steps; the present ones keep their own sum.
+    Scale: simplex on the averages, which need some steps to reach the size of the gradients. $\gamma$ is not invariant:
+    it acts on squared gradient norms, so that for large gradients the weights jump to a corner. An absent task keeps
+    its average, its weight and its count of steps; the present ones keep their own sum.
+
+    Undefined: nowhere. A zero gradient is averaged like any other.
+
     Cost: one more `[tasks, params]` buffer, read twice and written once a step.
 
     Departures: the order of the updates within a step and the start at 0 are those of the authors' code, which keeps

@@ -1,9 +1,11 @@
 """Arguments that speak of tasks: by name, or by index."""
 
-import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.combiners.arguments import Numbers
 
 TaskKey = str | int
 
@@ -34,42 +36,39 @@ def task_indices(argument: str, given: TaskKey | Sequence[TaskKey], tasks: Seque
     return found
 
 
-def checked_preference(given: Mapping[str, float] | Sequence[float] | None) -> None:
-    """Refuse a preference that is not positive and finite.
+def numbers_per_task(argument: str, given: Numbers, tasks: Sequence[str]) -> Tensor:  # [tasks]
+    """Give every task its number: one for all, by name, or in task order.
 
     Args:
-        given: One number per task, by name or in task order; None: none is stated.
-
-    Raises:
-        ValueError: If a number is not positive and finite.
-    """
-    values = list(given.values()) if isinstance(given, Mapping) else list([] if given is None else given)
-    if any(not math.isfinite(v) or v <= 0 for v in values):
-        raise ValueError(f"`preference` must be positive finite numbers, got {given}.")
-
-
-def task_preference(
-    given: Mapping[str, float] | Sequence[float] | None, default: float, tasks: Sequence[str]
-) -> np.ndarray:  # [tasks]
-    """Resolve a preference to one number per task.
-
-    Args:
-        given: One number per task, by name or in task order; None: `default` for each.
-        default: What every task gets where nothing is given.
+        argument: Name of the argument, for the error.
+        given: Its value.
         tasks: Names of all tasks, in order.
 
     Returns:
-        The numbers. `[tasks]`
+        One number per task. `[tasks]`
 
     Raises:
-        ValueError: If the names or the number of the numbers are not those of the tasks.
+        ValueError: If the names or the number of the values are not those of the tasks.
     """
-    if given is None:
-        return np.full(len(tasks), default)
     if isinstance(given, Mapping):
         if set(given) != set(tasks):
-            raise ValueError(f"`preference` must name the tasks {list(tasks)}, got {list(given)}.")
-        given = [given[name] for name in tasks]
-    if len(given) != len(tasks):
-        raise ValueError(f"`preference` must be {len(tasks)} numbers, one per task, got {len(given)}.")
-    return np.array([float(v) for v in given])
+            raise ValueError(f"`{argument}` must name the tasks {list(tasks)}, got {list(given)}.")
+        given = [given[task] for task in tasks]
+    values = [float(given)] * len(tasks) if isinstance(given, int | float) else list(given)
+    if len(values) != len(tasks):
+        raise ValueError(f"`{argument}` must be {len(tasks)} numbers, one per task, got {len(values)}.")
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def keep_numbers(combiner: nn.Module, buffer: str, argument: str, given: Numbers, tasks: Sequence[str] | None) -> None:
+    """Resolve an argument of a combiner to one number per task, and keep it as a buffer.
+
+    Args:
+        combiner: The combiner, while it is bound.
+        buffer: Name of the buffer. `[tasks]`
+        argument: Name of the argument, for the error.
+        given: Its value.
+        tasks: Names of all tasks, in order.
+    """
+    assert tasks is not None
+    combiner.register_buffer(buffer, numbers_per_task(argument, given, tasks))

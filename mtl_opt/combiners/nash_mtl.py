@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
-from mtl_opt.combiners.bargain import cap, fair_weights, warn_once
+from mtl_opt.combiners.arguments import positive
+from mtl_opt.combiners.bargain import cap, fair_weights, note_outcome
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.solvers import precision_of
 
@@ -23,10 +23,14 @@ class NashMTL(Combiner):
     method on unit rows finds it in about ten steps. Invariant to row scale: multiplying a gradient divides its weight.
 
     Scale: the update's norm is `max_norm`, at most the square root of the number of tasks (the norm of every uncapped
-    solution). Where positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that
+    solution).
+
+    Undefined: where positive weights cancel the gradients (Pareto-stationary rows) there is no solution: weights that
     cancel them are returned, scaled to add up to the number of tasks, the update is 0 up to rounding, and a
     `RuntimeWarning` is given once. The same holds where the search does not converge in 100 steps, with its last
-    iterate as the weights. A zero gradient takes no part. Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
+    iterate as the weights. A zero gradient takes no part.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU, a few times.
 
     Departures: the paper solves a sequence of convex approximations with a conic solver from the last step's weights;
     the root is the same and does not depend on earlier steps. The authors' code applies the weights to the losses,
@@ -54,7 +58,6 @@ class NashMTL(Combiner):
     def __init__(self, max_norm: float | None = 1.0) -> None:
         super().__init__()
         self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
-        self.warned = False
 
     @override
     def weights(
@@ -63,5 +66,5 @@ class NashMTL(Combiner):
         step = self.enter(gramian, losses, tasks)
         inner = step.gramian.numpy()
         found, outcome = fair_weights(inner, 1.0, precision_of(step.like, len(inner)))
-        self.warned = warn_once("NashMTL", outcome, self.warned)
+        note_outcome(self, outcome)
         return step.leave(torch.from_numpy(cap(found, inner, self.max_norm)))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.combiners.arguments import check_preference, finite_numbers
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import check_finite, needed_losses, numbers_per_task, shares
-from mtl_opt.combiners.names import checked_preference, task_preference
+from mtl_opt.combiners.losses import needed_losses, shares
+from mtl_opt.combiners.names import keep_numbers
 
 ON_THE_LINE = 1e-12
 """Distances from the preferred direction below this part of the losses are rounding."""
@@ -24,9 +25,12 @@ class PBI(Combiner):
     $$ f = d_1 + \theta d_2, \qquad d_1 = r^\top (L - z), \qquad d_2 = \lVert (L - z) - d_1 r \rVert, \qquad
        w = r + \theta\, \frac{(L - z) - d_1 r}{d_2} $$
 
-    Scale: norm (on the preferred direction the weights have norm 1, elsewhere $\sqrt{1 + \theta^2}$); off the
-    direction the weight of a task whose loss is too small is negative. On the direction $d_2$ has a kink and its
-    subgradient 0 is taken. Cost: none.
+    Scale: norm (on the preferred direction the weights have norm 1, elsewhere $\sqrt{1 + \theta^2}$); off the direction
+    the weight of a task whose loss is too small is negative.
+
+    Undefined: on the direction $d_2$ has a kink and its subgradient 0 is taken.
+
+    Cost: none.
 
     Departures: the paper minimises $f$ by evolution, not by gradients; the default $\theta$ is the paper's. A large
     $\theta$ makes the training jump from one side of the direction to the other.
@@ -65,8 +69,8 @@ class PBI(Combiner):
         super().__init__()
         if not 0 <= theta < float("inf"):
             raise ValueError(f"`theta` must be at least 0, got {theta}.")
-        checked_preference(preference)
-        check_finite("reference", reference)
+        check_preference(preference)
+        finite_numbers("reference", reference)
         self.theta = float(theta)
         self.preference = preference
         self.reference = reference
@@ -78,9 +82,9 @@ class PBI(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
-        self.register_buffer("ideal", numbers_per_task("reference", self.reference, self.tasks))
+        preference = 1.0 if self.preference is None else self.preference
+        keep_numbers(self, "preferred", "preference", preference, self.tasks)
+        keep_numbers(self, "ideal", "reference", self.reference, self.tasks)
 
     @override
     def weights(

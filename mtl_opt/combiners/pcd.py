@@ -23,14 +23,18 @@ class PCD(Combiner):
        \quad \text{subject to} \quad \langle \tilde g_j, d \rangle \ge \tau \lVert \tilde g_j \rVert^2
        \quad (j \ne p), \qquad d = \lVert g_p \rVert \frac{\tilde d}{\lVert \tilde d \rVert} $$
 
-    Scale: the norm of the primary gradient. Where no direction meets all constraints (two opposite secondary
-    gradients) they are dropped and $d = g_p$. A zero primary gradient or $\tilde d = 0$: all weights are 0.
-    The primary task absent, or a solver that gives up (with a
-    `RuntimeWarning`): the mean of those present. Cost: $O(\text{tasks}^3)$ on the CPU.
+    Scale: the norm of the primary gradient.
+
+    Undefined: where no direction meets all constraints (two opposite secondary gradients) they are dropped and $d =
+    g_p$. A zero primary gradient or $\tilde d = 0$: all weights are 0. The primary task absent, or a solver that gives
+    up (with a `RuntimeWarning`): the mean of those present.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: the authors add 1e-8 to $\hat v_i$, which is not small for small gradients; here it is 0. They
     enumerate the sets of active constraints; here the same problem is solved as a least-distance problem by
-    non-negative least squares. Averages count a task's own steps only.
+    non-negative least squares. Averages count a task's own steps only. The
+    defaults were not verified against the paper.
 
     Args:
         primary: The task that comes first, by name or index.
@@ -43,7 +47,8 @@ class PCD(Combiner):
 
     References:
         Varam, AlHajri, `Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
-        Multi-Objective Optimization <https://arxiv.org/abs/2606.29521>`_, TMLR 2026.
+        Multi-Objective Optimization <https://arxiv.org/abs/2606.29521>`_, TMLR 2026, the algorithm for
+        several constraints (number not verified).
         Lawson, Hanson, `Solving Least Squares Problems <https://doi.org/10.1137/1.9781611971217>`_, 1974, chapter 23.
 
     Examples:
@@ -88,9 +93,11 @@ class PCD(Combiner):
         typical = self._typical_lengths(step.gramian.diagonal(), step.tasks)
         num_tasks = len(step.tasks)
         if self.first not in step.tasks:
-            return step.leave(torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
-        precision = precision_of(step.like, num_tasks)
-        return step.leave(torch.from_numpy(self._solve(inner, typical, step.tasks.index(self.first), precision)))
+            return self.mean_instead(step, f"the primary task `{self.primary}` is absent")
+        found = self._solve(inner, typical, step.tasks.index(self.first), precision_of(step.like, num_tasks))
+        if found is None:
+            return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
+        return step.leave(torch.from_numpy(found))
 
     def _typical_lengths(self, squares: Tensor, tasks: list[int]) -> np.ndarray:  # [present] -> [present]
         """Average the squared norms of the present tasks and take the root."""
@@ -98,10 +105,11 @@ class PCD(Combiner):
         self.mean_squares[tasks] = self.beta * self.mean_squares[tasks] + (1 - self.beta) * squares
         return (self.mean_squares[tasks] / (1 - self.beta ** self.steps[tasks])).sqrt().numpy()
 
-    def _solve(self, inner: np.ndarray, typical: np.ndarray, first: int, precision: float) -> np.ndarray:
-        """Compute the weights of the present tasks; `first` is the row of the primary one."""
+    def _solve(self, inner: np.ndarray, typical: np.ndarray, first: int, precision: float) -> np.ndarray | None:
+        """Compute the weights of the present tasks, None where a solve did not end; `first` is the primary row."""
         cosines, lengths = unit_rows(inner)
         if lengths[first] == 0:
+            self.note("the primary gradient is zero: the update is 0")
             return np.zeros(len(lengths))
         own = over_lengths(lengths, typical)  # lengths of the normalised gradients
         others = np.flatnonzero((lengths > 0) & (np.arange(len(lengths)) != first))
@@ -111,10 +119,13 @@ class PCD(Combiner):
         if (missing > 0).any():
             multipliers = least_distance(factor(cosines, precision)[others], missing, precision)
             if multipliers is None:
-                return np.full(len(lengths), 1 / len(lengths))
+                return None
+            if not multipliers.any():
+                self.note("no direction gives every task its progress: the step follows the primary task alone")
             coefficients[others] = multipliers
         squared = float(coefficients @ cosines @ coefficients)
         if squared <= precision * float(np.abs(coefficients).sum()) ** 2:
+            self.note("the constraints leave no direction: the update is 0")
             return np.zeros(len(lengths))
         return over_lengths(coefficients, lengths) * (lengths[first] / np.sqrt(squared))
 

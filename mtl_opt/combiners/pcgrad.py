@@ -23,9 +23,12 @@ class PCGrad(Combiner):
     The projections are run on the coefficients of each $g_i^{PC}$ in the rows, where every inner product is a
     product with the Gramian: no gradient is touched, and the result is the same.
 
-    Scale: sum (it equals `Sum` where nothing conflicts). A zero gradient conflicts with nobody. With three or more
-    tasks the result may still conflict with some task: later projections can undo earlier ones. Cost:
-    $O(\text{tasks}^3)$ on the CPU.
+    Scale: sum (it equals `Sum` where nothing conflicts). With three or more tasks the result may still conflict with
+    some task: later projections can undo earlier ones.
+
+    Undefined: nowhere. A zero gradient conflicts with nobody.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU.
 
     Departures: none from the paper. The authors' code shuffles the losses without using the result, so that its
     order is fixed; here every task draws its own order in every step, from a private generator.
@@ -49,17 +52,6 @@ class PCGrad(Combiner):
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
 
-    def draw_orders(self, num_tasks: int) -> np.ndarray:  # [tasks, tasks]
-        """Draw for every task the order in which it meets the others.
-
-        Args:
-            num_tasks: Number of present tasks.
-
-        Returns:
-            A random permutation of the tasks in every row. `[tasks, tasks]`
-        """
-        return draw_orders(num_tasks, self.generator)
-
     @override
     def weights(
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
@@ -70,7 +62,7 @@ class PCGrad(Combiner):
         squared = np.where(np.diag(inner) > 0, np.diag(inner), np.inf)
         rows = np.arange(num_tasks)
         coefficients = np.eye(num_tasks)  # row i: g_i^PC in terms of the task gradients
-        for met in self.draw_orders(num_tasks).T:  # every task meets its next one: met[i] for task i
+        for met in draw_orders(num_tasks, self.generator).T:  # every task meets its next one: met[i] for task i
             product = np.einsum("it,it->i", coefficients, inner[met])
             conflict = (product < 0) & (met != rows)
             coefficients[rows, met] -= np.where(conflict, product / squared[met], 0.0)

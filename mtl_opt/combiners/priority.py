@@ -1,19 +1,15 @@
 """One-sided projection: named tasks are never projected, the others give way to them."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.names import TaskKey, task_indices
-from mtl_opt.combiners.solvers import factor, nonnegative_solve, over_lengths, precision_of, unit_rows
+from mtl_opt.combiners.main_tasks import AroundMain
+from mtl_opt.combiners.solvers import factor, nonnegative_solve, over_lengths
 
 
-class PriorityProjection(Combiner):
+class PriorityProjection(AroundMain):
     r"""Remove from every other gradient the part that points against a main task, and add everything up.
 
     $$ d = \sum_{i \in M} g_i + \sum_{i \notin M} \tilde g_i, \qquad
@@ -23,10 +19,13 @@ class PriorityProjection(Combiner):
     / \lVert g_j \rVert^2$, on one side only. No other task ever slows a main task; conflicts among the main tasks and
     among the others are left as they are.
 
-    Scale: sum (it equals `Sum` where nothing conflicts with a main task). Main tasks that are absent, or whose
-    gradient is zero, constrain nothing; with all of them absent, or a solver that gives up (with
-    a `RuntimeWarning`), the step takes the mean. Cost: $O(\text{tasks}^3)$
-    on the CPU with one main task, else one small non-negative least squares for every conflicting task.
+    Scale: sum (it equals `Sum` where nothing conflicts with a main task).
+
+    Undefined: main tasks that are absent, or whose gradient is zero, constrain nothing; with all of them absent, or a
+    solver that gives up (with a `RuntimeWarning`), the step takes the mean.
+
+    Cost: $O(\text{tasks}^3)$ on the CPU with one main task, else one small non-negative least squares for every
+    conflicting task.
 
     Departures: no paper has this exact method. With several main tasks the projection onto all their half-spaces at
     once (the quadratic programme of GEM) takes the place of PCGrad's projections one after the other: it depends on
@@ -45,6 +44,7 @@ class PriorityProjection(Combiner):
         NeurIPS 2017: for several.
 
     Examples:
+        >>> import torch
         >>> PriorityProjection(main=[0])(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
         tensor([-2.8889,  3.2222,  3.2222])
     """
@@ -53,39 +53,18 @@ class PriorityProjection(Combiner):
     scale: ClassVar[str] = "sum"
     paper = "Chaudhry et al., A-GEM, ICLR 2019, https://arxiv.org/abs/1812.00420 (the one-sided projection)"
 
-    def __init__(self, main: TaskKey | Sequence[TaskKey] = (0,)) -> None:
-        super().__init__()
-        self.main = main
-        self.main_tasks: list[int] = []
-
-    def allocate(self, num_tasks: int) -> None:
-        """Find the main tasks.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
-        assert self.tasks is not None
-        assert len(self.tasks) == num_tasks
-        self.main_tasks = task_indices("main", self.main, self.tasks)
-
     @override
-    def weights(
-        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
-    ) -> Tensor:
-        step = self.enter(gramian, losses, tasks)
-        num_tasks = len(step.tasks)
-        is_main = np.isin(step.tasks, self.main_tasks)
-        if not is_main.any():
-            return step.leave(torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
-        cosines, lengths = unit_rows(step.gramian.numpy())
+    def around(
+        self, cosines: np.ndarray, lengths: np.ndarray, is_main: np.ndarray, precision: float
+    ) -> np.ndarray | None:
         main = np.flatnonzero(is_main & (lengths > 0))
         others = np.flatnonzero(~is_main)
-        added = _added(cosines, main, others, precision_of(step.like, num_tasks))  # [others, main]
+        added = _added(cosines, main, others, precision)  # [others, main]
         if added is None:
-            return step.leave(torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
-        weights = np.ones(num_tasks)
+            return None
+        weights = np.ones(len(lengths))
         weights[main] += over_lengths(lengths[others] @ added, lengths[main])
-        return step.leave(torch.from_numpy(weights))
+        return weights
 
 
 def _added(cosines: np.ndarray, main: np.ndarray, others: np.ndarray, precision: float) -> np.ndarray | None:

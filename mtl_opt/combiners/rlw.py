@@ -18,8 +18,12 @@ class RandomLossWeighting(Combiner):
 
     In expectation every task has the same weight, so that it is equal weighting with more noise.
 
-    Scale: simplex (the weights add up to 1). Defined for every input. A number is drawn for every bound task, present
-    or not; the softmax runs over the present ones. Cost: none.
+    Scale: simplex (the weights add up to 1). A number is drawn for every bound task, present or not; the softmax runs
+    over the present ones.
+
+    Undefined: nowhere.
+
+    Cost: none.
 
     Departures: none from the paper.
 

@@ -1,7 +1,5 @@
 """Small solves on `[tasks, tasks]` matrices in float64 that several combiners share."""
 
-import warnings
-
 import numpy as np
 import torch
 from scipy.linalg import lapack
@@ -112,7 +110,7 @@ def nonnegative_solve(
         target: What is to be reached. `[coordinates]`
 
     Returns:
-        The coefficients `[tasks]`; None, with a warning, where rounding kept the method from ending.
+        The coefficients `[tasks]`; None where rounding kept the method from ending.
     """
     size = float(np.linalg.norm(target))
     if size == 0:
@@ -120,7 +118,6 @@ def nonnegative_solve(
     try:
         return nnls(columns, target / size, maxiter=30 * columns.shape[1])[0] * size  # tolerances there are absolute
     except RuntimeError:
-        warnings.warn("The non-negative least squares did not converge: this step takes the mean.", RuntimeWarning, 3)
         return None
 
 
@@ -189,3 +186,23 @@ def project_onto_simplex(
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
     threshold = excess[np.flatnonzero(ordered >= excess)[-1]]
     return np.maximum(shifted - threshold, 0.0)
+
+
+def nearest_semidefinite(
+    matrix: np.ndarray,  # [tasks, tasks]
+    precision: float,
+) -> np.ndarray:  # [tasks, tasks]
+    """Find the nearest positive semidefinite matrix: negative eigenvalues become 0.
+
+    Args:
+        matrix: A symmetric matrix. `[tasks, tasks]`
+        precision: Share of the largest eigenvalue below which a negative one is rounding: nothing is changed then.
+
+    Returns:
+        The nearest one by the sum of squared differences. `[tasks, tasks]`
+    """
+    values, vectors = np.linalg.eigh(matrix)
+    if values[0] >= -precision * values[-1]:
+        return matrix
+    kept = values > 0
+    return (vectors[:, kept] * values[kept]) @ vectors[:, kept].T

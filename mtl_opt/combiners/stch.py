@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.arguments import check_preference, finite_numbers, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import check_finite, needed_losses, numbers_per_task, shares, softmax
-from mtl_opt.combiners.names import checked_preference, task_preference
+from mtl_opt.combiners.losses import needed_losses, shares, softmax
+from mtl_opt.combiners.names import keep_numbers
 
 
 class SmoothTchebycheff(Combiner):
@@ -25,7 +25,11 @@ class SmoothTchebycheff(Combiner):
     $\lambda_i (L_i - z_i)$. Unlike a weighted sum it reaches every point of a Pareto front, convex or not.
 
     Scale: simplex times preference (with equal preferences the weights add up to 1 / tasks). The preference is scaled
-    to add up to 1 over the present tasks. Defined for every loss, also a negative one. Cost: none.
+    to add up to 1 over the present tasks.
+
+    Undefined: nowhere; losses may be negative.
+
+    Cost: none.
 
     Departures: none from the paper's definition. The authors' code for multi-task learning applies it to
     $\log(L_i / L_i^{nadir})$ with a warm-up of four epochs on the sum of the logarithms, and multiplies by the
@@ -62,8 +66,8 @@ class SmoothTchebycheff(Combiner):
     ) -> None:
         super().__init__()
         self.mu = positive("mu", mu)
-        checked_preference(preference)
-        check_finite("reference", reference)
+        check_preference(preference)
+        finite_numbers("reference", reference)
         self.preference = preference
         self.reference = reference
 
@@ -74,9 +78,9 @@ class SmoothTchebycheff(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        assert self.tasks is not None
-        self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
-        self.register_buffer("ideal", numbers_per_task("reference", self.reference, self.tasks))
+        preference = 1.0 if self.preference is None else self.preference
+        keep_numbers(self, "preferred", "preference", preference, self.tasks)
+        keep_numbers(self, "ideal", "reference", self.reference, self.tasks)
 
     @override
     def weights(

@@ -15,7 +15,19 @@ class Sum(Combiner):
 
     $$ d = \sum_i g_i $$
 
-    Every task has weight 1, whatever conflicts. Defined for every input; cost: none.
+    Every task has weight 1, whatever conflicts.
+
+    Scale: sum (all weights are 1).
+
+    Undefined: nowhere.
+
+    Cost: none.
+
+    Departures: none.
+
+    References:
+        Caruana, `Multitask Learning <https://doi.org/10.1023/A:1007379606734>`_, Machine Learning 1997, the section on
+        multitask learning in backpropagation nets (number not verified).
 
     Examples:
         >>> Sum()(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
@@ -25,6 +37,9 @@ class Sum(Combiner):
     requires = "losses"
     scale: ClassVar[str] = "sum"
     paper = "Caruana, Multitask Learning, Machine Learning 1997, https://doi.org/10.1023/A:1007379606734"
+
+    def __init__(self) -> None:
+        super().__init__()
 
     @override
     def weights(

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
+from mtl_opt.combiners.arguments import count_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.columns import Work, over_columns, refuse_non_finite_rows
-from mtl_opt.combiners.losses import count_of
 from mtl_opt.combiners.rows import no_weights
 
 
@@ -23,9 +24,12 @@ class TrimmedMean(Combiner):
     The extremes are knocked out by pairwise comparisons and never added, so that an outlier of any size leaves no
     trace, not even in the rounding.
 
-    Scale: mean. It needs $m > 2k$; a step with fewer present tasks takes the mean. It is no weighted sum of the rows:
-    `weights` raises. Cost: for 8 tasks about 3 reads of the Jacobian with $k = 1$
-    and half of that more for every further round, in blocks of columns.
+    Scale: mean. It is no weighted sum of the rows: `weights` raises.
+
+    Undefined: it needs $m > 2k$; a step with fewer present tasks takes the mean.
+
+    Cost: for 8 tasks about 3 reads of the Jacobian with $k = 1$ and half of that more for every further round, in
+    blocks of columns.
 
     Departures: the paper states the share $\beta = k / m$ in place of $k$. There the rows are the same gradient
     estimated by several workers; between tasks nothing says that the outlier is wrong.
@@ -58,6 +62,9 @@ class TrimmedMean(Combiner):
         rows = rows_of(jacobian)
         step = self.enter(torch.zeros(len(rows), len(rows)), losses, tasks)
         rounds = self.num_trimmed if len(rows) > 2 * self.num_trimmed else 0
+        if rounds < self.num_trimmed:
+            needed = 2 * self.num_trimmed + 1
+            self.note(f"{len(rows)} present tasks are fewer than the {needed} it needs: the step takes the mean")
         combined, size = trimmed_mean(rows, rounds)
         if not bool(torch.isfinite(size)):
             assert self.tasks is not None

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
+from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.losses import needed_losses
 
 FORMS = ("classification", "regression", "liebel_koerner")
 
@@ -25,8 +27,11 @@ class UncertaintyWeighting(Combiner):
     and every $s_i$ follows its own closed-form gradient by Adam. At rest $e^{s_i}$ is $2 L_i$ (classification) or
     $L_i$ (regression): a task with a large loss gets a small weight.
 
-    Scale: as learnt; it starts at 1 (classification) or 1/2. A loss that stays at 0 or below has no rest point: its
-    weight grows without bound. Cost: none.
+    Scale: as learnt; it starts at 1 (classification) or 1/2.
+
+    Undefined: a loss that stays at 0 or below has no rest point: its weight grows without bound.
+
+    Cost: none.
 
     Departures: the paper learns $s_i$ in the model's optimizer; here it has an Adam of its own, so that weight decay
     cannot pull it to 0 and it cannot be forgotten there. Liebel and Körner learn $\sigma_i$; its logarithm is used
@@ -80,10 +85,9 @@ class UncertaintyWeighting(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        if step.losses is None:
-            raise ValueError("`UncertaintyWeighting` needs `losses` [tasks], got None.")
+        values = torch.from_numpy(needed_losses(self, step))
         s = self.log_variance[step.tasks]
         weights = torch.exp(-s) if self.form == "classification" else 0.5 * torch.exp(-s)
         regulariser = torch.sigmoid(s) if self.form == "liebel_koerner" else 0.5
-        self.adam.step(self.log_variance, regulariser - weights * step.losses, step.tasks)
+        self.adam.step(self.log_variance, regulariser - weights * values, step.tasks)
         return step.leave(weights)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.adam import positive
+from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
@@ -21,8 +21,11 @@ class SoftOptimalUncertainty(Combiner):
     with the losses taken as constants. Uncertainty weighting learns a noise level per task by gradient steps; solved
     for, it is the loss itself, and the softmax tempers the inverse so that a small loss does not take all.
 
-    Scale: simplex (the weights add up to 1). The temperature is in units of inverse loss and has to be tuned. A
-    loss of 0 is at its minimum and has no gradient: the task gets weight 0, unless all are 0. Cost: none.
+    Scale: simplex (the weights add up to 1). The temperature is in units of inverse loss and has to be tuned.
+
+    Undefined: a loss of 0 is at its minimum and has no gradient: the task gets weight 0, unless all are 0.
+
+    Cost: none.
 
     Departures: the paper tunes the temperature per data set; the default here is 1. A positive loss counts as at
     least 1e-30.
@@ -35,7 +38,8 @@ class SoftOptimalUncertainty(Combiner):
 
     References:
         Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler, `Analytical Uncertainty-Based Loss Weighting in
-        Multi-Task Learning <https://arxiv.org/abs/2408.07985>`_, GCPR 2024, UW-SO.
+        Multi-Task Learning <https://arxiv.org/abs/2408.07985>`_, GCPR 2024, the section on UW-SO
+        (number not verified).
 
     Examples:
         >>> SoftOptimalUncertainty().weights(None, torch.tensor([1.0, 0.5]))

@@ -1,19 +1,15 @@
 """Unconflicting projection of every gradient."""
 
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.names import checked_preference, task_preference
-from mtl_opt.combiners.solvers import factor, min_norm_point, nonnegative_solve, over_lengths, precision_of, unit_rows
+from mtl_opt.combiners.cone import ConeProjection
+from mtl_opt.combiners.solvers import factor, min_norm_point, nonnegative_solve
 
 
-class UPGrad(Combiner):
+class UPGrad(ConeProjection):
     r"""Project every task gradient onto the cone of directions that conflict with no task, then average.
 
     With the preference $u$ (all $1/m$ for $m$ present tasks) and $G = J J^\top$:
@@ -25,10 +21,14 @@ class UPGrad(Combiner):
     Every projection is a non-negative least-squares problem, solved exactly on the unit gradients: the result does
     not depend on the length of the rows, and scaling one row scales its term alone.
 
-    Scale: mean (it equals `Mean` where nothing conflicts). Defined for every input; where the gradients are linearly
-    dependent the update is unique, the weights need not be. No gradient conflicts with the update, up to the rounding
-    of the Gramian. A zero gradient conflicts with nobody. A solve that does not converge warns, and the step takes
-    the preference as weights. Cost: $O(\text{tasks}^4)$ on the CPU in the worst case, 2 to 3 ms for 40 tasks.
+    Scale: mean (it equals `Mean` where nothing conflicts). No gradient conflicts with the update, up to the rounding of
+    the Gramian.
+
+    Undefined: nowhere. Where the gradients are linearly dependent the update is unique, the weights
+    need not be. A zero gradient conflicts with nobody. A solve that does not converge warns, and the step takes the
+    preference as weights.
+
+    Cost: $O(\text{tasks}^4)$ on the CPU in the worst case, 2 to 3 ms for 40 tasks.
 
     Departures: none from the paper. The authors' code normalises the Gramian by its trace and adds 1e-4 to the
     diagonal for its quadratic-programming solver, which lets small gradients conflict; nothing is added here.
@@ -45,6 +45,7 @@ class UPGrad(Combiner):
         equation 5 and proposition 1.
 
     Examples:
+        >>> import torch
         >>> UPGrad()(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
         tensor([0.2924, 1.9006, 1.9006])
     """
@@ -53,38 +54,10 @@ class UPGrad(Combiner):
     scale: ClassVar[str] = "mean"
     paper = "Quinton, Rey, Jacobian Descent for Multi-Objective Optimization, 2024, https://arxiv.org/abs/2406.16232"
 
-    def __init__(self, preference: Mapping[str, float] | Sequence[float] | None = None) -> None:
-        super().__init__()
-        checked_preference(preference)
-        self.preference = preference
-
     @override
-    def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one preference per task; without any there is nothing to keep.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
-        assert self.tasks is not None
-        if self.preference is not None:
-            self.register_buffer("preferred", torch.from_numpy(task_preference(self.preference, 1.0, self.tasks)))
-
-    @override
-    def weights(
-        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
-    ) -> Tensor:
-        step = self.enter(gramian, losses, tasks)
-        num_tasks = len(step.tasks)
-        preferred = np.full(num_tasks, 1 / num_tasks)
-        if self.preference is not None:
-            preferred = self.get_buffer("preferred")[step.tasks].numpy()
-        cosines, lengths = unit_rows(step.gramian.numpy())
-        added = added_by_projection(cosines, precision_of(step.like, num_tasks))
-        if added is None:
-            return step.leave(torch.from_numpy(preferred))
-        # The projection of row i is `lengths[i]` times that of the unit row.
-        weights = preferred + over_lengths((preferred * lengths) @ added, lengths)
-        return step.leave(torch.from_numpy(weights))
+    def added(self, cosines: np.ndarray, preferred: np.ndarray, precision: float) -> np.ndarray | None:
+        added = added_by_projection(cosines, precision)
+        return None if added is None else preferred @ added  # row i of a longer gradient is as much longer
 
 
 def added_by_projection(

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.names import keep_numbers
 
 
 class Weighted(Combiner):
@@ -16,8 +16,15 @@ class Weighted(Combiner):
 
     $$ d = \sum_i \alpha_i\, g_i $$
 
-    The baseline that a tuned grid search reaches. Defined for every input; cost: none. The weights are used as they
-    are: nothing is normalised, so their size multiplies the step.
+    The baseline that a tuned grid search reaches.
+
+    Scale: as given. Nothing is normalised, so that the size of the weights multiplies the step.
+
+    Undefined: nowhere.
+
+    Cost: none.
+
+    Departures: none.
 
     Args:
         task_weights: Weight of each task, by name or in task order; at least 0, not all 0. Default: 1 for every
@@ -26,7 +33,13 @@ class Weighted(Combiner):
     Raises:
         ValueError: If a weight is negative or not finite, all are 0, or (at `bind`) a task has none.
 
+    References:
+        Kurin, De Palma, Kostrikov, Whiteson, Kumar, `In Defense of the Unitary Scalarization for Deep Multi-Task
+        Learning <https://arxiv.org/abs/2201.04122>`_, NeurIPS 2022, section on
+        unitary scalarization (number not verified).
+
     Examples:
+        >>> import torch
         >>> Weighted([1.0, 0.5])(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
         tensor([-1.0000,  1.5000,  1.5000])
     """
@@ -42,26 +55,15 @@ class Weighted(Combiner):
         if any(not math.isfinite(w) or w < 0 for w in given) or sum(given) == 0:
             raise ValueError(f"`task_weights` must be finite, at least 0 and not all 0, got {task_weights}.")
 
+    @override
     def allocate(self, num_tasks: int) -> None:
         """Resolve the names to one weight per task.
 
         Args:
             num_tasks: Number of bound tasks.
-
-        Raises:
-            ValueError: If the names or the number of the weights are not those of the tasks.
         """
-        assert self.tasks is not None
-        given = self.task_weights
-        if given is None:
-            given = [1.0] * num_tasks
-        if isinstance(given, Mapping):
-            if set(given) != set(self.tasks):
-                raise ValueError(f"`task_weights` must name the tasks {list(self.tasks)}, got {list(given)}.")
-            given = [given[name] for name in self.tasks]
-        if len(given) != num_tasks:
-            raise ValueError(f"`task_weights` must be {num_tasks} numbers, one per task, got {len(given)}.")
-        self.register_buffer("fixed", torch.tensor(given, dtype=torch.float64))
+        given = 1.0 if self.task_weights is None else self.task_weights
+        keep_numbers(self, "fixed", "task_weights", given, self.tasks)
 
     @override
     def weights(

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, rows_of
-from mtl_opt.combiners.losses import count_of
-from mtl_opt.combiners.solvers import precision_of
+from mtl_opt.combiners.arguments import count_of
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.blocks import BlockWeights, blocks_of, like_blocks
+from mtl_opt.combiners.checks import rows_of
+from mtl_opt.combiners.solvers import nearest_semidefinite, precision_of
 
 
 class Wrapper(Combiner):
@@ -28,6 +30,7 @@ class Wrapper(Combiner):
         self.over = combiner.over
         self.observes = combiner.observes
         self.by = combiner.by
+        self.window = combiner.window
 
     def allocate(self, num_tasks: int) -> None:
         """Give the wrapped combiner the same tasks.
@@ -54,13 +57,25 @@ class NormMatched(Wrapper):
 
     $$ w \leftarrow \frac{\sqrt{\mathbf 1^\top G \mathbf 1} / m}{\sqrt{w^\top G w}}\, w $$
 
-    Put it outermost. An update that is 0 (up to rounding) has no direction and stays as it is. The norms are taken
-    over the layers whose Gramian the wrapped combiner asks for: give GradNorm `layers="all"` to match the whole
-    update. Around `Scoped` all blocks are rescaled by one factor. A combiner without weights is rescaled in
-    `forward`. Requires a Gramian even where the wrapped combiner requires only losses. Cost: none.
+    Put it outermost. The norms are taken over the layers whose Gramian the wrapped combiner asks for: give GradNorm
+    `layers="all"` to match the whole update. Around `Scoped` all blocks are rescaled by one factor; around `Denoised`
+    the norms are those of the window: of the expected gradients. A combiner without weights is rescaled in `forward`.
+    Requires a Gramian even where the wrapped combiner requires only losses.
+
+    Scale: the norm of the mean gradient.
+
+    Undefined: where the update is 0 (up to rounding) and has no direction; it stays as it is.
+
+    Cost: none around weights; two more passes over the update where the combiner has none.
+
+    Departures: there is no paper of this form; methods differ by scale, so that a learning rate tuned for one is
+    wrong for another.
 
     Args:
         combiner: The combiner whose update is rescaled.
+
+    Raises:
+        ValueError: If the combiner requires halves: products of two samples are no norms.
 
     Examples:
         >>> from mtl_opt.combiners.sum import Sum
@@ -72,6 +87,11 @@ class NormMatched(Wrapper):
 
     def __init__(self, combiner: Combiner) -> None:
         super().__init__(combiner)
+        if combiner.requires == "halves":
+            raise ValueError(
+                f"`NormMatched` must wrap a combiner whose input shows norms; the two samples of "
+                f"`{type(combiner).__name__}` do not."
+            )
         if combiner.requires == "losses":
             self.requires = "gramian"
 
@@ -94,28 +114,40 @@ class NormMatched(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> Any:  # a Tensor, or one per block around Scoped
-        blocks = gramian if isinstance(gramian, Mapping) else {"": gramian}
-        found: Any = None
+        blocks = blocks_of(gramian, self.by, "NormMatched")
+        steps = {name: self.enter(block, losses, tasks) for name, block in blocks.items()}
+        first = next(iter(steps.values()))
+        found: Any = self.inner.weights(gramian if self.by is None else blocks, losses, tasks=first.tasks)  # type: ignore[arg-type]
         wanted = squared = rounding = 0.0
-        for name, block in blocks.items():
-            step = self.enter(block, losses, tasks)
-            if found is None:
-                found = self.inner.weights(gramian, losses, tasks=step.tasks)  # type: ignore[arg-type]
-            weights = (found[name] if isinstance(gramian, Mapping) else found).to("cpu", torch.float64)
-            wanted += float(step.gramian.sum()) / len(step.tasks) ** 2
-            squared += float(weights @ step.gramian @ weights)
-            length = float(weights.abs() @ step.gramian.diagonal().sqrt())
-            rounding += precision_of(step.like, len(step.tasks)) * length**2
+        for name, step in steps.items():
+            weights = (found if self.by is None else found[name]).to("cpu", torch.float64)
+            precision = precision_of(step.like, len(step.tasks))
+            inner = step.gramian
+            if self.requires == "window":  # an estimate, which can be indefinite
+                inner = torch.from_numpy(nearest_semidefinite(inner.numpy(), precision))
+            wanted += float(inner.sum()) / len(step.tasks) ** 2
+            squared += float(weights @ inner @ weights)
+            rounding += precision * float(weights.abs() @ inner.diagonal().sqrt()) ** 2
         factor = (max(wanted, 0.0) / squared) ** 0.5 if squared > rounding else 1.0
-        return {name: w * factor for name, w in found.items()} if isinstance(gramian, Mapping) else found * factor
+        if not isinstance(gramian, Mapping):
+            return found * factor
+        return like_blocks({name: w * factor for name, w in found.items()}, gramian)
 
 
 class Every(Wrapper):
     """Ask a combiner for new weights once in `k` steps and use them until then.
 
-    Saves the cost of expensive weights, and steadies them. A task that was absent when the weights were made keeps
-    the weight it had before; one that never had any makes the combiner be asked at once. Between, the wrapped
-    combiner sees nothing.
+    Saves the cost of expensive weights, and steadies them. Between, the wrapped combiner sees nothing. Around
+    `Scoped` the weights of all blocks are kept.
+
+    Scale: that of the wrapped combiner.
+
+    Undefined: where a task is present that has no weight yet; the combiner is asked at once. A task that was absent
+    when the weights were made keeps the weight it had before.
+
+    Cost: a k-th of that of the combiner.
+
+    Departures: none.
 
     Args:
         combiner: The combiner that is asked.
@@ -139,31 +171,38 @@ class Every(Wrapper):
         tensor([1., 1.])
     """
 
-    kept: Tensor  # [tasks], NaN before a task's first
     left: Tensor  # []
 
     def __init__(self, combiner: Combiner, k: int) -> None:
         super().__init__(combiner)
-        _need_one_weight_per_task(combiner, "Every")
+        _need_weights(combiner, "Every")
         self.k = count_of("k", k, 1)
 
     @override
     def allocate(self, num_tasks: int) -> None:
         super().allocate(num_tasks)
-        self.register_buffer("kept", torch.full((num_tasks,), torch.nan, dtype=torch.float64))
+        self.kept = BlockWeights(num_tasks)
         self.register_buffer("left", torch.tensor(0))
 
     @override
     def weights(
-        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
-    ) -> Tensor:
-        step = self.enter(gramian, losses, tasks)
-        if int(self.left) == 0 or bool(self.kept[step.tasks].isnan().any()):
-            found = self.inner.weights(gramian, losses, tasks=step.tasks)
-            self.kept[step.tasks] = found.to(self.kept)
+        self,
+        gramian: Tensor | Mapping[str, Tensor] | None,
+        losses: Tensor | None = None,
+        *,
+        tasks: Sequence[int] | None = None,
+    ) -> Any:  # a Tensor, or one per block around Scoped
+        blocks = blocks_of(gramian, self.by, "Every")
+        steps = [self.enter(block, losses, tasks) for block in blocks.values()]
+        present = steps[0].tasks
+        self.kept.split(list(blocks))
+        if int(self.left) == 0 or bool(self.kept.value[present].isnan().any()):
+            asked = gramian if self.by is None else blocks
+            found = self.inner.weights(asked, losses, tasks=present)  # type: ignore[arg-type]
+            self.kept.value[present] = self.kept.stacked(found)
             self.left.fill_(self.k)
         self.left -= 1
-        return step.leave(self.kept[step.tasks])
+        return self.kept.per_block(present, gramian, steps[0].like)
 
 
 class Smoothed(Wrapper):
@@ -171,8 +210,17 @@ class Smoothed(Wrapper):
 
     $$ \bar w_t = \beta\, \bar w_{t-1} + (1 - \beta)\, w_t, \qquad \bar w_1 = w_1 $$
 
-    This is CR-MOGM, the correction under which stochastic multi-objective methods converge. An absent task keeps its
-    average; a late one starts with its first weight.
+    This is CR-MOGM, the correction under which stochastic multi-objective methods converge. Around `Scoped` every
+    block has its own averages.
+
+    Scale: that of the wrapped combiner.
+
+    Undefined: before a task's first step; its average starts with its first weight. An absent task keeps its average.
+
+    Cost: none.
+
+    Departures: the share of the past is constant, as in TorchJD; whether the paper changes it with the steps was not
+    verified.
 
     Args:
         combiner: The combiner whose weights are averaged.
@@ -195,11 +243,9 @@ class Smoothed(Wrapper):
         tensor([1.2500, 1.2500])
     """
 
-    averaged: Tensor  # [tasks], NaN before a task's first
-
     def __init__(self, combiner: Combiner, beta: float = 0.9) -> None:
         super().__init__(combiner)
-        _need_one_weight_per_task(combiner, "Smoothed")
+        _need_weights(combiner, "Smoothed")
         if not 0 <= beta < 1:
             raise ValueError(f"`beta` must be at least 0 and below 1, got {beta}.")
         self.beta = float(beta)
@@ -207,23 +253,28 @@ class Smoothed(Wrapper):
     @override
     def allocate(self, num_tasks: int) -> None:
         super().allocate(num_tasks)
-        self.register_buffer("averaged", torch.full((num_tasks,), torch.nan, dtype=torch.float64))
+        self.averaged = BlockWeights(num_tasks)
 
     @override
     def weights(
-        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
-    ) -> Tensor:
-        step = self.enter(gramian, losses, tasks)
-        found = self.inner.weights(gramian, losses, tasks=step.tasks).to(self.averaged)
-        past = self.averaged[step.tasks]
-        self.averaged[step.tasks] = torch.where(past.isnan(), found, self.beta * past + (1 - self.beta) * found)
-        return step.leave(self.averaged[step.tasks])
+        self,
+        gramian: Tensor | Mapping[str, Tensor] | None,
+        losses: Tensor | None = None,
+        *,
+        tasks: Sequence[int] | None = None,
+    ) -> Any:  # a Tensor, or one per block around Scoped
+        blocks = blocks_of(gramian, self.by, "Smoothed")
+        step = self.enter(next(iter(blocks.values())), losses, tasks)
+        self.averaged.split(list(blocks))
+        asked = gramian if self.by is None else blocks
+        found = self.averaged.stacked(self.inner.weights(asked, losses, tasks=step.tasks))  # type: ignore[arg-type]
+        past = self.averaged.value[step.tasks]
+        averaged = torch.where(past.isnan(), found, self.beta * past + (1 - self.beta) * found)
+        self.averaged.value[step.tasks] = averaged
+        return self.averaged.per_block(step.tasks, gramian, step.like)
 
 
-def _need_one_weight_per_task(combiner: Combiner, wrapper: str) -> None:
-    """Refuse a combiner whose answer is no vector of weights."""
-    name = type(combiner).__name__
+def _need_weights(combiner: Combiner, wrapper: str) -> None:
+    """Refuse a combiner that has no weights."""
     if combiner.requires == "jacobian":
-        raise ValueError(f"`{wrapper}` must wrap a combiner with weights; `{name}` has none.")
-    if combiner.by is not None:
-        raise ValueError(f"`{wrapper}` must be inside `Scoped`, not around it: Scoped({wrapper}(...)).")
+        raise ValueError(f"`{wrapper}` must wrap a combiner with weights; `{type(combiner).__name__}` has none.")

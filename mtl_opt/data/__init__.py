@@ -6,6 +6,7 @@ from mtl_opt.data.encoding import Encoder, encode_rows
 from mtl_opt.data.loading import TaskRows, load_rows
 from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
 from mtl_opt.data.opening import Opener, encoded
+from mtl_opt.data.packing import collate_packed
 from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, registry_entries, task_entries
 from mtl_opt.data.row_formats import FORMATS, RowSpec
 from mtl_opt.data.rows import Row
@@ -43,6 +44,7 @@ __all__ = [
     "check_entry",
     "check_tokenizer",
     "collate",
+    "collate_packed",
     "collate_prompts",
     "default_root",
     "encode_rows",

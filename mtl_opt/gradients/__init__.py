@@ -8,6 +8,8 @@
 
 from mtl_opt.gradients.backward import backward
 from mtl_opt.gradients.engines import ENGINES
+from mtl_opt.gradients.loss_scale import LossScaler
 from mtl_opt.gradients.task_gradients import TaskGradients
+from mtl_opt.gradients.window import WindowEstimate
 
-__all__ = ["ENGINES", "TaskGradients", "backward"]
+__all__ = ["ENGINES", "LossScaler", "TaskGradients", "WindowEstimate", "backward"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.gradients.step_state import CombinerLike
+from mtl_opt.gradients.asking import CombinerLike
 from mtl_opt.gradients.task_gradients import TaskGradients
 
 

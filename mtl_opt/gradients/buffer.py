@@ -5,31 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-
-def layer_of(name: str) -> str:
-    """Name the layer of a parameter: everything up to the first number in its path, such as `model.layers.3`.
-
-    Args:
-        name: Name of the parameter in the model.
-
-    Returns:
-        The layer; for a parameter outside any numbered layer the path of its module.
-
-    Examples:
-        >>> layer_of("model.layers.3.self_attn.q_proj.lora_A.default.weight")
-        'model.layers.3'
-        >>> layer_of("model.embed_tokens.weight")
-        'model.embed_tokens'
-    """
-    path = name.split(".")
-    for i, part in enumerate(path):
-        if part.isdigit():
-            return ".".join(path[: i + 1])
-    return ".".join(path[:-1]) or name
-
-
-PIECE = 4096
-"""Columns of one product of a Gramian."""
+from mtl_opt.gradients.columns import Columns, local
+from mtl_opt.gradients.handing import blocks_of, copy_checked, hand_over
+from mtl_opt.gradients.layer_rows import BufferRows
+from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.products import gramian_of, weighted_sum
 
 
 class RowBuffer:
@@ -37,50 +17,147 @@ class RowBuffer:
 
     Args:
         parameters: Name and parameter of everything shared, in model order.
-        num_tasks: Number of rows.
+        num_tasks: Number of tasks.
+        processes: Who fills rows too; None for this process alone.
+        halves: Keep two rows per task, one for each half of its rows, until the step is closed.
+        dtype: Precision of the rows, default that of the parameters and at least float32; bfloat16 halves the memory.
+        device: Where the rows are kept; default the parameters' device.
 
     Attributes:
-        rows: The Jacobian while it is being filled. `[tasks, params]`
+        rows: The rows while they are being filled, those of the second halves behind. `[tasks or 2 * tasks, params]`
+        jacobian: The rows of the tasks. `[tasks, params]`
         combined: The gradient that `write` hands to the optimizer. `[params]`
-        tensors: Columns of each parameter, by name.
-        layers: Columns of each layer, by name.
+        columns: Where each parameter stands in a row.
     """
 
-    def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]], num_tasks: int) -> None:
-        by_layer: dict[str, list[tuple[str, nn.Parameter]]] = {}
-        for name, parameter in parameters:
-            by_layer.setdefault(layer_of(name), []).append((name, parameter))
-        self.parameters: dict[str, nn.Parameter] = {}
-        self.tensors: dict[str, slice] = {}
-        self.layers: dict[str, slice] = {}
-        end = 0
-        for layer, members in by_layer.items():  # a layer's parameters stand side by side: its Gramian is one product
-            begin = end
-            for name, parameter in members:
-                self.parameters[name] = parameter
-                self.tensors[name] = slice(end, end + parameter.numel())
-                end += parameter.numel()
-            self.layers[layer] = slice(begin, end)
-        first = next(iter(self.parameters.values()))
-        exact = any(p.dtype == torch.float64 for p in self.parameters.values())
-        dtype = torch.float64 if exact else torch.float32
-        self.rows = torch.zeros(num_tasks, end, dtype=dtype, device=first.device)
-        self.combined = torch.zeros(end, dtype=dtype, device=first.device)
+    def __init__(
+        self,
+        parameters: Sequence[tuple[str, nn.Parameter]],
+        num_tasks: int,
+        processes: Processes | None = None,
+        *,
+        halves: bool = False,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.columns = Columns(parameters)
+        self.processes = processes or Processes()
+        kept = dtype or self.columns.dtype
+        place = device or self.columns.device
+        self.rows = torch.zeros(num_tasks * (2 if halves else 1), self.columns.size, dtype=kept, device=place)
+        self.jacobian = self.rows[:num_tasks]
+        self.combined = torch.zeros(self.columns.size, dtype=self.columns.dtype, device=self.columns.device)
         self._handed = [  # made once: for many small parameters making views would be most of handing over
-            (parameter, self.combined[self.tensors[name]].view(parameter.shape))
+            (parameter, self.combined[self.tensors[name]].view(local(parameter).shape))
             for name, parameter in self.parameters.items()
         ]
 
-    def view(self, name: str) -> Tensor:  # [tasks, *shape]
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The shared parameters by name, in the order of the columns."""
+        return self.columns.parameters
+
+    @property
+    def tensors(self) -> dict[str, slice]:
+        """Columns of each parameter, by name."""
+        return self.columns.tensors
+
+    @property
+    def layers(self) -> dict[str, slice]:
+        """Columns of each layer, by name."""
+        return self.columns.layers
+
+    def view(self, name: str) -> Tensor:  # [rows, *shape]
         """Show the rows of one parameter in its own shape.
 
         Args:
             name: Name of the parameter.
 
         Returns:
-            A view into `rows`. `[tasks, *shape]`
+            A view into `rows`. `[rows, *shape]`
         """
-        return self.rows[:, self.tensors[name]].view(len(self.rows), *self.parameters[name].shape)
+        return self.rows[:, self.tensors[name]].view(len(self.rows), *local(self.parameters[name]).shape)
+
+    def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> BufferRows:
+        """Say where a layer's backward puts its gradients.
+
+        Args:
+            names: Name of each parameter in the model, by local name.
+            transposed: Local names of parameters that the layer hands over transposed.
+
+        Returns:
+            What the layer fills.
+        """
+        views = {own: self.view(name) for own, name in names.items()}
+        return BufferRows({own: view.mT if own in transposed else view for own, view in views.items()})
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows that are filled, two per task where there are halves."""
+        return len(self.rows)
+
+    @property
+    def version(self) -> int:
+        """A number that changes whenever the rows are written to."""
+        return self.rows._version
+
+    def row_norms(self) -> Tensor:  # -> [rows]
+        """Measure the rows while they are being filled.
+
+        Returns:
+            Their norms. `[rows]`
+        """
+        return self.rows.norm(dim=1)
+
+    def snapshot(self) -> Tensor:  # -> [rows, params]
+        """Copy the rows while they are being filled.
+
+        Returns:
+            What `restore` takes. `[rows, params]`
+        """
+        return self.rows.clone()
+
+    def restore(self, kept: Tensor) -> None:  # [rows, params]
+        """Put the rows back.
+
+        Args:
+            kept: What `snapshot` gave. `[rows, params]`
+        """
+        self.rows.copy_(kept)
+
+    def sum_over_processes(self) -> None:
+        """Add up the rows of all processes; those of sharded parameters were added up by FSDP2 in the backward."""
+        if not self.columns.sharded:
+            self.processes.sum(self.rows)
+
+    def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
+        """Compute the inner products between the two halves' mean gradients, then join the halves' sums.
+
+        Args:
+            totals: Counts of each half. `[2 * tasks]`
+
+        Returns:
+            `J1 J2ᵀ`, which is not symmetric. `[tasks, tasks]`
+        """
+        size = len(self.jacobian)
+        product = self._over_processes(gramian_of(self.rows))[:size, size:]
+        self.jacobian.add_(self.rows[size:])
+        counts = totals.clamp(min=1).to(product)
+        return product / counts[:size, None] / counts[None, size:]
+
+    def divide(self, totals: Tensor) -> None:  # [tasks]
+        """Turn sums of gradients into means.
+
+        Args:
+            totals: What each row is divided by; a row whose total is 0 stays as it is. `[tasks]`
+        """
+        self.jacobian.div_(torch.where(totals > 0, totals, 1).to(self.rows)[:, None])
+
+    def zero(self) -> None:
+        """Empty the rows and set every `.grad` to None."""
+        self.rows.zero_()
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
         """Compute the inner products of all rows.
@@ -88,7 +165,7 @@ class RowBuffer:
         Returns:
             The Gramian over all shared parameters. `[tasks, tasks]`
         """
-        return _gramian(self.rows)
+        return self._over_processes(gramian_of(self.jacobian))
 
     def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
         """Compute one Gramian per block; they add up to the whole one.
@@ -98,14 +175,10 @@ class RowBuffer:
 
         Returns:
             Gramian of each block. `{block: [tasks, tasks]}`
-
-        Raises:
-            ValueError: If `by` is neither.
         """
-        if by not in {"layer", "tensor"}:
-            raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
-        blocks = self.layers if by == "layer" else self.tensors
-        return {name: _gramian(self.rows[:, columns]) for name, columns in blocks.items()}
+        blocks = self.columns.blocks(by)
+        found = torch.stack([gramian_of(self.jacobian[:, columns]) for columns in blocks.values()])
+        return dict(zip(blocks, self._over_processes(found), strict=True))
 
     def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
         """Compute the inner products over some layers only.
@@ -115,66 +188,57 @@ class RowBuffer:
 
         Returns:
             The Gramian over these layers. `[tasks, tasks]`
-
-        Raises:
-            ValueError: If a layer does not exist.
         """
         if over == "all":
             return self.gramian()
-        names = [list(self.layers)[-1]] if over == "last" else [over] if isinstance(over, str) else list(over)
-        unknown = [name for name in names if name not in self.layers]
-        if unknown or not names:
-            raise ValueError(f"`over` must name layers among {', '.join(self.layers)}, got {unknown or names}.")
-        return torch.stack([_gramian(self.rows[:, self.layers[name]]) for name in names]).sum(0)
+        names = self.columns.layers_over(over)
+        return self._over_processes(torch.stack([gramian_of(self.jacobian[:, self.layers[n]]) for n in names]).sum(0))
+
+    def product(self, sums: Tensor) -> Tensor:  # [tasks, params] -> [tasks, tasks]
+        """Compute the inner products of other rows with the same columns.
+
+        Args:
+            sums: The rows. `[tasks, params]`
+
+        Returns:
+            Their Gramian. `[tasks, tasks]`
+        """
+        return self._over_processes(gramian_of(sums))
+
+    def whole_rows(self) -> Tensor:  # [tasks, params]
+        """Give the rows to a method that looks at every column.
+
+        Returns:
+            The rows. `[tasks, params]`
+
+        Raises:
+            ValueError: If the columns are spread over processes.
+        """
+        if self.columns.sharded:
+            raise ValueError("The parameters are sharded, so no process has whole rows; use a combiner of a Gramian.")
+        return self.jacobian
+
+    def _over_processes(self, gramian: Tensor) -> Tensor:
+        """Add up what the shards have, where the parameters are sharded; bring it to where the model is."""
+        return (self.processes.sum(gramian) if self.columns.sharded else gramian).to(self.combined.device)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Put the weighted sum of the rows into `combined`.
 
         Args:
             weights: One weight per task, for all columns `[tasks]` or for each block by name.
-
-        Raises:
-            ValueError: If the blocks are neither all layers nor all tensors, or weights are not one per task.
         """
-        for given in [weights] if isinstance(weights, Tensor) else weights.values():
-            if given.shape != (len(self.rows),):
-                raise ValueError(f"`weights` must be [{len(self.rows)}], one per task, got shape {tuple(given.shape)}.")
-        if isinstance(weights, Tensor):
-            torch.mv(self.rows.T, weights.to(self.rows), out=self.combined)
-            return
-        blocks = next((b for b in (self.layers, self.tensors) if set(b) == set(weights)), None)
-        if blocks is None:
-            raise ValueError(f"`weights` must have one entry per layer or per tensor, got {sorted(weights)[:5]}….")
-        for name, columns in blocks.items():
-            torch.mv(self.rows[:, columns].T, weights[name].to(self.rows), out=self.combined[columns])
+        for columns, given in blocks_of(weights, self.columns, len(self.jacobian)):
+            weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
 
     def put(self, gradient: Tensor) -> None:  # [params]
         """Copy a gradient into `combined`.
 
         Args:
             gradient: One number per column. `[params]`
-
-        Raises:
-            ValueError: If it has another shape: a copy would repeat it silently.
         """
-        if gradient.shape != self.combined.shape:
-            raise ValueError(
-                f"`gradient` must be [{len(self.combined)}], one number per shared parameter, got shape "
-                f"{tuple(gradient.shape)}."
-            )
-        self.combined.copy_(gradient)
+        copy_checked(gradient, self.combined)
 
     def hand_over(self) -> None:
         """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
-        for parameter, view in self._handed:
-            parameter.grad = view.to(parameter.dtype)
-
-
-def _gramian(
-    rows: Tensor,  # [tasks, columns]
-) -> Tensor:  # [tasks, tasks]
-    """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces."""
-    whole = rows.shape[1] // PIECE
-    pieces = rows[:, : whole * PIECE].view(len(rows), whole, PIECE).transpose(0, 1)
-    rest = rows[:, whole * PIECE :]
-    return (pieces @ pieces.mT).sum(0) + rest @ rest.T
+        hand_over(self._handed)

@@ -1,6 +1,6 @@
 """What one backward must be given: everything that would silently mix tasks is refused here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,20 +26,43 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     return tuple(tasks)
 
 
-def check_losses(losses: Tensor, tasks: Sequence[str]) -> None:  # [tasks]
+def refuse_wrapped(model: nn.Module) -> None:
+    """Refuse a model whose gradients somebody else sums.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: If it is wrapped for data parallelism, by torch or by DeepSpeed.
+    """
+    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        raise ValueError(
+            f"`model` must not be wrapped in {type(model).__name__}: it would mix the tasks' rows. "
+            "`TaskGradients` itself sums them over the processes of `torch.distributed`."
+        )
+    if type(model).__name__ == "DeepSpeedEngine":
+        raise ValueError(
+            "`model` is a DeepSpeed engine, which sums gradients before anybody can take them apart; call "
+            "`mtl_opt.weighted_loss(losses, combiner)` with a combiner of losses, or use FSDP2."
+        )
+
+
+def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> None:  # [tasks]
     """Refuse losses that are not one per task.
 
     Args:
         losses: As given to `backward`. `[tasks]`
         tasks: Names of the tasks.
+        halves: Whether they are those of two halves, `[2, tasks]`.
 
     Raises:
         ValueError: If the shape is another, or nothing can be differentiated.
     """
-    if losses.shape != (len(tasks),):
+    allowed = [(2, len(tasks)), (2 * len(tasks),)] if halves else [(len(tasks),)]
+    if losses.shape not in allowed:
         raise ValueError(
-            f"`losses` must be [{len(tasks)}], one per task ({', '.join(tasks)}), got shape "
-            f"{tuple(losses.shape)}: a loss already summed over tasks cannot be taken apart."
+            f"`losses` must be {list(allowed[0])}, one per task ({', '.join(tasks)}){' and half' if halves else ''}, "
+            f"got shape {tuple(losses.shape)}: a loss already summed over tasks cannot be taken apart."
         )
     if not losses.requires_grad:
         raise ValueError("`losses` depend on no trainable parameter.")
@@ -78,12 +101,13 @@ def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tens
     """
     if counts.shape != losses.shape:
         raise ValueError(
-            f"`counts` must be [{len(tasks)}], one per task ({', '.join(tasks)}), got shape {tuple(counts.shape)}."
+            f"`counts` must be {list(losses.shape)}, one per task ({', '.join(tasks)}), got shape "
+            f"{tuple(counts.shape)}."
         )
     counts = counts.detach().to(losses.device, torch.float64)
-    for task, count in zip(tasks, counts.tolist(), strict=True):
+    for i, count in enumerate(counts.flatten().tolist()):
         if not 0 <= count < float("inf"):
-            raise ValueError(f"`counts` must be finite and at least 0, got {count} for task `{task}`.")
+            raise ValueError(f"`counts` must be finite and at least 0, got {count} for task `{tasks[i % len(tasks)]}`.")
     return counts
 
 
@@ -106,11 +130,11 @@ def check_penalty(term: Tensor, written: bool) -> None:  # []
 
 
 @contextmanager
-def rows_untouched(rows: Tensor) -> Iterator[None]:  # [tasks, params]
+def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
     """Refuse a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks.
 
     Args:
-        rows: The rows of the buffer. `[tasks, params]`
+        version: Gives a number that changes whenever rows are written to.
 
     Yields:
         Nothing.
@@ -118,9 +142,9 @@ def rows_untouched(rows: Tensor) -> Iterator[None]:  # [tasks, params]
     Raises:
         ValueError: If the rows were written to.
     """
-    before = rows._version  # counts in-place changes, those of views included
+    before = version()
     yield
-    if rows._version != before:
+    if version() != before:
         raise ValueError(
             "`term` depends on rows of the batch: compute it per task and add it to that task's loss. The rows of "
             "this step are spoilt; call `grads.zero()`."

@@ -1,14 +1,16 @@
 """Engine `one_pass`: one backward fills the rows of all tasks, at the price of plain training."""
 
-import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
+from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wired import WiredForward
+from mtl_opt.gradients.wiring import is_conv1d, why_not
 
 LEAK_TOLERANCE = 1e-5
 """Largest share of a task's gradient that may reach it through rows of other tasks: rounding, not mixing."""
@@ -32,14 +34,17 @@ class OnePass:
     """
 
     name = "one_pass"
+    wires = True
 
     def __init__(
         self,
         model: nn.Module,
-        buffer: RowBuffer,
+        buffer: RowBuffer | BlockGramians,
         private: Sequence[Sequence[nn.Parameter]],
         segments: OpenSegments,
     ) -> None:
+        if buffer.columns.sharded:
+            raise CannotWireError("FSDP2 has sharded the trained parameters: no layer sees whole ones; use `per_task`.")
         self.buffer = buffer
         self.private = private
         self.wired = _wire(model, buffer, segments)
@@ -68,6 +73,17 @@ class OnePass:
             for layer in self.wired:
                 layer.module.__dict__.pop("forward", None)
 
+    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
+        """Say whose losses are to be differentiated.
+
+        Args:
+            counts: Counts of this process. `[rows]`
+
+        Returns:
+            The same: no backward waits for another process. `[rows]`
+        """
+        return counts
+
     def backward(
         self,
         scaled: Tensor,  # [tasks]
@@ -78,11 +94,20 @@ class OnePass:
         Args:
             scaled: Losses times counts. `[tasks]`
             present: Tasks that have a loss.
+        """
+        self.differentiate(scaled[list(present)].sum(), retain_graph=False)
+
+    def differentiate(self, loss: Tensor, retain_graph: bool) -> None:  # []
+        """Run one backward, and see to it that every gradient went through a wired layer.
+
+        Args:
+            loss: Sum of all tasks' losses. `[]`
+            retain_graph: Whether it will be run again.
 
         Raises:
             ValueError: If a gradient reached a shared parameter outside a wired layer.
         """
-        scaled[list(present)].sum().backward()
+        loss.backward(retain_graph=retain_graph)
         leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
         for name in leaked:
             self.buffer.parameters[name].grad = None
@@ -107,23 +132,24 @@ class OnePass:
             present: Tasks that have a loss.
             tasks: Names of all tasks, for the message.
         """
-        rows, touched = self.buffer.rows, [*self.buffer.parameters.values(), *(p for g in self.private for p in g)]
-        kept, gradients = rows.clone(), [p.grad for p in touched]  # of the micro-batches before this one
+        touched = [*self.buffer.parameters.values(), *(p for group in self.private for p in group)]
+        kept: Any = self.buffer.snapshot()  # of the micro-batches before this one
+        gradients = [p.grad for p in touched]
         try:
             for task in present:
-                rows.zero_()
+                self.buffer.zero()
                 for parameter in touched:
                     parameter.grad = None
                 scaled[task].backward(retain_graph=True)
                 self._refuse_leak(task, tasks)
         finally:
-            rows.copy_(kept)
+            self.buffer.restore(kept)
             for parameter, gradient in zip(touched, gradients, strict=True):
                 parameter.grad = gradient
 
     def _refuse_leak(self, task: int, tasks: Sequence[str]) -> None:
         """Look where the gradient of one task's loss has gone."""
-        norms = self.buffer.rows.norm(dim=1)
+        norms = self.buffer.row_norms()
         own, norms[task] = float(norms[task]), 0
         worst = int(norms.argmax())
         if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
@@ -132,14 +158,14 @@ class OnePass:
                 "rows, which engine `one_pass` cannot honour; use engine `per_task`."
             )
         for other, group in enumerate(self.private):
-            if other != task and any(p.grad is not None and bool(p.grad.any()) for p in group):
+            if tasks[other] != tasks[task] and any(p.grad is not None and bool(p.grad.any()) for p in group):
                 raise ValueError(
                     f"The loss of task `{tasks[task]}` depends on private parameters of task `{tasks[other]}`, which "
                     "engine `one_pass` cannot honour; use engine `per_task`."
                 )
 
 
-def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[WiredForward]:
+def _wire(model: nn.Module, buffer: RowBuffer | BlockGramians, segments: OpenSegments) -> list[WiredForward]:
     """Find the layer of every shared parameter, or say why there is none."""
     names = {id(parameter): name for name, parameter in buffer.parameters.items()}
     holders: dict[int, str] = {}
@@ -156,34 +182,14 @@ def _wire(model: nn.Module, buffer: RowBuffer, segments: OpenSegments) -> list[W
                     "use engine `per_task`."
                 )
             holders[parameter] = path
-        reason = _why_not(module, local)
+        reason = why_not(module, local)
         if reason:
             raise CannotWireError(
                 f"Layer `{path}` ({type(module).__name__}) cannot be wired: {reason}; use engine `per_task`."
             )
-        wired.append(WiredForward(path, module, {own: buffer.view(name) for own, name in local.items()}, segments))
+        transposed = frozenset({"weight"} if is_conv1d(module) else ())  # it keeps its weight as [in, out]
+        wired.append(WiredForward(path, module, buffer.layer_rows(local, transposed), segments))
     missing = [name for key, name in names.items() if key not in holders]
     if missing:
         raise CannotWireError(f"Parameter `{missing[0]}` belongs to no layer of the model; use engine `per_task`.")
     return wired
-
-
-def _why_not(module: nn.Module, shared: Collection[str]) -> str:
-    """Say why a layer cannot be wired; empty where it can."""
-    trainable = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
-    if "forward" in module.__dict__:
-        return "its forward was replaced on the instance"
-    if trainable != set(shared):
-        return "it holds private parameters beside shared ones"
-    if isinstance(module, nn.Linear):
-        plain = type(module).forward is nn.Linear.forward and trainable <= {"weight", "bias"}
-        return "" if plain else "it changes the forward or the parameters of a linear layer"
-    if any(True for _ in module.children()):
-        return "it holds parameters beside other layers"
-    if not (isinstance(module, nn.LayerNorm | nn.Embedding) or type(module).__name__.endswith("RMSNorm")):
-        return "only Linear, Embedding, LayerNorm and RMSNorm layers are known to treat rows apart"
-    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
-        return "its gradient is no sum over rows (`max_norm`, `scale_grad_by_freq`)"
-    if len(inspect.signature(module.forward).parameters) != 1:
-        return "its forward takes more than one input"
-    return ""

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
+
+from mtl_opt.gradients.columns import whole
+from mtl_opt.gradients.processes import Processes
 
 
 class PrivateGradients:
@@ -40,6 +44,37 @@ class PrivateGradients:
     def parameters(self) -> list[nn.Parameter]:
         """All private parameters, in task order."""
         return [p for group in self.groups for p in group]
+
+    def sum_over(self, processes: Processes, present: Sequence[int]) -> None:
+        """Add up the gradients of all processes, in one message.
+
+        Args:
+            processes: Who has gradients.
+            present: Tasks with rows in the step, in any process.
+        """
+        wanted = [p for task in present for p in self.groups[task] if not hasattr(p, "to_local")]  # FSDP2 has summed
+        if processes.world == 1 or not wanted:
+            return
+        used = torch.tensor([float(p.grad is not None) for p in wanted], device=wanted[0].device)
+        dtype = torch.promote_types(wanted[0].dtype, torch.float32)
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
+        message = processes.sum(torch.cat([used.to(dtype), *(part.flatten().to(dtype) for part in parts)]))
+        found = message[len(wanted) :].split([p.numel() for p in wanted])
+        for parameter, count, gradient in zip(wanted, message[: len(wanted)].tolist(), found, strict=True):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if count else None
+
+    def squared_norms(self) -> Tensor:  # -> [tasks]
+        """Measure the gradients of the closed step, before weights and penalties.
+
+        Returns:
+            Squared norm of each task's private gradients, on the CPU. `[tasks]`
+        """
+        found = torch.zeros(len(self.groups))
+        for task, own in enumerate(self._own):
+            for gradient in own:
+                if gradient is not None:
+                    found[task] += whole(gradient.float().square().sum()).cpu()
+        return found
 
     def divide(self, totals: Tensor, present: Sequence[int]) -> None:  # [tasks]
         """Turn counts·gradients into gradients; those of absent tasks become None.

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from mtl_opt.batch import current_task_rows
 
+MOST_RUNS = 16
+"""From how many runs of a task on its rows are gathered: a product per run then costs more than the copy."""
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -15,11 +18,13 @@ class Segments:
 
     Attributes:
         rows: Rows of each task that is present: a slice where they are contiguous, else their indices.
+        runs: The same as slices, one per contiguous run; empty for a task with more than `MOST_RUNS` of them.
         shape: Leading shape of a layer input that fits: `[batch]`, or `[batch, seq]` when every token has an id.
         equal: True when all tasks are present, in order, each with the same number of contiguous rows.
     """
 
     rows: dict[int, slice | Tensor]
+    runs: dict[int, tuple[slice, ...]]
     shape: torch.Size
     equal: bool
 
@@ -35,6 +40,20 @@ class Segments:
         flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
         for task, rows in self.rows.items():
             yield task, tuple(t[rows] for t in flat)
+
+    def pieces(self, *tensors: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # [*shape, ..., features]
+        """Cut tensors like `split`, but without copying them: a task with several runs of rows comes once per run.
+
+        Args:
+            tensors: Inputs or gradients of a layer. `[*shape, ...]`
+
+        Yields:
+            A task and some of its rows of every tensor. `[rows, ...]`
+        """
+        flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
+        for task, rows in self.rows.items():
+            for run in self.runs[task] or (rows,):
+                yield task, tuple(t[run] for t in flat)
 
 
 def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, seq]
@@ -57,40 +76,84 @@ def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, 
         worst = int(flat.min()) if bool(flat.min() < 0) else int(flat.max())
         raise ValueError(f"`ids` must be task indices from 0 to {num_tasks - 1}, got {worst}.")
     rows: dict[int, slice | Tensor] = {}
-    for task in range(num_tasks):
-        found = (flat == task).nonzero().flatten()
-        if len(found) == 0:
-            continue
-        first, last = int(found[0]), int(found[-1])
-        contiguous = last - first + 1 == len(found)
-        rows[task] = slice(first, last + 1) if contiguous else found.to(ids.device)
+    runs = _runs(flat)
+    for task, found in runs.items():
+        alone = len(found) == 1
+        rows[task] = found[0] if alone else (flat == task).nonzero().flatten().to(ids.device)
+        runs[task] = found if len(found) <= MOST_RUNS else ()
     size = flat.numel() // num_tasks
     equal = size * num_tasks == flat.numel() and bool((flat == torch.arange(num_tasks).repeat_interleave(size)).all())
-    return Segments(rows, ids.shape, equal)
+    return Segments(rows, runs, ids.shape, equal)
+
+
+def _runs(flat: Tensor) -> dict[int, tuple[slice, ...]]:  # [rows]
+    """Find the contiguous runs of every task that is present, in task order."""
+    tasks, lengths = flat.unique_consecutive(return_counts=True)
+    found: dict[int, list[slice]] = {task: [] for task in sorted(set(tasks.tolist()))}
+    begin = 0
+    for task, length in zip(tasks.tolist(), lengths.tolist(), strict=True):
+        found[task].append(slice(begin, begin + length))
+        begin += length
+    return {task: tuple(slices) for task, slices in found.items()}
 
 
 class OpenSegments:
     """Give the segments of the innermost open `task_rows` context, found once for all layers that run in it.
 
     Args:
-        num_tasks: Number of tasks.
+        num_rows: Number of rows of the buffer: one per task, or two where each task's rows are dealt to halves.
+        halves: Whether they are.
     """
 
-    def __init__(self, num_tasks: int) -> None:
-        self.num_tasks = num_tasks
+    def __init__(self, num_rows: int, halves: bool = False) -> None:
+        self.num_rows = num_rows
+        self.halves = halves
         self._known: dict[int, tuple[Tensor, Segments]] = {}  # by identity; the ids are held so that it stays theirs
+
+    def announce(self, ids: Tensor, owners: Tensor) -> Segments:  # [batch] or [batch, seq]
+        """Say which row of the buffer each row of the batch goes to, for layers that run under these ids.
+
+        Args:
+            ids: Task indices, as `task_rows` was given them. `[batch]` or `[batch, seq]`
+            owners: Rows of the buffer. `[batch]` or `[batch, seq]`
+
+        Returns:
+            The rows of the batch that belong to each row of the buffer.
+        """
+        return self.announce_again(ids, segments_of(owners, self.num_rows))
+
+    def announce_again(self, ids: Tensor, segments: Segments) -> Segments:  # [batch] or [batch, seq]
+        """Say it of rows that were open before.
+
+        Args:
+            ids: Task indices, as `task_rows` was given them. `[batch]` or `[batch, seq]`
+            segments: What `announce` gave.
+
+        Returns:
+            The same segments.
+        """
+        self._known[id(ids)] = (ids, segments)
+        return segments
 
     def current(self) -> Segments:
         """Find the rows of every task for a layer that runs now.
 
         Returns:
             The rows of each present task.
+
+        Raises:
+            ValueError: If a module has gathered rows, so that nobody knows their halves.
         """
         ids = current_task_rows()
         assert ids is not None
-        if id(ids) not in self._known:
-            self._known[id(ids)] = (ids, segments_of(ids, self.num_tasks))
-        return self._known[id(ids)][1]
+        if id(ids) in self._known:
+            return self._known[id(ids)][1]
+        if self.halves:
+            raise ValueError(
+                "A module opened a context of its own for gathered rows, and halves cannot follow them; use a "
+                "combiner that needs no halves."
+            )
+        return self.announce(ids, ids)
 
     def forget(self) -> None:
         """Let go of the ids of a finished batch."""

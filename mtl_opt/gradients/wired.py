@@ -4,16 +4,19 @@ The forward is the layer's own, and so is the gradient of its input: only the pr
 over the whole batch, `gyᵀ x`, is taken per task. The arithmetic is the same, so the cost is too.
 """
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.func import functional_call
 from torch.nn import functional as F
 from typing_extensions import override
 
+from mtl_opt.gradients.layer_rows import LayerRows
+from mtl_opt.gradients.leaf import TaskLeaf, add, check_rows_apart, original
 from mtl_opt.gradients.segments import OpenSegments, Segments
+from mtl_opt.gradients.wiring import is_conv1d, is_known, mixes_tokens
 
 
 class TaskLinear(torch.autograd.Function):
@@ -22,7 +25,7 @@ class TaskLinear(torch.autograd.Function):
     @staticmethod
     @override
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: dict[str, Tensor], segments: Segments
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: LayerRows, segments: Segments
     ) -> Tensor:
         ctx.rows, ctx.segments = rows, segments
         weight = weight.to(x.dtype)  # as autocast would; a no-op outside it
@@ -34,11 +37,14 @@ class TaskLinear(torch.autograd.Function):
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         x, weight = ctx.saved_tensors
-        if "weight" in ctx.rows:
-            _add_products(ctx.rows["weight"], gradient, x, ctx.segments)
-        if "bias" in ctx.rows:
-            for task, (part,) in ctx.segments.split(gradient):
-                ctx.rows["bias"][task] += part.reshape(-1, part.shape[-1]).sum(0)
+        if "weight" in ctx.rows.names:
+            for part in ctx.rows.parts("weight"):
+                with ctx.rows.open("weight", part) as rows:
+                    _add_products(rows, gradient[..., part], x, ctx.segments)
+        if "bias" in ctx.rows.names:
+            with ctx.rows.open("bias") as rows:
+                for task, (piece,) in ctx.segments.pieces(gradient):
+                    add(rows[task], piece.reshape(-1, piece.shape[-1]).sum(0))
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
@@ -52,11 +58,11 @@ def _add_products(
     if segments.equal:
         g = gradient.reshape(len(rows), -1, gradient.shape[-1])
         h = x.reshape(len(rows), -1, x.shape[-1])
-        rows.add_(_product(g, h))  # not `baddbmm_`: into a view with gaps it was measured to be slower
+        add(rows, _product(g, h))  # not `baddbmm_`: into a view with gaps it was measured to be slower
         return
-    for task, parts in segments.split(gradient, x):
+    for task, parts in segments.pieces(gradient, x):
         g, h = (part.reshape(-1, part.shape[-1]) for part in parts)
-        rows[task].add_(_product(g, h))
+        add(rows[task], _product(g, h))
 
 
 def _product(
@@ -67,63 +73,30 @@ def _product(
     return (h.mT @ g).mT if g.shape[-1] > h.shape[-1] else g.mT @ h
 
 
-class TaskLeaf(torch.autograd.Function):
-    """Any layer that treats its rows apart; the backward is one local vector-Jacobian product per task."""
+class TaskEmbedding(torch.autograd.Function):
+    """A table; the gradient of every token is added to its line in the row of its task, without a dense temporary."""
 
     @staticmethod
     @override
     def forward(
-        ctx: Any, x: Tensor, module: nn.Module, rows: dict[str, Tensor], segments: Segments, *parameters: Tensor
+        ctx: Any, x: Tensor, weight: Tensor, padding: int | None, rows: LayerRows, segments: Segments
     ) -> Tensor:
-        ctx.module, ctx.rows, ctx.segments = module, rows, segments
-        device = x.device.type  # the backward runs the layer again and must do it as the forward did
-        ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        ctx.rows, ctx.segments, ctx.padding = rows, segments, padding
         ctx.save_for_backward(x)
-        return _original(module, x)
+        return F.embedding(x, weight)
 
     @staticmethod
     @once_differentiable
     @override
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None, None]:
         (x,) = ctx.saved_tensors
-        parameters = {name: getattr(ctx.module, name).detach().requires_grad_() for name in ctx.rows}
-        wants_x = ctx.needs_input_grad[0]
-        # Contiguous, whatever `x` is: its flat form below must be a view.
-        x_gradient = torch.empty_like(x, memory_format=torch.contiguous_format) if wants_x else None
-        flat = None if x_gradient is None else x_gradient.flatten(0, len(ctx.segments.shape) - 1)
-        for task, (own, part_gradient) in ctx.segments.split(x, gradient):
-            with torch.enable_grad(), torch.autocast(*ctx.autocast):
-                part = own.detach().requires_grad_(wants_x)
-                y = functional_call(_Original(ctx.module), _named(parameters), (part,))
-                wanted = [*parameters.values(), *([part] if wants_x else [])]
-                found = torch.autograd.grad(y, wanted, part_gradient)
-            for name, value in zip(parameters, found, strict=False):
-                ctx.rows[name][task] += value
-            if flat is not None:
-                flat[ctx.segments.rows[task]] = found[-1]
-        return (x_gradient, None, None, None, *([None] * len(parameters)))
-
-
-class _Original(nn.Module):
-    """Call the forward of a module's class, whatever its instance has been wired to."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    @override
-    def forward(self, x: Tensor) -> Tensor:
-        return _original(self.module, x)
-
-
-def _original(module: nn.Module, x: Tensor) -> Tensor:
-    """Run the forward that the class defines."""
-    return type(module).forward(module, x)
-
-
-def _named(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name parameters as `_Original` holds them."""
-    return {f"module.{name}": value for name, value in parameters.items()}
+        if ctx.padding is not None:  # its line gets no gradient, as in the layer itself
+            gradient = gradient.masked_fill((x == ctx.padding)[..., None], 0)
+        with ctx.rows.open_lines("weight", x) as (where, rows):
+            for task, (tokens, piece) in ctx.segments.pieces(where, gradient):
+                values = piece.reshape(-1, piece.shape[-1]).to(rows)
+                rows[task].index_add_(0, tokens.flatten().to(rows.device), values)
+        return None, None, None, None, None
 
 
 class WiredForward:
@@ -132,41 +105,78 @@ class WiredForward:
     Args:
         path: Name of the layer in the model, for messages.
         module: The layer.
-        rows: Views `[tasks, *shape]` of the layer's shared parameters, by local name.
+        rows: Where the gradients of the layer's shared parameters go.
         segments: Says which task owns each row while the layer runs.
     """
 
-    def __init__(self, path: str, module: nn.Module, rows: dict[str, Tensor], segments: OpenSegments) -> None:
+    def __init__(self, path: str, module: nn.Module, rows: LayerRows, segments: OpenSegments) -> None:
         self.path = path
         self.module = module
         self.rows = rows
         self.is_linear = isinstance(module, nn.Linear)
+        self.is_conv1d = is_conv1d(module)
+        self.is_embedding = isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward
+        self.input_name = next(iter(inspect.signature(module.forward).parameters), "")
+        self.trusted = is_known(module)
         self.segments = segments
 
-    def __call__(self, x: Tensor) -> Tensor:  # [*shape, ..., features]
+    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
         """Run the layer, with a backward that fills the rows.
 
         Args:
-            x: Input of the layer. `[*shape, ...]`
+            inputs: The layer's input `[*shape, ...]`, by position or by name, and options that are no tensors.
+            options: The same by name.
 
         Returns:
             Output of the layer. `[*shape, ...]`
-
-        Raises:
-            ValueError: If the leading dimensions of `x` are not those of the task ids.
         """
         if not torch.is_grad_enabled():
-            return _original(self.module, x)
+            return original(self.module, *inputs, **options)
+        x, inputs, options = self._taken_apart(inputs, options)
         segments = self.segments.current()
-        if x.shape[: len(segments.shape)] != segments.shape:
-            raise ValueError(
-                f"Layer `{self.path}` got an input of shape {tuple(x.shape)}, which does not begin with the shape "
-                f"{tuple(segments.shape)} of the task ids: engine `one_pass` cannot tell whose rows these are; "
-                "use engine `per_task`."
-            )
-        if self.is_linear:
+        x = self._checked(x, segments)
+        if self.is_linear or self.is_conv1d:
             if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # autocast leaves float64 alone
                 x = x.to(torch.get_autocast_dtype(x.device.type))
-            return TaskLinear.apply(x, self.module.weight, self.module.bias, self.rows, segments)
-        parameters = [getattr(self.module, name) for name in self.rows]
-        return TaskLeaf.apply(x, self.module, self.rows, segments, *parameters)
+            weight = self.module.weight.T if self.is_conv1d else self.module.weight
+            return TaskLinear.apply(x, weight, self.module.bias, self.rows, segments)
+        if self.is_embedding:
+            return TaskEmbedding.apply(x, self.module.weight, self.module.padding_idx, self.rows, segments)
+        if not self.trusted:
+            check_rows_apart(self.path, self.module, x, inputs, options, segments)
+            self.trusted = True
+        parameters = [getattr(self.module, name) for name in self.rows.names]
+        return TaskLeaf.apply(x, self.module, (inputs, options), self.rows, segments, *parameters)
+
+    def _taken_apart(
+        self, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+        """Tell the one input from what else the layer was called with."""
+        if inputs:
+            x, inputs = inputs[0], inputs[1:]
+        else:
+            x, options = options.get(self.input_name), {k: v for k, v in options.items() if k != self.input_name}
+        if not isinstance(x, Tensor) or any(isinstance(value, Tensor) for value in (*inputs, *options.values())):
+            raise ValueError(
+                f"Layer `{self.path}` ({type(self.module).__name__}) was called with more than one tensor, or with "
+                "none as its first input: engine `one_pass` cannot tell whose rows these are; use engine `per_task`."
+            )
+        return x, inputs, options
+
+    def _checked(self, x: Tensor, segments: Segments) -> Tensor:  # [*shape, ..., features] -> [*shape, ..., features]
+        """Refuse an input that does not begin with the rows; repeat positions that all rows share."""
+        shape = segments.shape
+        if isinstance(self.module, nn.Embedding) and x.dim() >= 2 and x.shape[0] == 1 and len(shape) == 1:
+            x = x.expand(shape[0], *x.shape[1:])  # [1, seq], as BERT and GPT-2 number their positions
+        if x.shape[: len(shape)] != shape:
+            raise ValueError(
+                f"Layer `{self.path}` ({type(self.module).__name__}) got an input of shape {tuple(x.shape)}, which "
+                f"does not begin with the shape {tuple(shape)} of the task ids: engine `one_pass` cannot tell whose "
+                "rows these are; use engine `per_task`."
+            )
+        if len(shape) > 1 and mixes_tokens(self.module):
+            raise ValueError(
+                f"Layer `{self.path}` ({type(self.module).__name__}) may mix the tokens of a sequence, but with "
+                "packed rows a sequence holds several tasks; use engine `per_task` or do not pack."
+            )
+        return x

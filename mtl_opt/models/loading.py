@@ -1,4 +1,4 @@
-"""Load a causal language model and its tokenizer by path or hub name, for full or LoRA fine-tuning."""
+"""Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
 """What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
@@ -28,12 +29,16 @@ class LoraSettings:
         alpha: Scale of the adapters; the update is multiplied by alpha / rank.
         dropout: Share of the adapter inputs that are dropped in training.
         target: "all" for every linear layer but the output layer, or names of layers.
+        rslora: Multiply the update by alpha / sqrt(rank) instead.
+        dora: Learn the length of every output's weights apart from their direction (DoRA).
     """
 
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.0
     target: str | tuple[str, ...] = "all"
+    rslora: bool = False
+    dora: bool = False
 
 
 def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
@@ -62,6 +67,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     trained: str | Path | None = None,
     trust_remote_code: bool = False,
+    quantization: QuantizationSettings | None = None,
 ) -> Any:
     """Load a causal language model, ready to be trained.
 
@@ -71,6 +77,7 @@ def load_model(
         dtype: Number format of the base model's weights; adapters are kept in float32.
         trained: Folder with adapters (or, without `lora`, a whole model) saved before, to go on from.
         trust_remote_code: Whether code that comes with the model may run.
+        quantization: How the base's weights are stored; None as `dtype` says. Only with `lora`.
 
     Returns:
         The model, a `PeftModel` with `lora`.
@@ -81,13 +88,17 @@ def load_model(
     source = name_or_path if lora is not None or trained is None else str(trained)
     if (Path(source) / "adapter_config.json").exists():
         raise InputError(f"`model_name_or_path`: `{source}` holds an adapter; a whole model is needed.")
+    storage = {} if quantization is None else quantized(quantization, dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, trust_remote_code=trust_remote_code, **storage
+        )
     except UNREADABLE as error:
         raise InputError(_cannot_load("model", source, error)) from error
     if lora is None:
         return model
-    return _with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    keep_weights(model)
+    return with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
@@ -100,20 +111,42 @@ def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
         raise InputError(f"No adapter could be loaded from `{folder}` ({_first_line(error)}).") from error
 
 
-def _with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
-    """Put fresh adapters into the target layers."""
-    targets: str | list[str] = "all-linear" if lora.target == "all" else list(lora.target)
-    config = LoraConfig(
+def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
+    """Put fresh adapters into the target layers.
+
+    Args:
+        model: The base model.
+        lora: The settings.
+
+    Returns:
+        A `PeftModel`.
+    """
+    config = lora_config(model, lora)
+    if not isinstance(config.target_modules, str):
+        _check_targets(model, sorted(config.target_modules))
+    return get_peft_model(model, config)
+
+
+def lora_config(model: nn.Module, lora: LoraSettings) -> LoraConfig:
+    """Say to peft what `lora` says.
+
+    Args:
+        model: The model that gets the adapters.
+        lora: The settings.
+
+    Returns:
+        The settings in peft's words.
+    """
+    return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules="all-linear" if lora.target == "all" else list(lora.target),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
-    if not isinstance(targets, str):
-        _check_targets(model, targets)
-    return get_peft_model(model, config)
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:

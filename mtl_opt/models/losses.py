@@ -1,5 +1,7 @@
 """Batches to losses: one mean loss per task."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,12 +22,22 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     Returns:
         Mean loss of every task in nats, 0 for an absent task `[tasks]`, and the label tokens it averages `[tasks]`.
     """
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    logits = model(**_inputs(batch)).logits
     targets = batch.labels[:, 1:]  # a token is predicted from the position before it
     learnt = targets != IGNORE_INDEX
     # Only the learnt positions: the float32 copy of all logits would be the largest tensor of the step.
-    per_token = F.cross_entropy(logits[:, :-1][learnt].float(), targets[learnt], reduction="none")
-    owners = batch.task_ids[:, None].expand_as(targets)[learnt]
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    per_token = F.cross_entropy(logits[:, :-1][learnt].to(precise), targets[learnt], reduction="none")
+    ids = batch.task_ids if batch.task_ids.dim() == 2 else batch.task_ids[:, None].expand_as(batch.labels)
+    owners = ids[:, 1:][learnt]
     sums = torch.zeros(num_tasks, device=per_token.device, dtype=per_token.dtype).index_add(0, owners, per_token)
     counts = torch.bincount(owners, minlength=num_tasks)
     return sums / counts.clamp(min=1), counts
+
+
+def _inputs(batch: TaskBatch) -> dict[str, Any]:
+    """Say what the model gets: packed rows are told apart by their positions, which begin again with each row."""
+    if batch.position_ids is None:
+        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    # transformers builds the mask from positions only where there is neither a mask nor a cache
+    return {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}

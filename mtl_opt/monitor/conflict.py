@@ -1,5 +1,6 @@
 """What one step says about the conflict of the tasks, as flat numbers; and their average between two log lines."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from math import isnan, nan
@@ -127,6 +128,7 @@ class EventWindow:
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = list(tasks)
         self.events: list[StepEvent] = []
+        self.notes: Counter[str] = Counter()
 
     def add(self, event: StepEvent) -> None:
         """Keep one event until the next reading.
@@ -135,6 +137,7 @@ class EventWindow:
             event: What happened in the step.
         """
         self.events.append(event)
+        self.notes.update(event.notes)
 
     def read_and_clear(self) -> tuple[dict[str, float], Tensor]:
         """Average the window and start a new one.
@@ -150,3 +153,12 @@ class EventWindow:
         averages = {key: mean for key, mean in zip(scalar_keys(self.tasks), means, strict=True) if not isnan(mean)}
         averages["learning_rate"] = events[-1].learning_rate
         return averages, torch.stack([cosines(event.gramian) for event in events]).nanmean(dim=0)
+
+    def take_notes(self) -> dict[str, int]:
+        """Count in how many steps each note was made since the last call.
+
+        Returns:
+            Steps by sentence, in the order in which they came up.
+        """
+        notes, self.notes = self.notes, Counter()
+        return dict(notes)

@@ -18,6 +18,8 @@ class StepEvent:
         learning_rate: Learning rate of the step.
         grad_norm: Norm of the combined gradient of the shared parameters, before clipping.
         layer_gramians: Gramian of each layer, when asked for. `{layer: [tasks, tasks]}`
+        skipped: Whether float16 overflowed, so that nothing was learnt; the other values mean nothing then.
+        notes: What the combiner did instead of what its method says, one sentence each.
     """
 
     step: int
@@ -28,3 +30,5 @@ class StepEvent:
     learning_rate: float
     grad_norm: float
     layer_gramians: dict[str, Tensor] | None = None
+    skipped: bool = False
+    notes: tuple[str, ...] = ()

@@ -91,16 +91,19 @@ class TrainerLog:
         else:
             drop_lines_after(self.path, resume_step)
 
-    def write(self, step: int, epoch: float, scalars: Mapping[str, float]) -> None:
+    def write(
+        self, step: int, epoch: float, scalars: Mapping[str, float], notes: Mapping[str, int] | None = None
+    ) -> None:
         """Append a line of training.
 
         Args:
             step: Number of the optimizer step.
             epoch: Passes over the data so far.
             scalars: Flat keys as `conflict.scalars` gives them; what is not finite is left out.
+            notes: What combiners noted, and in how many steps since the last line; none: the key `notes` is left out.
         """
         head = {"loss": scalars.get("loss"), "lr": scalars.get("learning_rate"), "epoch": epoch}
-        self.append(step, head, scalars)
+        self.append(step, head, scalars, notes)
 
     def write_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append the metrics of an evaluation.
@@ -111,13 +114,20 @@ class TrainerLog:
         """
         self.append(step, {}, metrics)
 
-    def append(self, step: int, head: Mapping[str, float | None], values: Mapping[str, float]) -> None:
-        """Append one line: steps, `head`, progress, `values`.
+    def append(
+        self,
+        step: int,
+        head: Mapping[str, float | None],
+        values: Mapping[str, float],
+        notes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Append one line: steps, `head`, progress, `values`, `notes`.
 
         Args:
             step: Number of the optimizer step.
             head: Values to show before the progress; None is left out.
             values: Values to show after it.
+            notes: Sentences and their numbers of steps.
         """
         elapsed = monotonic() - self.start
         done = step - self.first_step  # of this process: a resumed run must not guess from steps it did not take
@@ -127,5 +137,6 @@ class TrainerLog:
         row["percentage"] = round(100 * step / self.total_steps, 2) if self.total_steps else 100.0
         row |= {"elapsed_time": clock_text(elapsed), "remaining_time": clock_text(max(remaining, 0.0))}
         row |= {key: value for key, value in values.items() if isfinite(value)}
+        row |= {"notes": dict(notes)} if notes else {}
         with self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(line_text(row))

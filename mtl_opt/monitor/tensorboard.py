@@ -82,14 +82,27 @@ class TensorBoardWriter:
         self.write_scalars(step, {f"eval/{self.evaluation_tag(key)}": value for key, value in metrics.items()})
         self.writer.flush()
 
-    def write_text(self, tag: str, text: str) -> None:
+    def write_notes(self, step: int, notes: Mapping[str, int]) -> None:
+        """Write what combiners noted as a text under `train/notes`; nothing where there is no note.
+
+        Args:
+            step: Number of the optimizer step.
+            notes: Sentences, and in how many steps each came up since the last line.
+        """
+        if notes:
+            lines = (f"{count} step{'s' if count > 1 else ''}: {sentence}" for sentence, count in notes.items())
+            self.write_text("train/notes", "\n".join(lines), step)
+
+    def write_text(self, tag: str, text: str, step: int | None = None) -> None:
         """Write a text that is shown as it is, such as the configuration.
 
         Args:
             tag: Name of the text.
             text: The text, shown with its line breaks.
+            step: Number of the optimizer step it belongs to.
         """
-        self.writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # Markdown's literal block
+        literal = "\n".join(f"    {line}" for line in text.splitlines())  # Markdown's literal block
+        self.writer.add_text(tag, literal, step)
         self.writer.flush()
 
     def close(self) -> None:

@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import EncodedRow, Sampler, collate, rank_slice
+from mtl_opt.data import EncodedRow, Sampler, collate, collate_packed, rank_slice
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.prepare import Prepared
+from mtl_opt.training.processes import rank, world_size
 
 Draws = list[dict[str, list[int]]]
 """The draws of one step."""
@@ -102,28 +103,44 @@ class BatchLoader:
             self.pool.shutdown(cancel_futures=True)
 
 
-def batch_maker(
-    config: TrainConfig, prepared: Prepared, rank: int = 0, world: int = 1
-) -> Callable[[Draws], list[TaskBatch]]:
+def build_loader(config: TrainConfig, prepared: Prepared, sampler: Sampler) -> BatchLoader:
+    """Build what gives the batches of one step after the other.
+
+    Args:
+        config: The configuration.
+        prepared: The data, cut to the tasks of the run.
+        sampler: Which rows come next.
+
+    Returns:
+        The loader, before its first step.
+    """
+    threads = config.dataloader_num_workers
+    if None in prepared.sizes.values():
+        threads = min(threads, 1)  # a stream is read in order
+    accumulation, ahead = config.gradient_accumulation_steps, config.dataloader_prefetch_factor
+    return BatchLoader(sampler, batch_maker(config, prepared), accumulation, threads, ahead)
+
+
+def batch_maker(config: TrainConfig, prepared: Prepared) -> Callable[[Draws], list[TaskBatch]]:
     """Say how the batches of a step are made from its draws.
 
     Args:
-        config: `tokens_per_batch`.
+        config: `tokens_per_batch` and `packing`.
         prepared: The data, cut to the tasks of the run.
-        rank: Number of this process.
-        world: Number of processes.
 
     Returns:
-        What makes them.
+        What makes them, for this process alone.
     """
+    pad = prepared.tokenizer.pad_token_id
 
     def make(draws: Draws) -> list[TaskBatch]:
         batches = []
         for draw in draws:
-            mine = rank_slice(draw, rank, world) if world > 1 else draw
+            mine = rank_slice(draw, rank(), world_size())
             rows = [[prepared.train[task][i] for i in mine[task]] for task in prepared.tasks]
             for part in split_by_tokens(rows, config.tokens_per_batch):
-                batches.append(collate(part, prepared.tokenizer.pad_token_id))  # noqa: PERF401 - two loops read better
+                packed = config.packing
+                batches.append(collate_packed(part, pad, widest=config.cutoff_len) if packed else collate(part, pad))
         return batches
 
     return make

@@ -13,13 +13,14 @@ import torch
 
 from mtl_opt.errors import InputError
 from mtl_opt.training.outputs import checkpoints, write_json
+from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run import Run, Totals
 
 STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-    "per_device_eval_batch_size", "max_new_tokens", "tokenized_path", "overwrite_cache", "dataloader_num_workers",
-    "dataloader_prefetch_factor",
+    "per_device_eval_batch_size", "max_new_tokens", "ddp_timeout", "tokenized_path", "overwrite_cache",
+    "dataloader_num_workers", "dataloader_prefetch_factor",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
 
@@ -36,7 +37,16 @@ def save_checkpoint(run: Run) -> Path:
     refuse_non_finite(run)
     output = Path(run.config.output_dir)
     folder = output / f"checkpoint-{run.step}"
-    partial = output / f"checkpoint-{run.step}.partial"
+    random_states = gathered(_random_state())
+    if is_main():
+        _write_checkpoint(run, folder, random_states)
+    wait_for_all()
+    return folder
+
+
+def _write_checkpoint(run: Run, folder: Path, random_states: list[dict[str, Any]]) -> None:
+    """Write a checkpoint beside its place, then move it there."""
+    output, partial = folder.parent, folder.with_name(f"{folder.name}.partial")
     for stale in output.glob("checkpoint-*.partial"):
         shutil.rmtree(stale)
     partial.mkdir(parents=True)
@@ -45,8 +55,20 @@ def save_checkpoint(run: Run) -> Path:
     torch.save(parts.optimizer.state_dict(), partial / "optimizer.pt")
     torch.save(parts.scheduler.state_dict(), partial / "scheduler.pt")
     torch.save(parts.combiner.state_dict(), partial / "combiner.pt")
-    torch.save(_random_state(), partial / "rng_state.pth")
-    state = {
+    torch.save(parts.grads.state_dict(), partial / "gradients.pt")
+    torch.save(random_states, partial / "rng_state.pth")
+    write_json(partial / STATE, _plain_state(run))
+    if folder.exists():
+        _remove(folder)
+    os.replace(partial, folder)
+    limit = run.config.save_total_limit
+    for old in checkpoints(output)[: -limit if limit else 0]:
+        _remove(old)
+
+
+def _plain_state(run: Run) -> dict[str, Any]:
+    """Collect what is no tensor."""
+    return {
         "global_step": run.step,
         "max_steps": run.total_steps,
         "tasks": run.prepared.tasks,
@@ -54,15 +76,8 @@ def save_checkpoint(run: Run) -> Path:
         "totals": asdict(run.totals),
         "before": run.before,
         "config": asdict(run.config),
+        "processes": world_size(),
     }
-    write_json(partial / STATE, state)
-    if folder.exists():
-        _remove(folder)
-    os.replace(partial, folder)
-    limit = run.config.save_total_limit
-    for old in checkpoints(output)[: -limit if limit else 0]:
-        _remove(old)
-    return folder
 
 
 def refuse_non_finite(run: Run) -> None:
@@ -96,8 +111,9 @@ def save_model(run: Run, folder: Path) -> None:
         run: The run.
         folder: Where to.
     """
-    run.parts.model.save_pretrained(folder)
-    run.prepared.tokenizer.save_pretrained(folder)
+    if is_main():
+        run.parts.model.save_pretrained(folder)
+        run.prepared.tokenizer.save_pretrained(folder)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -134,7 +150,12 @@ def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Pa
     Raises:
         InputError: If a setting that touches what is learnt differs.
     """
-    before = state["config"]
+    # As many rows of each task in a step are the same run, however many processes share them.
+    before = {**state["config"]}
+    for key in ("rows_per_task", "per_device_train_batch_size"):
+        if before.get(key) is not None and "processes" in state:
+            rows = before[key] * state["processes"]
+            before[key] = rows // world_size() if rows % world_size() == 0 else rows / world_size()
     for key, value in run_config.items():
         if key not in FREE_KEYS and key in before and before[key] != value:
             raise InputError(
@@ -162,7 +183,8 @@ def restore(run: Run, folder: Path) -> None:
         parts.optimizer.load_state_dict(_load(folder / "optimizer.pt"))
         parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
         parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
-        random_state = _load(folder / "rng_state.pth")
+        parts.grads.load_state_dict(_load(folder / "gradients.pt"))
+        random_states = _load(folder / "rng_state.pth")
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]
         raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error
@@ -170,7 +192,8 @@ def restore(run: Run, folder: Path) -> None:
     run.step = state["global_step"]
     run.totals = Totals(**state["totals"])
     run.before = state["before"]
-    _set_random_state(random_state)
+    if len(random_states) == world_size():  # with another number of processes nobody's masks can go on
+        _set_random_state(random_states[rank()])
 
 
 def _load(path: Path) -> Any:

@@ -15,17 +15,21 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from mtl_opt.errors import InputError
 from mtl_opt.training.checkpoint import FREE_KEYS
-from mtl_opt.training.combiner import build_combiner
+from mtl_opt.training.combiner import WRAPPERS, build_combiner
 from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
 from mtl_opt.training.loop import train
 from mtl_opt.training.outputs import check_folder, read_results
 from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.processes import world_size
 
 logger = logging.getLogger(__name__)
 
 RESULT_LINES = "results.jsonl"
 SINGLE = "single"
 """Name of the single-task baselines among the combiners."""
+
+NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}
+"""Settings of a baseline: with one task there is nothing to wrap."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,10 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, 
         The lines of `results.jsonl` of all runs of this comparison, in order.
 
     Raises:
-        InputError: If the output folder holds a comparison with other settings.
+        InputError: If the output folder holds a comparison with other settings, or several processes run this.
     """
+    if world_size() > 1:
+        raise InputError(f"`mtl-opt compare` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
     base = train_config(shared)
     output = Path(base.output_dir)
     check_folder(output)
@@ -117,7 +123,7 @@ def _entries(config: CompareConfig, shared: Mapping[str, Any], data: Prepared) -
             own = {"combiner": combiner, "combiner_args": arguments}
             yield _entry(f"{combiner}-seed{seed}", combiner, seed, None, shared, own)
         for task in data.tasks if config.baselines else []:
-            own = {"combiner": "sum", "only_tasks": [task]}
+            own = {"combiner": "sum", "only_tasks": [task], **NOT_WRAPPED}
             yield _entry(f"{SINGLE}-{task}-seed{seed}", SINGLE, seed, task, shared, own)
 
 

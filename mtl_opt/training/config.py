@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_args
 
+import torch
 import yaml
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.gradients import ENGINES
-from mtl_opt.training.data_fields import check_data, shares, task_table
+from mtl_opt.models import COMPILERS
+from mtl_opt.training.consistency import check_data, check_model
+from mtl_opt.training.data_fields import shares, task_table
 from mtl_opt.training.fields import (
     choice,
     either,
@@ -19,12 +22,14 @@ from mtl_opt.training.fields import (
     mapping,
     names,
     number,
+    one_of,
     setting,
     steps,
     text,
     whole,
     whole_numbers,
 )
+from mtl_opt.training.optim import OPTIMIZERS
 from mtl_opt.training.translate import translate
 
 logger = logging.getLogger(__name__)
@@ -38,6 +43,9 @@ SCHEDULERS = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
+
+BUFFER_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+"""float32 means the default: float64 where the model has it."""
 
 LARGEST_SEED = 2**32 - 1
 """What NumPy takes."""
@@ -58,6 +66,15 @@ class TrainConfig:
     lora_alpha: int | None = setting(whole(1), "scale of the adapters; default twice the rank")
     lora_dropout: float = setting(number(0, 1, below=True), "dropout on the adapters' input", 0.0)
     lora_target: list[str] = setting(names, "all, or names of linear layers", ["all"])
+    use_rslora: bool = setting(flag, "scale adapters by alpha / sqrt(rank)", False)
+    use_dora: bool = setting(flag, "DoRA; needs engine per_task", False)
+    quantization_bit: int | None = setting(one_of(4, 8), "bits of the frozen base's weights: 4 or 8 (lora only)")
+    quantization_method: str = setting(choice("bnb"), "who quantises: bitsandbytes", "bnb")
+    quantization_type: str = setting(choice("nf4", "fp4"), "number format of 4 bits", "nf4")
+    double_quantization: bool = setting(flag, "quantise the scales of 4-bit blocks too", True)
+    gradient_checkpointing: bool = setting(flag, "compute activations again instead of keeping them", False)
+    torch_compile: bool = setting(flag, "compile the model; needs engine per_task", False)
+    torch_compile_backend: str = setting(choice(*COMPILERS), "backend of torch.compile", "inductor")
     # data
     tasks: dict[str, Any] | None = setting(task_table, "name: {file, eval_file, weight, ...} for every task")
     dataset: list[str] | None = setting(names, "data sets of dataset_dir/dataset_info.json")
@@ -93,15 +110,25 @@ class TrainConfig:
     dataloader_num_workers: int = setting(whole(0), "threads that prepare batches ahead of the step", 0)
     dataloader_prefetch_factor: int = setting(whole(1), "steps prepared ahead per thread", 2)
     data_seed: int | None = setting(whole(0, LARGEST_SEED), "seed of the order of rows; default seed")
+    packing: bool = setting(flag, "put short rows behind each other instead of padding them", False)
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
+    scope: str | None = setting(choice("layer", "tensor"), "one copy of the combiner per layer or tensor")
+    denoised: int | None = setting(whole(1), "steps whose Gramian, without sampling noise, gives the weights")
+    smoothed: float | None = setting(number(0, 1, below=True), "share of the past in an average of the weights")
+    every: int | None = setting(whole(1), "steps for which weights are used again")
+    norm_matched: bool = setting(flag, "rescale the update to the norm of the mean gradient", False)
     observe_every: int = setting(whole(1), "steps between observations of held-out losses (CoBa)", 1)
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
+    gradient_buffer_dtype: str = setting(choice(*BUFFER_DTYPES), "precision of the task gradients kept", "float32")
+    gradient_buffer_device: str = setting(choice("model", "cpu"), "where the task gradients are kept", "model")
+    gradient_window: int = setting(whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none", 0)
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
     # optimization
-    learning_rate: float = setting(number(0, LARGEST_RATE, above=True), "peak learning rate of AdamW", 1e-4)
-    weight_decay: float = setting(number(0, LARGEST_RATE), "decoupled weight decay of AdamW", 0.0)
+    optim: str = setting(choice(*OPTIMIZERS), "optimizer, by its Hugging Face name", "adamw_torch")
+    learning_rate: float = setting(number(0, LARGEST_RATE, above=True), "peak learning rate", 1e-4)
+    weight_decay: float = setting(number(0, LARGEST_RATE), "weight decay, decoupled in AdamW", 0.0)
     adam_beta1: float = setting(number(0, 1, below=True), "first beta of AdamW", 0.9)
     adam_beta2: float = setting(number(0, 1, below=True), "second beta of AdamW", 0.999)
     adam_epsilon: float = setting(number(0, above=True), "epsilon of AdamW", 1e-8)
@@ -112,6 +139,8 @@ class TrainConfig:
     num_train_epochs: float = setting(number(0, above=True), "times as many rows are drawn as there are in all", 3.0)
     gradient_accumulation_steps: int = setting(whole(1), "micro-batches per optimizer step", 1)
     bf16: bool = setting(flag, "bfloat16 autocast", False)
+    fp16: bool = setting(flag, "float16 autocast with a loss scale; a step that overflows is skipped", False)
+    ddp_timeout: int = setting(whole(1), "seconds after which a process gives up on one that hangs", 1800)
     seed: int = setting(whole(0, LARGEST_SEED), "seed of initialisation, data order and dropout", 42)
     # output
     output_dir: str = setting(text, "folder of the run")
@@ -196,6 +225,18 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
     return config, shared
 
 
+def precision_of(config: TrainConfig) -> torch.dtype | None:
+    """Name what the forward is autocast to.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        A half precision, or None.
+    """
+    return torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
+
+
 def to_yaml(config: TrainConfig) -> str:
     """Write a configuration as YAML, Chinese text as it is.
 
@@ -238,5 +279,6 @@ def _check_data(config: TrainConfig) -> None:
         if getattr(config, key) is None:
             raise InputError(f"`{key}` is missing from the configuration.")
     check_data(config)
+    check_model(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

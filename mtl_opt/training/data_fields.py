@@ -49,31 +49,3 @@ def shares(key: str, value: Any) -> dict[str, float]:
     if abs(sum(found.values()) - 1) > 1e-6:
         raise InputError(f"`{key}` must sum up to 1, got {sum(found.values()):.6g}.")
     return found
-
-
-def check_data(config: Any) -> None:
-    """Check what one key alone does not show.
-
-    Args:
-        config: The configuration.
-
-    Raises:
-        InputError: If keys contradict each other.
-    """
-    given = [key for key in ("tasks", "dataset", "train_file") if getattr(config, key) is not None]
-    if len(given) != 1:
-        raise InputError(
-            "Give one of `tasks` (name: {file, ...}), `dataset` (names in `dataset_dir`) and `train_file`, not both or "
-            f"neither; got {' and '.join(f'`{key}`' for key in given) or 'none'}."
-        )
-    if config.eval_file is not None and config.train_file is None:
-        raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
-    if config.eval_dataset is not None and config.dataset is None:
-        raise InputError("`eval_dataset` goes with `dataset`.")
-    if config.streaming and config.max_steps < 1:
-        raise InputError("`streaming` needs `max_steps`: a stream does not tell how many rows it has.")
-    if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:
-        raise InputError(
-            f"`tokens_per_batch` ({config.tokens_per_batch}) must be at least `cutoff_len` ({config.cutoff_len}): "
-            "a row goes through the model whole."
-        )

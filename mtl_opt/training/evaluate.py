@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
@@ -13,9 +12,10 @@ from mtl_opt.data import EncodedRow, Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import exact_match
 from mtl_opt.models import task_losses
-from mtl_opt.training.config import TrainConfig, train_config
+from mtl_opt.training.config import TrainConfig, precision_of, train_config
 from mtl_opt.training.outputs import CONFIG, RESULTS, read_results
 from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
+from mtl_opt.training.processes import bar_disabled
 from mtl_opt.training.run import build_model
 from mtl_opt.training.yaml_file import read_yaml
 
@@ -38,7 +38,7 @@ def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[
     results: dict[str, float] = {}
     try:
         tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
-        for task in tqdm(tasks, desc="evaluating", leave=False, disable=None):
+        for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
             results[f"eval_{task}_loss"] = _loss(model, prepared.eval_encoded[task], prepared, config)
             answers = _answers(model, task, prepared, config)
             results[f"eval_{task}_exact_match"] = exact_match(answers, [r.output for r in prepared.eval_rows[task]])
@@ -53,7 +53,7 @@ def _loss(model: nn.Module, rows: Sequence[EncodedRow], prepared: Prepared, conf
     total = tokens = 0.0
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
         batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
             losses, counts = task_losses(model, batch, 1)
         total += float(losses[0]) * float(counts[0])
         tokens += float(counts[0])
@@ -71,7 +71,7 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfi
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
         prompts = [encoder.prompt(row) for row in chunk]
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
             generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
         answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
     return answers
@@ -124,6 +124,6 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))
     prepared = prepare(config).only(config.only_tasks)
-    model = build_model(config, folder).to(Accelerator().device)
+    model = build_model(config, folder).to(torch.accelerator.current_accelerator() or torch.device("cpu"))
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     return evaluate(model, prepared, config)

@@ -80,8 +80,26 @@ def steps(key: str, value: Any) -> float:
     Returns:
         The number.
     """
-    found = number(0, above=True)(key, value)
-    return found if found < 1 else whole(1)(key, value)
+    found = _number(key, value, "a number of steps")
+    return found if 0 < found < 1 else whole(1)(key, value)
+
+
+def one_of(*numbers: int) -> Check:
+    """Check a whole number against the few that are allowed.
+
+    Args:
+        numbers: The numbers allowed.
+
+    Returns:
+        The check.
+    """
+
+    def check(key: str, value: Any) -> int:
+        if _number(key, value, "a whole number") not in numbers:
+            raise InputError(f"`{key}` must be {' or '.join(map(str, numbers))}, got {value}.")
+        return int(value)
+
+    return check
 
 
 def choice(*names: str) -> Check:

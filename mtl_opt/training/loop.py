@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mtl_opt.errors import InputError
 from mtl_opt.linalg import conflict_rate
-from mtl_opt.monitor import EventWindow, StepEvent, TensorBoardWriter, TrainerLog
+from mtl_opt.monitor import StepEvent
 from mtl_opt.training.checkpoint import (
     check_same_run,
     read_state,
@@ -29,7 +29,6 @@ from mtl_opt.training.memory import peak_mb, reset_peak
 from mtl_opt.training.observe import Observer
 from mtl_opt.training.outputs import (
     CONFIG,
-    LOG,
     RESULTS,
     check_folder,
     checkpoints,
@@ -38,9 +37,12 @@ from mtl_opt.training.outputs import (
     write_json,
     write_text,
 )
+from mtl_opt.training.plan import plan_of
 from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
 from mtl_opt.training.run import Run, build_run
 from mtl_opt.training.step import training_step
+from mtl_opt.training.writers import NoWriters, Writers, epoch_of
 from mtl_opt.training.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -48,55 +50,6 @@ logger = logging.getLogger(__name__)
 
 class Interrupted(KeyboardInterrupt):
     """Say that a run was stopped by Ctrl-C and saved."""
-
-
-class Writers:
-    """Everything that is written while a run goes on: TensorBoard and `trainer_log.jsonl`, the same numbers in both.
-
-    Args:
-        run: The run, at the step from which it goes on.
-    """
-
-    def __init__(self, run: Run) -> None:
-        output = Path(run.config.output_dir)
-        resumed = run.step or None
-        purge = None if resumed is None else run.step + 1
-        self.run = run
-        self.window = EventWindow(run.prepared.tasks)
-        self.board = TensorBoardWriter(output / "runs", run.prepared.tasks, purge_step=purge)
-        self.log = TrainerLog(output / LOG, run.total_steps, resume_step=resumed)
-        if resumed is None:
-            self.board.write_text("config", to_yaml(run.config))
-        # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
-        lines = math.ceil(run.total_steps / run.config.logging_steps)
-        self.steps_per_image = max(1, lines // 10) * run.config.logging_steps
-
-    def step(self, event: StepEvent) -> None:
-        """Take the event of a step; every `logging_steps` the mean over them is written.
-
-        Args:
-            event: What happened.
-        """
-        self.window.add(event)
-        last = event.step == self.run.total_steps
-        if event.step % self.run.config.logging_steps == 0 or last:
-            scalars, cosines = self.window.read_and_clear()
-            draw = len(cosines) > 1 and (last or event.step % self.steps_per_image == 0)
-            self.board.write(event.step, scalars, cosines if draw else None)
-            self.log.write(event.step, _epoch(self.run), scalars)
-
-    def evaluation(self, metrics: dict[str, float]) -> None:
-        """Write an evaluation.
-
-        Args:
-            metrics: Flat `eval_{task}_…` numbers.
-        """
-        self.board.write_evaluation(self.run.step, metrics)
-        self.log.write_evaluation(self.run.step, metrics)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self.board.close()
 
 
 def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
@@ -118,15 +71,24 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
         _check_same_settings(output, config)
         logger.info("`%s` holds a finished run: nothing to do.", output)
         return finished
-    prepared = (data or prepare(config)).only(config.only_tasks)
-    reset_peak()
-    run = build_run(config, prepared, checkpoint)
-    if checkpoint is not None:
-        restore(run, checkpoint)
-        logger.info("Going on after step %d of %d.", run.step, run.total_steps)
-    else:
-        _begin(output, config)
-    writers = Writers(run)
+    with joined(config.ddp_timeout) as device:
+        prepared = (data or prepare(config)).only(config.only_tasks)
+        reset_peak()
+        run = build_run(config, prepared, checkpoint, device)
+        planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
+        logger.info("%s.", planned.sentence())
+        wait_for_all()  # all have looked at the folder before anything is written into it
+        if checkpoint is not None:
+            restore(run, checkpoint)
+            logger.info("Going on after step %d of %d.", run.step, run.total_steps)
+        elif is_main():
+            _begin(output, config)
+        return _train(run)
+
+
+def _train(run: Run) -> dict[str, Any]:
+    """Take the steps of a run that is built, and finish it; one process writes."""
+    writers = Writers(run) if is_main() else NoWriters()
     try:
         _measure_untrained(run, writers)
         return _finish(run, writers, _take_steps(run, writers))
@@ -179,7 +141,7 @@ def _begin(output: Path, config: TrainConfig) -> None:
         raise InputError(f"`output_dir`: `{output}` cannot be written ({error.strerror}).") from error
 
 
-def _measure_untrained(run: Run, writers: Writers) -> None:
+def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     """Evaluate the model before training; once for all runs on the same data and model."""
     known = run.prepared.untrained
     if run.step > 0:
@@ -194,20 +156,21 @@ def _measure_untrained(run: Run, writers: Writers) -> None:
     writers.evaluation(run.before)
 
 
-def _take_steps(run: Run, writers: Writers) -> list[float]:
+def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
     """Take all steps that are left; return the seconds each took."""
     config, times = run.config, list[float]()
     observer = Observer(run)
     run.parts.model.train()
-    bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=None)
+    bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=bar_disabled())
     with finish_step_on_interrupt() as interrupt, bar:
         while run.step < run.total_steps:
             begin = time.perf_counter()
             batches = run.next_batches()
             observer.before_step()
             event = training_step(run.parts, batches, run.step + 1)
-            observer.after_step(batches, event.step)
-            run.loader.observe(_losses(event, run), run.step)
+            if not event.skipped:
+                observer.after_step(batches, event.step)
+                run.loader.observe(_losses(event, run), run.step)
             times.append(time.perf_counter() - begin)
             run.step = event.step
             _count(run, event, times[-1])
@@ -216,9 +179,10 @@ def _take_steps(run: Run, writers: Writers) -> list[float]:
             last = run.step == run.total_steps
             if not last and _is_due(run, config.eval_steps):
                 writers.evaluation(evaluate(run.parts.model, run.prepared, config))
-            if _is_due(run, config.save_steps) or (interrupt.requested and not last):
+            stop = any_process(interrupt.requested, run.device) and not last
+            if _is_due(run, config.save_steps) or stop:
                 folder = save_checkpoint(run)
-                if interrupt.requested and not last:
+                if stop:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
     return times
 
@@ -243,11 +207,14 @@ def _count(run: Run, event: StepEvent, seconds: float) -> None:
     if math.isfinite(rate):
         totals.conflicts += rate
         totals.measured += 1
-    totals.loss += float(event.losses.nanmean())
     totals.seconds += seconds
+    if event.skipped:
+        totals.skipped += 1
+    else:
+        totals.loss += float(event.losses.nanmean())
 
 
-def _finish(run: Run, writers: Writers, times: list[float]) -> dict[str, Any]:
+def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:
     """Evaluate, save the adapter, and write the results last: their file says that the run is finished."""
     totals = run.totals
     refuse_non_finite(run)
@@ -263,22 +230,17 @@ def _finish(run: Run, writers: Writers, times: list[float]) -> dict[str, Any]:
     results: dict[str, Any] = {
         **after,
         **{f"before_{key}": value for key, value in run.before.items()},
-        "train_loss": totals.loss / run.total_steps,
+        "train_loss": totals.loss / max(1, run.total_steps - totals.skipped),
+        "steps_skipped": totals.skipped,
         "train_runtime": totals.seconds,
         "train_steps": run.total_steps,
         "steps_per_second": 1 / statistics.median(times) if times else None,
         "peak_memory_mb": peak_mb(),
         "conflict_rate": totals.conflicts / totals.measured if totals.measured else None,
         "gradient_engine": run.parts.grads.engine.name,
-        "epoch": _epoch(run),
+        "processes": world_size(),
+        "epoch": epoch_of(run),
     }
-    write_json(output / RESULTS, results)
+    if is_main():
+        write_json(output / RESULTS, results)
     return results
-
-
-def _epoch(run: Run) -> float:
-    """Count how many times as many rows were drawn as there are in all."""
-    sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
-    drawn = run.loader.epochs()
-    total = sum(sizes.values())
-    return sum(drawn[task] * size for task, size in sizes.items()) / total if total else 0.0

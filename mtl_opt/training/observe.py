@@ -68,10 +68,12 @@ class Observer:
         for batch in batches:
             with (
                 task_rows(batch.task_ids),
-                torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.parts.bf16),
+                self.run.parts.autocast(self.run.device),
             ):
                 losses, counts = task_losses(self.run.parts.model, batch, num_tasks)
             sums, totals = sums + losses.double() * counts, totals + counts
+        if self.kind == "batch":  # held-out rows are the same in every process
+            sums, totals = self.run.parts.grads.processes.sum(torch.stack([sums, totals])).unbind()
         return sums / totals.clamp(min=1), totals
 
     @contextmanager

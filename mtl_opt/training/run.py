@@ -2,25 +2,26 @@
 
 import logging
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.errors import InputError
-from mtl_opt.gradients import TaskGradients
-from mtl_opt.models import LoraSettings, load_model
-from mtl_opt.training.batches import BatchLoader, batch_maker
+from mtl_opt.models import compile_model, load_model
+from mtl_opt.training.batches import BatchLoader, build_loader
 from mtl_opt.training.combiner import build_combiner, check_layers
-from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.config import TrainConfig, precision_of
+from mtl_opt.training.gradients import build_gradients
+from mtl_opt.training.model_settings import base_dtype, check_rows, fit_model, lora_settings, quantization_settings
+from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
+from mtl_opt.training.processes import rank
 from mtl_opt.training.sampling import build_sampler
 from mtl_opt.training.step import Parts
 
@@ -36,12 +37,14 @@ class Totals:
         measured: Number of these steps.
         loss: Sum of the mean task loss of every step.
         seconds: Time spent in steps.
+        skipped: Steps in which float16 overflowed.
     """
 
     conflicts: float = 0.0
     measured: int = 0
     loss: float = 0.0
     seconds: float = 0.0
+    skipped: int = 0
 
 
 @dataclass
@@ -79,45 +82,48 @@ class Run:
         return [batch.to(self.device) for batch in self.loader.next()]
 
 
-def build_run(config: TrainConfig, prepared: Prepared, trained: Path | None = None) -> Run:
+def build_run(
+    config: TrainConfig, prepared: Prepared, trained: Path | None = None, device: torch.device | None = None
+) -> Run:
     """Build model, task gradients, combiner, optimizer, scheduler and sampler.
 
     Args:
         config: The configuration.
         prepared: Its data, cut to the tasks of the run.
         trained: Checkpoint whose weights the model starts from; the rest of its state is restored separately.
+        device: Where to; default the accelerator of the machine.
 
     Returns:
         The run, before its first step.
 
-    Raises:
-        InputError: If the settings do not fit the model.
+    An `InputError` says which setting does not fit the model.
     """
-    processes = os.environ.get("WORLD_SIZE", "1")  # asked before Accelerator would wait for the others
-    if processes != "1":
-        raise InputError(f"Training runs in one process, got {processes}; start it without torchrun.")
     sampler, total = build_sampler(config, prepared)
-    accelerator = Accelerator()
-    set_seed(config.seed)
-    model = build_model(config, trained).to(accelerator.device)
+    device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
+    set_seed(config.seed)  # the same in every process: all build the same adapter
+    model = build_model(config, trained).to(device)
+    fit_model(config, model)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
-    try:
-        grads = TaskGradients(model, prepared.tasks, config.gradient_engine, verify=config.verify_gradients)
-    except ValueError as error:
-        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
     combiner = build_combiner(config, prepared.tasks, prepared.settings)
+    grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
-    logger.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason.rstrip("."))
-    optimizer = _build_optimizer(config, model)
+    check_rows(config, combiner)
+    if config.torch_compile:
+        compile_model(model, config.torch_compile_backend)
+    optimizer = build_optimizer(
+        config.optim,
+        [p for p in model.parameters() if p.requires_grad],
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(config.adam_beta1, config.adam_beta2),
+        epsilon=config.adam_epsilon,
+    )
     scheduler = _build_scheduler(config, optimizer, total)
-    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, config.bf16)
-    accumulation, threads = config.gradient_accumulation_steps, config.dataloader_num_workers
-    if None in prepared.sizes.values():
-        threads = min(threads, 1)  # a stream is read in order
-    maker = batch_maker(config, prepared)
-    loader = BatchLoader(sampler, maker, accumulation, threads, config.dataloader_prefetch_factor)
-    return Run(config, prepared, parts, loader, accelerator.device, total)
+    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config))
+    if rank() > 0:  # from here on they draw dropout masks, each its own
+        set_seed(config.seed + rank())
+    return Run(config, prepared, parts, build_loader(config, prepared, sampler), device, total)
 
 
 def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
@@ -130,28 +136,13 @@ def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
     Returns:
         The model, on the CPU.
     """
-    # The frozen base may be in half precision; what is trained is in float32.
-    half = config.bf16 and config.finetuning_type == "lora"
     return load_model(
         config.model_name_or_path,
-        lora=_lora(config),
-        dtype=torch.bfloat16 if half else torch.float32,
+        lora=lora_settings(config),
+        dtype=base_dtype(config),
         trained=trained,
         trust_remote_code=config.trust_remote_code,
-    )
-
-
-def _build_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Build AdamW over what is trained, and log how much that is."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    sizes = [sum(p.numel() for p in group) for group in (trainable, list(model.parameters()))]
-    logger.info("%d of %d parameters are trained.", *sizes)
-    return torch.optim.AdamW(
-        trainable,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
+        quantization=quantization_settings(config),
     )
 
 
@@ -163,11 +154,3 @@ def _build_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, tota
         return get_scheduler(config.lr_scheduler_type, optimizer, steps, total)
     except ValueError as error:
         raise InputError(f"`lr_scheduler_type: {config.lr_scheduler_type}`: {error}") from error
-
-
-def _lora(config: TrainConfig) -> LoraSettings | None:
-    """Read the LoRA settings; None for full fine-tuning."""
-    if config.finetuning_type == "full":
-        return None
-    target = "all" if config.lora_target == ["all"] else tuple(config.lora_target)
-    return LoraSettings(config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.lora_dropout, target)

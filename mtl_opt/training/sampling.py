@@ -8,6 +8,7 @@ from mtl_opt.data import Facts, RowOrder, Sampler, build_mixer
 from mtl_opt.errors import InputError
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.prepare import Prepared
+from mtl_opt.training.processes import world_size
 
 logger = logging.getLogger(__name__)
 
@@ -27,39 +28,37 @@ def rows_per_task(config: TrainConfig, num_tasks: int) -> int:
     return max(1, config.per_device_train_batch_size // num_tasks)
 
 
-def num_steps(config: TrainConfig, num_rows: int, num_tasks: int, processes: int = 1) -> int:
+def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
     """Count the optimizer steps of a run.
 
     Args:
         config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
         num_rows: Training rows of all tasks together.
         num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch.
-        processes: Number of processes.
 
     Returns:
         Optimizer steps.
     """
     if config.max_steps > 0:
         return config.max_steps
-    per_step = rows_per_task(config, num_tasks) * num_tasks * config.gradient_accumulation_steps * processes
+    per_step = rows_per_task(config, num_tasks) * num_tasks * config.gradient_accumulation_steps * world_size()
     return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
 
 
-def facts_of(config: TrainConfig, prepared: Prepared, total_steps: int, processes: int = 1) -> Facts:
+def facts_of(config: TrainConfig, prepared: Prepared, total_steps: int) -> Facts:
     """Collect what a mixing may know.
 
     Args:
         config: The configuration.
         prepared: The data, cut to the tasks of the run.
         total_steps: Steps of the run.
-        processes: Number of processes.
 
     Returns:
         The facts.
     """
     tasks = prepared.tasks
     sizes = prepared.sizes
-    rows = rows_per_task(config, len(tasks)) * len(tasks) * config.gradient_accumulation_steps * processes
+    rows = rows_per_task(config, len(tasks)) * len(tasks) * config.gradient_accumulation_steps * world_size()
     known = {task: float(prepared.train[task].lengths.mean()) for task in tasks if sizes[task] is not None}
     lengths = known if len(known) == len(tasks) else {}
     return Facts(sizes, total_steps, rows, seed_of(config), lengths, ratios_of(config, prepared))
@@ -84,13 +83,12 @@ def seed_of(config: TrainConfig) -> int:
     return config.seed if config.data_seed is None else config.data_seed
 
 
-def build_sampler(config: TrainConfig, prepared: Prepared, processes: int = 1) -> tuple[Sampler, int]:
+def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int]:
     """Build the sampler, and count the steps it makes.
 
     Args:
         config: The configuration.
         prepared: The data, cut to the tasks of the run.
-        processes: Number of processes that share a draw.
 
     Returns:
         The sampler before its first draw, and the steps of the run.
@@ -104,12 +102,12 @@ def build_sampler(config: TrainConfig, prepared: Prepared, processes: int = 1) -
         raise InputError(
             "`group_by_length`, `stratify_by` and `exhaustion` need the number of rows; a stream has none."
         )
-    total = num_steps(config, sum(known), len(sizes), processes)
+    total = num_steps(config, sum(known), len(sizes))
     _log_division(config, len(sizes))
-    sampler = new_sampler(config, prepared, total, processes)
+    sampler = new_sampler(config, prepared, total)
     if config.exhaustion == "repeat":
         return sampler, total
-    whole = count_steps(new_sampler(config, prepared, total, processes), config)
+    whole = count_steps(new_sampler(config, prepared, total), config)
     return sampler, whole if config.max_steps < 0 else min(whole, config.max_steps)
 
 
@@ -123,14 +121,13 @@ def _log_division(config: TrainConfig, num_tasks: int) -> None:
         )  # fmt: skip
 
 
-def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int, processes: int = 1) -> Sampler:
+def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sampler:
     """Build a sampler for a run of so many steps.
 
     Args:
         config: The configuration.
         prepared: The data, cut to the tasks of the run.
         total_steps: Steps of the run.
-        processes: Number of processes that share a draw.
 
     Returns:
         The sampler before its first draw.
@@ -144,15 +141,15 @@ def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int, proce
         raise InputError("`stratify_by: label`: no row has a label (formatting classification or multiple_choice).")
     orders = {
         task: RowOrder(
-            task, size, seed, rows * processes,
+            task, size, seed, rows * world_size(),
             prepared.labels[task] if config.stratify_by and (prepared.labels[task] >= 0).any() else None,
             prepared.train[task].lengths if config.group_by_length else None,
         )
         for task, size in sizes.items()
     }  # fmt: skip
-    mixer = build_mixer(config.mixing, facts_of(config, prepared, total_steps, processes), config.mixing_args)
+    mixer = build_mixer(config.mixing, facts_of(config, prepared, total_steps), config.mixing_args)
     return Sampler(
-        sizes, rows, seed, mixer, processes=processes, draws_per_step=config.gradient_accumulation_steps,
+        sizes, rows, seed, mixer, processes=world_size(), draws_per_step=config.gradient_accumulation_steps,
         tasks_per_step=config.tasks_per_step, orders=orders,
         limits=row_limits(config, sizes) if config.exhaustion == "once" else None,
     )  # fmt: skip

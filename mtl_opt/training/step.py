@@ -1,8 +1,9 @@
 """The flow: batches → losses → task gradients → combiner → optimizer → event."""
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -29,7 +32,7 @@ class Parts:
         optimizer: What takes the step.
         scheduler: What sets the learning rate.
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
-        bf16: Whether the forward runs under bfloat16 autocast.
+        precision: What the forward is autocast to; None: nothing.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -38,7 +41,18 @@ class Parts:
     optimizer: Optimizer
     scheduler: LRScheduler
     max_grad_norm: float
-    bf16: bool
+    precision: torch.dtype | None
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Open the precision of the forward.
+
+        Args:
+            device: Where the model is.
+
+        Returns:
+            A context.
+        """
+        return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
 
 
 def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> StepEvent:
@@ -52,22 +66,53 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     Returns:
         What happened.
 
-    An `InputError` says which loss or gradient is not finite; the step is then not taken.
+    An `InputError` says which loss or gradient is not finite; the step is then not taken. Under float16 such a step is
+    skipped: neither optimizer nor combiner sees it, and the loss scale is halved.
     """
     grads = parts.grads
     for batch in batches:
         with grads.rows(batch.task_ids):
-            with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=parts.bf16):
-                losses, counts = task_losses(parts.model, batch, grads.num_tasks)
+            with parts.autocast(batch.input_ids.device):
+                losses, counts = task_losses(parts.model, replace(batch, task_ids=grads.owners), grads.num_losses)
             grads.backward(losses, counts)
+    if _overflowed(grads, step):
+        return _skip(parts, step)
     _refuse_non_finite(grads, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
-    event = _event(grads, weights, grad_norm, float(parts.scheduler.get_last_lr()[0]), step)
+    event = _event(parts, weights, grad_norm, step)
     parts.optimizer.step()
     parts.scheduler.step()
     grads.zero()
     return event
+
+
+def _overflowed(grads: TaskGradients, step: int) -> bool:
+    """Tell whether float16 overflowed, and scale the next losses accordingly; never without a loss scale."""
+    if grads.scaler is None:
+        return False
+    tasks = grads.non_finite()
+    grads.scaler.update(overflow=bool(tasks))
+    if tasks:
+        names = ", ".join(f"`{task}`" for task in tasks)
+        logger.info("Step %d skipped: %s overflowed float16; loss scale now %g.", step, names, grads.scaler.scale)
+    return bool(tasks)
+
+
+def _skip(parts: Parts, step: int) -> StepEvent:
+    """Throw a step away."""
+    nothing = torch.zeros(parts.grads.num_tasks)
+    parts.grads.zero()
+    return StepEvent(
+        step=step,
+        losses=nothing * torch.nan,
+        counts=nothing,
+        gramian=torch.outer(nothing, nothing),
+        weights=None,
+        learning_rate=float(parts.scheduler.get_last_lr()[0]),
+        grad_norm=math.nan,
+        skipped=True,
+    )
 
 
 def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
@@ -82,18 +127,18 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
                 )
 
 
-def _event(
-    grads: TaskGradients, weights: Tensor | None, grad_norm: float, learning_rate: float, step: int
-) -> StepEvent:
+def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
     """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
     if not math.isfinite(grad_norm):
         raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
+    grads = parts.grads
     return StepEvent(
         step=step,
         losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
         gramian=grads.gramian().cpu(),
         weights=None if weights is None else weights.cpu(),
-        learning_rate=learning_rate,
+        learning_rate=float(parts.scheduler.get_last_lr()[0]),
         grad_norm=grad_norm,
+        notes=tuple(parts.combiner.take_notes()),
     )

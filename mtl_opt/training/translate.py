@@ -1,4 +1,4 @@
-"""Settings written for LLaMA-Factory, axolotl or Hugging Face → the keys of this configuration, with a note for each."""
+"""Settings written for LLaMA-Factory, axolotl or Hugging Face → the keys of this configuration, with notes."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
@@ -34,9 +34,8 @@ def translate(settings: Mapping[str, Any], known: Collection[str]) -> tuple[dict
                    translate_sampling, translate_adapter):  # fmt: skip
         change(found, known, notes)
     without = [key for key in found if key in DONE_ANYWAY and key not in known]
-    for key in without:
-        if found.pop(key) not in NEUTRAL:
-            notes.append(f"`{key}` is accepted and changes nothing: {DONE_ANYWAY[key]}.")
+    asked = [key for key in without if found.pop(key) not in NEUTRAL]
+    notes += [f"`{key}` is accepted and changes nothing: {DONE_ANYWAY[key]}." for key in asked]
     drop_unavailable(found, known, notes)
     return found, notes
 

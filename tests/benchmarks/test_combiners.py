@@ -19,13 +19,13 @@ def threads():
 
 
 def test_json_holds_every_measurement_and_every_target(capsys):
-    methods = "mean,pcgrad,mgda,graddrop,trimmed_mean"
+    methods = "mean,pcgrad,mgda,modo,graddrop,trimmed_mean"
     combiners.main(["--json", "--methods", methods, "--weights-tasks", "3,40", *SMALL])
     result = json.loads(capsys.readouterr().out)
     assert result["benchmark"] == "combiners"
     assert {"cpu", "threads", "versions"} <= result["environment"].keys()
     forward = result["forward"]["methods"]
-    assert forward.keys() == {"pcgrad", "mgda", "graddrop", "trimmed_mean", "trimmed_mean_2"}
+    assert forward.keys() == {"pcgrad", "mgda", "modo", "graddrop", "trimmed_mean", "trimmed_mean_2"}
     assert forward["pcgrad"]["ratio_to_floor"]["median"] > 0
     assert forward["graddrop"]["ratio_to_read"]["median"] > 0
     assert forward["trimmed_mean"]["peak_in_jacobians"] > 0
@@ -33,11 +33,11 @@ def test_json_holds_every_measurement_and_every_target(capsys):
         (3, "random"), (3, "stationary"), (40, "random"), (40, "stationary"),
     ]  # fmt: skip
     for part in result["weights"]:
-        assert part["methods"].keys() == {"mean", "pcgrad", "mgda"}
+        assert part["methods"].keys() == {"mean", "pcgrad", "mgda", "modo"}
         assert part["methods"]["mgda"]["torchjd_ratio"]["median"] > 0
         assert part["failed"] == {}
     limits = {target["name"]: target["at_most"] for target in result["targets"]}
-    assert limits["mgda: forward / floor"] == 1.15
+    assert limits["mgda: forward / floor"] == limits["modo: forward / floor"] == 1.15
     assert limits["graddrop: forward / read"] == 8
     assert limits["trimmed_mean_2: forward / read"] == 6
     assert limits["mgda: seconds for weights, stationary"] == 3e-3

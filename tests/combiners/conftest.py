@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl_opt.combiners import COMBINERS, Combiner
 
 ALL = sorted(COMBINERS)
-WITH_WEIGHTS = [name for name in ALL if COMBINERS[name].requires in {"losses", "gramian"}]
+WITH_WEIGHTS = [name for name in ALL if COMBINERS[name].requires in {"losses", "gramian", "halves"}]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def make(request) -> type[Combiner]:
 
 @pytest.fixture(params=WITH_WEIGHTS)
 def make_weighted(request) -> type[Combiner]:
-    """Give every class whose weights can be had from losses or a Gramian of one step."""
+    """Give every class whose weights can be had from losses or inner products of one step."""
     return COMBINERS[request.param]
 
 

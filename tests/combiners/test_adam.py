@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl_opt.combiners.adam import TaskAdam, positive
+from mtl_opt.combiners.adam import TaskAdam
 
 
 def test_it_equals_torch_and_skips_absent_tasks():
@@ -37,9 +37,3 @@ def test_a_zero_gradient_moves_nothing(flush):
     finally:
         torch.set_flush_denormal(False)
     assert values.tolist() == [1, 1]
-
-
-@pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan")])
-def test_a_rate_that_is_not_positive_is_refused(value):
-    with pytest.raises(ValueError, match="`lr` must be a positive number, got"):
-        positive("lr", value)

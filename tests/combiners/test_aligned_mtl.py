@@ -1,5 +1,7 @@
 """Aligned-MTL gives all principal components of the gradients one scale."""
 
+from time import perf_counter
+
 import pytest
 import torch
 from references.balance_reference import aligned
@@ -54,6 +56,35 @@ def test_norms_far_apart_equal_60_digits(num_tasks, spread):
             along[i] *= mpmath.sqrt(min(values) / values[i]) / num_tasks
         wanted = torch.tensor([float(x) for x in exact.T * (vectors * along)], dtype=torch.float64)
     assert (AlignedMTL()(rows) - wanted).norm() < 1e-9 * wanted.norm()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_forty_tasks_with_norms_far_apart_satisfy_the_conditions_of_the_method(mode):
+    rows = draw(40, 0, spread=6)[torch.randperm(40)]
+    lengths = rows.norm(dim=1)
+    inverse = torch.linalg.inv((rows @ rows.T) / lengths / lengths[:, None]) / lengths / lengths[:, None]
+    values = torch.linalg.svdvals(torch.diag(lengths / lengths.max()) @ (rows / lengths[:, None])) * lengths.max()
+    common = {
+        "min": 1 / torch.linalg.eigvalsh(inverse)[-1],  # precise, where the smallest of the Gramian is lost
+        "median": values.square()[20],
+        "rmse": values.square().mean(),
+    }[mode]
+    weights = AlignedMTL(mode).weights(rows @ rows.T)
+    # The aligned gradients are orthogonal and equally long, so their mean has the squared length σ / m ...
+    assert float((weights @ rows).square().sum()) == pytest.approx(float(common) / 40, rel=1e-9)
+    # ... and a change of unit changes the aligned gradients by the same factor.
+    again = AlignedMTL(mode).weights((3 * rows) @ (3 * rows).T)
+    torch.testing.assert_close(again, weights, rtol=1e-8, atol=0)
+
+
+def test_forty_tasks_with_norms_far_apart_take_no_longer_than_20_milliseconds():
+    rows = draw(40, 0, spread=6)
+    gramian, combiner, times = rows @ rows.T, AlignedMTL(), []
+    for _ in range(5):
+        begin = perf_counter()
+        combiner.weights(gramian)
+        times.append(perf_counter() - begin)
+    assert min(times) < 0.02
 
 
 def test_orthogonal_gradients_of_one_length_give_the_mean():

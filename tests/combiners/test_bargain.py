@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mtl_opt.combiners import bargain
-from mtl_opt.combiners.bargain import cap, fair_weights, warn_once
+from mtl_opt.combiners import NashMTL, bargain
+from mtl_opt.combiners.bargain import cap, fair_weights, note_outcome
 
 PRECISION = 1e-14
 
@@ -30,9 +30,12 @@ def test_a_search_that_does_not_converge_warns_once_and_gives_its_last_iterate(m
     weights, outcome = fair_weights(rows @ rows.T, 1.0, PRECISION)
     assert outcome == "stopped"
     assert weights.min() > 0
-    with pytest.warns(RuntimeWarning, match="did not converge, so its last iterate is used"):
-        assert warn_once("NashMTL", outcome, warned=False)
-    assert warn_once("NashMTL", outcome, warned=True)
+    combiner = NashMTL()
+    with pytest.warns(RuntimeWarning, match="did not converge: its last iterate is used"):
+        note_outcome(combiner, outcome)
+    assert combiner.take_notes() == ["`NashMTL`: the search did not converge: its last iterate is used."]
+    note_outcome(combiner, outcome)  # a second warning would fail the test
+    assert len(combiner.take_notes()) == 1
 
 
 def test_a_cap_only_shortens():

@@ -76,7 +76,7 @@ def test_rows_that_cancel_get_weights_that_cancel_them_and_one_warning(make, num
     rows = draw(num_tasks, 0)
     rows[-1] = -rows[:-1].sum(0)
     combiner = make()
-    with pytest.warns(RuntimeWarning, match=f"`{make.__name__}`: in this step the gradients cancel"):
+    with pytest.warns(RuntimeWarning, match=f"`{make.__name__}`: the gradients cancel"):
         weights = combiner.weights(rows @ rows.T)
     assert float(weights.sum()) == pytest.approx(num_tasks)
     assert weights.min() > 0

@@ -64,9 +64,9 @@ def test_absent_tasks_take_no_part_in_any_block():
     scoped = Scoped(Smoothed(PCGrad()))
     scoped.bind(NAMES)
     scoped.weights(blocks(0))
-    before = [part.averaged.clone() for part in scoped.copies]
+    before = [part.averaged.value.clone() for part in scoped.copies]
     assert all(len(found) == 2 for found in scoped.weights(blocks(1, tasks=[2, 0]), tasks=[2, 0]).values())
-    assert all(torch.equal(part.averaged[1], old[1]) for part, old in zip(scoped.copies, before, strict=True))
+    assert all(torch.equal(part.averaged.value[1], old[1]) for part, old in zip(scoped.copies, before, strict=True))
 
 
 def test_norms_are_matched_over_all_blocks_by_one_factor():

@@ -238,8 +238,6 @@ def test_a_share_of_the_past_out_of_range_is_refused(beta):
 def test_what_has_no_vector_of_weights_is_refused(wrap):
     with pytest.raises(ValueError, match="must wrap a combiner with weights; `MoCo` has none"):
         wrap(MoCo())
-    with pytest.raises(ValueError, match="must be inside `Scoped`, not around it"):
-        wrap(Scoped(PCGrad()))
 
 
 class _Same(torch.nn.Module):

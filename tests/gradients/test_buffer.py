@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from references.jacobian_reference import random_rows, token_losses
 from torch import nn
 
-from mtl_opt.gradients.buffer import RowBuffer, layer_of
+from mtl_opt.gradients import TaskGradients
+from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.columns import layer_of
 
 
 @pytest.fixture
@@ -104,3 +107,34 @@ def test_the_gradient_is_handed_over_in_the_shape_and_dtype_of_each_parameter():
 def test_one_float64_parameter_keeps_all_rows_in_float64():
     parameters = [("a", nn.Parameter(torch.zeros(2))), ("b", nn.Parameter(torch.zeros(2, dtype=torch.float64)))]
     assert RowBuffer(parameters, 2).rows.dtype == torch.float64
+
+
+def test_rows_in_bfloat16_take_half_the_memory_and_round_to_three_digits(make_llama, row_error):
+    model, rows = make_llama(), random_rows((0, 1, 2, 0))
+    found, wanted = (TaskGradients(model, ["a", "b", "c"], "one_pass", buffer_dtype=d) for d in (torch.bfloat16, None))
+    for grads in (found, wanted):
+        with grads.rows(rows.ids):
+            grads.backward(*token_losses(model, rows, 3))
+    assert found.jacobian.dtype == torch.bfloat16
+    assert row_error(found.jacobian.float(), wanted.jacobian) < 2**-8
+    assert found.gramian().dtype == torch.float32
+    torch.testing.assert_close(found.gramian(), found.jacobian.float() @ found.jacobian.float().T)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    found.write(weights)
+    torch.testing.assert_close(found.buffer.combined, weights @ found.jacobian.float())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("engine", ["one_pass", "per_task"])
+def test_rows_on_the_cpu_are_those_on_the_gpu(engine, make_llama):
+    model, rows = make_llama().cuda(), random_rows((0, 1, 2, 0))
+    found, wanted = (TaskGradients(model, ["a", "b", "c"], engine, buffer_device=d) for d in ("cpu", None))
+    for grads in (found, wanted):
+        ids = rows.ids.cuda()
+        batch = type(rows)(rows.input_ids.cuda(), rows.attention_mask.cuda(), rows.labels.cuda(), ids)
+        with grads.rows(ids):
+            grads.backward(*token_losses(model, batch, 3))
+        grads.write(torch.tensor([1.0, -2.0, 0.5]))
+    assert found.jacobian.device.type == "cpu"
+    torch.testing.assert_close(found.jacobian, wanted.jacobian.cpu())
+    torch.testing.assert_close(found.buffer.combined, wanted.buffer.combined)

@@ -184,13 +184,12 @@ def test_a_forward_that_someone_replaced_meanwhile_is_kept():
     assert "forward" not in model.last.__dict__
 
 
-def test_input_that_does_not_begin_with_the_rows_is_refused_by_name(make_bert):
-    model = make_bert(lora=False)
+def test_input_that_does_not_begin_with_the_rows_is_refused_by_name():
+    model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(3, 1))
     grads = TaskGradients(model, TASKS[:2], "one_pass")
-    rows = random_rows((0, 1))
-    message = r"position_embeddings` got an input of shape \(1, 9\).*\(2,\) of the task ids.*per_task"
-    with grads.rows(rows.ids), pytest.raises(ValueError, match=message):
-        model(input_ids=rows.input_ids)  # its position ids are [1, seq]
+    message = r"`1` \(Linear\) got an input of shape \(8, 3\).*\(2,\) of the task ids.*per_task"
+    with grads.rows(torch.tensor([0, 1])), pytest.raises(ValueError, match=message):
+        model(torch.randn(2, 4, 3))
 
 
 def test_ids_of_another_length_than_the_batch_are_refused(make_llama):
@@ -224,30 +223,34 @@ def test_a_tied_embedding_that_is_frozen_is_no_obstacle(make_llama):
     assert TaskGradients(make_llama(tied=True), TASKS, "one_pass").engine.name == "one_pass"
 
 
-def test_dora_is_refused(make_llama):
-    assert "lora_magnitude_vector" in refusal(make_llama(use_dora=True))
+def test_dora_is_refused_by_one_pass_and_works_with_per_task(make_llama, take_rows):
+    model = make_llama(use_dora=True)
+    assert "lora_magnitude_vector" in refusal(model)
+    assert "DoRA normalises" in refusal(model)
+    grads = TaskGradients(model, TASKS, "auto")
+    found = take_rows(grads, model, token_losses, [random_rows((0, 1, 2, 3))])
+    assert grads.engine.name == "per_task"
+    assert "DoRA" in grads.engine_reason
+    magnitudes = [found[:, columns] for name, columns in grads.buffer.tensors.items() if "magnitude" in name]
+    assert magnitudes
+    assert all(rows.norm(dim=1).min() > 0 for rows in magnitudes)
 
 
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (nn.BatchNorm1d(3), "(BatchNorm1d) cannot be wired: only Linear, Embedding, LayerNorm and RMSNorm"),
-        (nn.Conv1d(3, 3, 1), "(Conv1d) cannot be wired: only Linear"),
+        (nn.BatchNorm1d(3), "(BatchNorm1d) cannot be wired: batch norm mixes the rows of all tasks"),
         (nn.MultiheadAttention(4, 2), "holds parameters beside other layers"),
         (nn.Embedding(3, 3, max_norm=1.0), "no sum over rows"),
         (nn.Embedding(3, 3, scale_grad_by_freq=True), "no sum over rows"),
+        (nn.Embedding(3, 3, sparse=True), "its gradient is sparse"),
+        (nn.EmbeddingBag(3, 3), "more than one input"),
+        (nn.Bilinear(3, 3, 3), "more than one input"),
+        (nn.GRU(3, 3, batch_first=True), "a recurrent layer"),
     ],
 )
 def test_a_layer_that_may_mix_rows_is_refused(layer, reason):
     assert reason in refusal(nn.Sequential(nn.Linear(3, 3), layer))
-
-
-def test_a_norm_with_a_second_input_is_refused():
-    class GatedRMSNorm(nn.RMSNorm):
-        def forward(self, x, gate):
-            return super().forward(x) * gate
-
-    assert "takes more than one input" in refusal(nn.ModuleList([GatedRMSNorm(3)]))
 
 
 def test_a_linear_layer_with_a_forward_of_its_own_is_refused():

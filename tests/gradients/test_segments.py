@@ -62,3 +62,22 @@ def test_the_innermost_context_decides_and_is_read_once():
         with task_rows(inner):
             assert opened.current().shape == (3,)
         assert opened.current() is first
+
+
+def test_pieces_are_views_of_the_runs_of_each_task():
+    x = torch.randn(2, 4, 3)
+    ids = torch.tensor([[0, 0, 2, 0], [0, 2, 2, 0]])
+    segments = segments_of(ids, 3)
+    assert segments.runs == {0: (slice(0, 2), slice(3, 5), slice(7, 8)), 2: (slice(2, 3), slice(5, 7))}
+    pieces = [(task, part) for task, (part,) in segments.pieces(x)]
+    assert [task for task, _ in pieces] == [0, 0, 0, 2, 2]
+    assert all(part.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() for _, part in pieces)
+    for task, (whole,) in segments.split(x):
+        assert torch.equal(torch.cat([part for t, part in pieces if t == task]), whole)
+
+
+def test_a_task_with_many_runs_is_gathered_in_one_piece():
+    ids = torch.arange(100) % 2
+    segments = segments_of(ids, 2)
+    assert segments.runs == {0: (), 1: ()}
+    assert [(task, len(part)) for task, (part,) in segments.pieces(ids)] == [(0, 50), (1, 50)]

@@ -1,5 +1,6 @@
 """Scalars of one step and their average over a window."""
 
+from dataclasses import replace
 from math import isnan, nan
 
 import pytest
@@ -137,3 +138,12 @@ def test_average_of_a_window_of_one_step_is_that_step():
     window = EventWindow(TASKS)
     window.add(event())
     assert window.read_and_clear()[0] == pytest.approx(scalars(event(), TASKS))
+
+
+def test_notes_are_counted_by_steps_until_they_are_taken():
+    window = EventWindow(TASKS)
+    for notes in (("a.", "b."), (), ("a.",)):
+        window.add(replace(event(), notes=notes))
+    window.read_and_clear()
+    assert window.take_notes() == {"a.": 2, "b.": 1}
+    assert window.take_notes() == {}

@@ -110,3 +110,14 @@ def test_remaining_time_counts_only_the_steps_of_this_process(tmp_path):
 
 def test_a_day_is_written_as_hours():
     assert clock_text(86_400 + 61) == "24:01:01"
+
+
+def test_notes_stand_at_the_end_and_only_where_there_are_some(tmp_path):
+    path = tmp_path / "trainer_log.jsonl"
+    log = TrainerLog(path, total_steps=4)
+    log.write(1, 0.1, {"loss": 1.0}, {"`Krum`: 任务太少.": 3})
+    log.write(2, 0.2, {"loss": 1.0}, {})
+    first, second = rows(path)
+    assert first["notes"] == {"`Krum`: 任务太少.": 3}
+    assert list(first)[-1] == "notes"
+    assert "notes" not in second

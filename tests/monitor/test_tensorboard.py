@@ -133,3 +133,12 @@ def test_a_task_whose_name_starts_with_another_keeps_its_own_metrics(tmp_path):
     events = read(tmp_path)
     assert events.Scalars("eval/q_a_loss")[0].value == 1.0
     assert events.Scalars("eval/q_a_loss_loss")[0].value == 2.0
+
+
+def test_notes_are_a_text_of_their_step(tmp_path, writer):
+    writer.write_notes(3, {})
+    writer.write_notes(4, {"`Krum`: 任务太少.": 2, "`PCD`: x.": 1})
+    events = read(tmp_path)
+    (written,) = events.Tensors("train/notes/text_summary")
+    assert written.step == 4
+    assert text(events, "train/notes") == "    2 steps: `Krum`: 任务太少.\n    1 step: `PCD`: x."

@@ -16,6 +16,11 @@ def jacobian(num_tasks: int = 3, num_params: int = 7, dtype: torch.dtype = torch
     return torch.randn(num_tasks, num_params, generator=generator, dtype=torch.float64).to(dtype)
 
 
+def given(method: type[Combiner] | Combiner, rows: Tensor) -> Tensor:
+    """Shape rows as a method takes them: two equal halves for one that requires halves."""
+    return torch.stack([rows, rows]) if method.requires == "halves" else rows
+
+
 def run(
     combiner: Combiner, num_steps: int, tasks: Sequence[int] | None = None, num_tasks: int = 3, first: int = 0
 ) -> Tensor:  # [steps, tasks]

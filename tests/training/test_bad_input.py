@@ -281,9 +281,9 @@ def test_a_loss_that_is_not_finite_after_the_last_step_is_no_result(settings, re
     assert not (Path(settings["output_dir"]) / "all_results.json").exists()
 
 
-def test_more_than_one_process(settings, unwritten, monkeypatch):
+def test_a_comparison_in_more_than_one_process(settings, unwritten, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "one process, got 2" in unwritten(settings)
+    assert "one process, got 2" in unwritten(settings, "combiners=[sum]", verb="compare")
 
 
 @pytest.mark.parametrize("content", [None, b"- a\n", b"a: [1\n", b"\xff", b"a: 2024-13-45"])

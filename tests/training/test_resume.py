@@ -51,6 +51,11 @@ def cut_back(folder: Path, step: int) -> None:
         {"combiner": "weighted", "weight_decay": 0.1, "gradient_engine": "per_task"},
         {"combiner": "pcgrad", "finetuning_type": "full"},
         {"combiner": "sum", "bf16": True},
+        {"combiner": "mgda", "denoised": 20, "smoothed": 0.5},
+        {"combiner": "modo"},
+        {"combiner": "famo", "gradient_accumulation_steps": 2},
+        {"combiner": "coba", "combiner_args": {"warmup": 2, "window": 4}},
+        {"combiner": "pcgrad", "scope": "layer", "smoothed": 0.5, "every": 2, "norm_matched": True},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )

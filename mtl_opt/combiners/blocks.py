@@ -1,0 +1,150 @@
+"""One Gramian, or one per block of parameters: what wrappers need to treat both alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+WHOLE = ""
+"""Name of the only block where there is one Gramian for all parameters."""
+
+
+def blocks_of(
+    gramian: Tensor | Mapping[str, Tensor] | None,
+    by: str | None,
+    wrapper: str,
+) -> dict[str, Tensor | None]:
+    """Read what `weights` was given as a mapping of blocks; from an accelerator all of them come in one transfer.
+
+    Args:
+        gramian: One Gramian, one per block, or None where losses are enough.
+        by: The blocks that are wanted, None for one Gramian.
+        wrapper: Name of the class, for the error.
+
+    Returns:
+        The Gramian of every block, on the CPU where there are several; one Gramian is that of the block `WHOLE`.
+
+    Raises:
+        ValueError: If it is one Gramian where blocks are wanted, or there is no block.
+    """
+    if by is None:
+        return {WHOLE: gramian}  # type: ignore[dict-item]  # `enter` refuses a mapping
+    if not isinstance(gramian, Mapping) or not gramian:
+        raise ValueError(f"`{wrapper}` needs a mapping of blocks to Gramians, got {type(gramian).__name__}.")
+    if len({block.shape for block in gramian.values()}) > 1:
+        raise ValueError(f"`gramian` must have the same shape in every block for `{wrapper}`.")
+    return dict(zip(gramian, torch.stack(list(gramian.values())).cpu(), strict=True))
+
+
+def like_blocks(
+    found: Mapping[str, Tensor],  # [tasks]
+    gramian: Mapping[str, Tensor],  # [tasks, tasks]
+) -> dict[str, Tensor]:  # [tasks]
+    """Bring the weights of all blocks to the dtype and device of the Gramians, in one transfer.
+
+    Args:
+        found: The weights of every block. `[tasks]`
+        gramian: As given to `weights`. `[tasks, tasks]`
+
+    Returns:
+        The same weights. `[tasks]`
+    """
+    like = next(iter(gramian.values()))
+    return dict(zip(found, torch.stack(list(found.values())).to(like), strict=True))
+
+
+class BlockWeights(nn.Module):
+    """Hold one number per task and block beside a wrapper, NaN before a task's first.
+
+    It starts without blocks, because `bind` knows the tasks but not the blocks, and takes the shape of a checkpoint.
+
+    Args:
+        num_tasks: Number of bound tasks.
+    """
+
+    value: Tensor  # [tasks, blocks]
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.blocks: list[str] = []
+        self.register_buffer("value", torch.zeros(num_tasks, 0, dtype=torch.float64))
+        self.register_load_state_dict_pre_hook(_take_shape)
+
+    def split(self, blocks: Sequence[str]) -> None:
+        """Name the blocks in the first step; later ones must have the same.
+
+        Args:
+            blocks: Names of the blocks of this step.
+        """
+        if not self.blocks:
+            self.blocks = list(blocks)
+            self.value = torch.full((len(self.value), len(blocks)), torch.nan, dtype=torch.float64)
+        check_same_blocks(blocks, self.blocks)
+
+    def stacked(self, weights: Tensor | Mapping[str, Tensor]) -> Tensor:  # [present, blocks]
+        """Put the weights of all blocks into one matrix.
+
+        Args:
+            weights: The weights of the present tasks, of one block or by block. `[present]`
+
+        Returns:
+            One column per block. `[present, blocks]`
+        """
+        by_block = weights if isinstance(weights, Mapping) else {WHOLE: weights}
+        return torch.stack([by_block[name].to(self.value) for name in self.blocks], dim=1)
+
+    def per_block(self, tasks: Sequence[int], gramian: Tensor | Mapping[str, Tensor] | None, like: Tensor) -> Any:
+        """Give what is held as `weights` returns it.
+
+        Args:
+            tasks: Indices of the present tasks.
+            gramian: As given to `weights`.
+            like: A tensor with the wanted dtype and device where there are no blocks.
+
+        Returns:
+            The weights `[present]`, or one such tensor per block.
+        """
+        columns = self.value[list(tasks)].unbind(1)
+        if not isinstance(gramian, Mapping):
+            return columns[0].to(like)
+        return like_blocks(dict(zip(self.blocks, columns, strict=True)), gramian)
+
+    def get_extra_state(self) -> list[str]:
+        """Return the names of the blocks.
+
+        Returns:
+            One name per column.
+        """
+        return list(self.blocks)
+
+    def set_extra_state(self, state: Sequence[str]) -> None:
+        """Take the names of the blocks from a checkpoint.
+
+        Args:
+            state: One name per column.
+        """
+        self.blocks = list(state)
+
+
+def check_same_blocks(blocks: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse other blocks than in earlier steps.
+
+    Args:
+        blocks: Names of the blocks of this step.
+        known: Those of earlier steps.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if set(blocks) != set(known):
+        other = sorted(set(blocks) ^ set(known))
+        raise ValueError(f"`gramian` must have the same blocks in every step, got a difference in {other[:3]}.")
+
+
+def _take_shape(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Make room for the blocks a checkpoint holds."""
+    assert isinstance(module, BlockWeights)
+    saved = state.get(f"{prefix}value")
+    if saved is not None and len(saved) == len(module.value):
+        module.value = torch.zeros_like(saved)

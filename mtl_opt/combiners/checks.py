@@ -1,0 +1,120 @@
+"""What a combiner is given: checked in one sentence, copied to where `[tasks, tasks]` mathematics is cheapest."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rows_of(
+    jacobian: Tensor,  # [tasks, params]
+) -> Tensor:  # [tasks, params]
+    """Take the rows out of the autograd graph, in float32 at least.
+
+    Args:
+        jacobian: One row per present task. `[tasks, params]`
+
+    Returns:
+        The same rows. `[tasks, params]`
+
+    Raises:
+        ValueError: If `jacobian` is not a matrix: gradients that were already summed cannot be told apart.
+    """
+    if jacobian.dim() != 2:
+        raise ValueError(
+            f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
+            "a gradient that was already summed over tasks cannot be taken apart again."
+        )
+    return _in_float(jacobian)
+
+
+def halves_of(
+    jacobians: Tensor,  # [2, tasks, params]
+) -> Tensor:  # [2, tasks, params]
+    """Take the rows of two halves of a step out of the autograd graph, in float32 at least.
+
+    Args:
+        jacobians: One row per half and present task. `[2, tasks, params]`
+
+    Returns:
+        The same rows. `[2, tasks, params]`
+
+    Raises:
+        ValueError: If there are not two matrices.
+    """
+    if jacobians.dim() != 3 or len(jacobians) != 2:
+        raise ValueError(
+            "`jacobian` must be [2, tasks, params], the gradients of two independent halves of the rows, got shape "
+            f"{tuple(jacobians.shape)}."
+        )
+    return _in_float(jacobians)
+
+
+def _in_float(rows: Tensor) -> Tensor:
+    """Detach rows, in float32 at least: weights and averages may lie beyond the range of half precision."""
+    rows = rows.detach()
+    return rows.float() if rows.dtype in {torch.float16, torch.bfloat16} else rows
+
+
+def checked_gramian(
+    gramian: Tensor,  # [tasks, tasks]
+    names: Sequence[str],
+    two_samples: bool = False,
+) -> Tensor:  # [tasks, tasks]
+    """Copy a Gramian to float64 on the CPU and refuse what is none.
+
+    Args:
+        gramian: Inner products of the task gradients. `[tasks, tasks]`
+        names: Names of the tasks.
+        two_samples: Whether it is `J1 J2ᵀ` of two samples, which need neither be symmetric nor have a diagonal of
+            squared norms.
+
+    Returns:
+        The copy. `[tasks, tasks]`
+
+    Raises:
+        ValueError: If an entry is not finite, or the matrix cannot be a Gramian.
+    """
+    matrix = gramian.detach().to("cpu", torch.float64)
+    diagonal = matrix.diagonal()
+    _refuse_non_finite(diagonal, names, "gradient")
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError("`gramian` must be finite, got a non-finite inner product between finite gradients.")
+    if two_samples:
+        return matrix
+    scale = diagonal.abs().max()
+    # Rounding of float32 inner products is far below this; a matrix that fails was never J Jᵀ.
+    if bool((matrix - matrix.T).abs().max() > 1e-4 * scale) or bool(diagonal.min() < 0):
+        raise ValueError("`gramian` must be symmetric with a diagonal of squared norms.")
+    return matrix
+
+
+def checked_losses(
+    losses: Tensor,  # [tasks]
+    names: Sequence[str],
+) -> Tensor:  # [tasks]
+    """Copy losses to float64 on the CPU and refuse a wrong number or a non-finite value.
+
+    Args:
+        losses: One loss per task. `[tasks]`
+        names: Names of the tasks.
+
+    Returns:
+        The copy. `[tasks]`
+
+    Raises:
+        ValueError: If there are more or fewer than tasks, or one is not finite.
+    """
+    if losses.shape != (len(names),):
+        raise ValueError(f"`losses` must be [{len(names)}], one per task, got shape {tuple(losses.shape)}.")
+    vector = losses.detach().to("cpu", torch.float64)
+    _refuse_non_finite(vector, names, "loss")
+    return vector
+
+
+def _refuse_non_finite(values: Tensor, names: Sequence[str], what: str) -> None:
+    """Name the first task whose value is NaN or infinite."""
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        raise ValueError(f"The {what} of task `{names[first]}` is not finite ({values[first].item()}).")

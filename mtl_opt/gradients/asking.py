@@ -1,0 +1,97 @@
+"""What a combiner is asked, and what it is given."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mtl_opt.gradients.task_gradients import TaskGradients
+
+
+class CombinerLike(Protocol):
+    """What `TaskGradients.combine` needs of a combiner; `gradients` imports none."""
+
+    @property
+    def requires(self) -> str:
+        """Name the cheapest input that is enough."""
+
+    @property
+    def over(self) -> str | Sequence[str]:
+        """Name the layers whose Gramian is wanted."""
+
+    @property
+    def by(self) -> str | None:
+        """Name the blocks whose Gramians are wanted one by one; None for one Gramian."""
+
+    def bind(self, tasks: Sequence[str]) -> None:
+        """Take the names of the tasks."""
+
+    def weights(self, gramian: Any, losses: Tensor | None = None, *, tasks: Any = None) -> Any:
+        """Compute `[tasks]` weights from `[tasks, tasks]`, or both by block."""
+
+    def __call__(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Any = None) -> Tensor:
+        """Combine `[tasks, params]` to `[params]`."""
+
+
+def ask(combiner: CombinerLike, grads: "TaskGradients") -> Any:
+    """Ask a combiner for the weights of a closed step.
+
+    Args:
+        combiner: The combiner, bound to the tasks; one that requires the Jacobian has no weights.
+        grads: The step.
+
+    Returns:
+        One weight per task, 0 for absent ones `[tasks]`, or such weights for every block.
+    """
+    present = grads.present
+    gramian = of_present(_input_of(combiner, grads), present)
+    found = combiner.weights(gramian, grads.losses()[present], tasks=present)
+    return of_all(found, present, grads.num_tasks)
+
+
+def _input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:
+    """Take the Gramian that a combiner wants."""
+    if getattr(combiner, "by", None) is not None:
+        return grads.gramian(by=combiner.by)
+    if combiner.requires == "halves":
+        return grads.two_sample_gramian()
+    if combiner.requires == "window":
+        if grads.window is None:
+            raise ValueError(f"`{type(combiner).__name__}` needs the statistics of `TaskGradients(..., window=N)`.")
+        return grads.window.gramian(grads.gramian())
+    return grads.gramian() if combiner.over == "all" else grads.buffer.gramian_over(combiner.over)
+
+
+def of_present(found: Any, present: Sequence[int]) -> Any:
+    """Take the sub-Gramian of the present tasks, block by block where there are blocks.
+
+    Args:
+        found: `[tasks, tasks]`, or one by block.
+        present: The tasks.
+
+    Returns:
+        `[present, present]`, or one by block.
+    """
+    if isinstance(found, Mapping):
+        return {name: of_present(block, present) for name, block in found.items()}
+    return found[present][:, present]
+
+
+def of_all(weights: Any, present: Sequence[int], num_tasks: int) -> Any:
+    """Give absent tasks the weight 0, block by block where there are blocks.
+
+    Args:
+        weights: `[present]`, or one by block.
+        present: The tasks they belong to.
+        num_tasks: Number of tasks.
+
+    Returns:
+        `[tasks]`, or one by block.
+    """
+    if isinstance(weights, Mapping):
+        return {name: of_all(block, present, num_tasks) for name, block in weights.items()}
+    filled = torch.zeros(num_tasks, dtype=weights.dtype, device=weights.device)
+    filled[present] = weights
+    return filled

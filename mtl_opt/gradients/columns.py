@@ -1,0 +1,132 @@
+"""Where every shared parameter stands in a row: parameters side by side, those of one layer next to each other."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def layer_of(name: str) -> str:
+    """Name the layer of a parameter: everything up to the first number in its path, such as `model.layers.3`.
+
+    Args:
+        name: Name of the parameter in the model.
+
+    Returns:
+        The layer; for a parameter outside any numbered layer the path of its module.
+
+    Examples:
+        >>> layer_of("model.layers.3.self_attn.q_proj.lora_A.default.weight")
+        'model.layers.3'
+        >>> layer_of("model.embed_tokens.weight")
+        'model.embed_tokens'
+    """
+    path = name.split(".")
+    for i, part in enumerate(path):
+        if part.isdigit():
+            return ".".join(path[: i + 1])
+    return ".".join(path[:-1]) or name
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Take this process's part of a tensor that FSDP2 has sharded; any other tensor as it is.
+
+    Args:
+        tensor: A parameter or gradient.
+
+    Returns:
+        What of it lies in this process.
+    """
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Gather a tensor that FSDP2 has sharded from all processes; any other tensor as it is.
+
+    Args:
+        tensor: Such as the norm of sharded gradients.
+
+    Returns:
+        All of it.
+    """
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+class Columns:
+    """Name the columns of a row.
+
+    Args:
+        parameters: Name and parameter of everything shared, in model order.
+
+    Attributes:
+        parameters: The parameters by name, in the order of the columns.
+        tensors: Columns of each parameter, by name.
+        layers: Columns of each layer, by name.
+        size: Number of columns.
+        sharded: Whether the parameters are sharded, so that a row has its columns spread over the processes.
+        dtype: float64 where a parameter has it, else float32.
+    """
+
+    def __init__(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
+        by_layer: dict[str, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in parameters:
+            by_layer.setdefault(layer_of(name), []).append((name, parameter))
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.tensors: dict[str, slice] = {}
+        self.layers: dict[str, slice] = {}
+        end = 0
+        for layer, members in by_layer.items():  # a layer's parameters stand side by side: its Gramian is one product
+            begin = end
+            for name, parameter in members:
+                self.parameters[name] = parameter
+                self.tensors[name] = slice(end, end + local(parameter).numel())
+                end = self.tensors[name].stop
+            self.layers[layer] = slice(begin, end)
+        self.size = end
+        shards = [hasattr(p, "to_local") for p in self.parameters.values()]
+        if any(shards) and not all(shards):
+            raise ValueError("FSDP2 may shard all shared parameters or none (`ignored_params`), not some.")
+        self.sharded = all(shards)
+        exact = any(p.dtype == torch.float64 for p in self.parameters.values())
+        self.dtype = torch.float64 if exact else torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return local(next(iter(self.parameters.values()))).device
+
+    def blocks(self, by: str) -> dict[str, slice]:
+        """Name the columns of every block.
+
+        Args:
+            by: "layer" or "tensor".
+
+        Returns:
+            Columns of each block.
+
+        Raises:
+            ValueError: If `by` is neither.
+        """
+        if by not in {"layer", "tensor"}:
+            raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
+        return self.layers if by == "layer" else self.tensors
+
+    def layers_over(self, over: str | Sequence[str]) -> list[str]:
+        """Name the layers that a combiner's `over` stands for.
+
+        Args:
+            over: "all", "last" (the last layer), or names of layers.
+
+        Returns:
+            Names of layers.
+
+        Raises:
+            ValueError: If a layer does not exist.
+        """
+        if over == "all":
+            return list(self.layers)
+        names = [list(self.layers)[-1]] if over == "last" else [over] if isinstance(over, str) else list(over)
+        unknown = [name for name in names if name not in self.layers]
+        if unknown or not names:
+            raise ValueError(f"`over` must name layers among {', '.join(self.layers)}, got {unknown or names}.")
+        return names

@@ -1,0 +1,49 @@
+"""The two products on the hot path: `J Jᵀ` and `wᵀ J`, each one reading of the rows."""
+
+import torch
+from torch import Tensor
+
+PIECE = 4096
+"""Columns of one product of a Gramian."""
+
+CHUNK = 2**20
+"""Columns that are converted at a time where the rows are not kept in the precision of the parameters."""
+
+
+def gramian_of(
+    rows: Tensor,  # [tasks, columns]
+) -> Tensor:  # [tasks, tasks]
+    """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces.
+
+    Args:
+        rows: Some columns of the rows. `[tasks, columns]`
+
+    Returns:
+        Their Gramian. `[tasks, tasks]`
+    """
+    if rows.dtype in {torch.bfloat16, torch.float16}:  # in float32, without a copy of all rows
+        parts = rows.split(CHUNK, dim=1)
+        return torch.stack([gramian_of(part.float()) for part in parts]).sum(0)
+    whole = rows.shape[1] // PIECE
+    pieces = rows[:, : whole * PIECE].view(len(rows), whole, PIECE).transpose(0, 1)
+    rest = rows[:, whole * PIECE :]
+    return (pieces @ pieces.mT).sum(0) + rest @ rest.T
+
+
+def weighted_sum(
+    rows: Tensor,  # [tasks, columns]
+    weights: Tensor,  # [tasks]
+    out: Tensor,  # [columns]
+) -> None:
+    """Write `wᵀ J`, in the precision and on the device of `out`.
+
+    Args:
+        rows: Some columns of the rows. `[tasks, columns]`
+        weights: One weight per task. `[tasks]`
+        out: Where to. `[columns]`
+    """
+    if rows.dtype == out.dtype and rows.device == out.device:
+        torch.mv(rows.T, weights.to(rows), out=out)
+        return
+    for part, target in zip(rows.split(CHUNK, dim=1), out.split(CHUNK), strict=True):
+        target.copy_(weights.to(rows.device, out.dtype) @ part.to(out.dtype))

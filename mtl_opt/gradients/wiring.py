@@ -1,0 +1,101 @@
+"""Which layers engine `one_pass` can take apart by task, and the sentence for those it cannot."""
+
+import inspect
+from collections.abc import Collection
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+PLAIN = (nn.LayerNorm, nn.Embedding, nn.RMSNorm)
+"""Layers that treat tokens apart, and rows with them."""
+
+ROW_WISE = (_ConvNd, nn.GroupNorm, nn.PReLU)
+"""Layers that treat rows apart, but mix the positions within a row."""
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Tell the linear layer of GPT-2, which keeps its weight as `[in, out]`; known by name: no import of its library.
+
+    Args:
+        module: A layer.
+
+    Returns:
+        True if it is one.
+    """
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and not isinstance(module, nn.Linear)
+
+
+def is_known(module: nn.Module) -> bool:
+    """Tell whether a layer is known to treat rows apart, so that its first run need not be checked.
+
+    Args:
+        module: A layer that `why_not` has nothing against.
+
+    Returns:
+        True if it is.
+    """
+    own = type(module).__module__.startswith("torch.nn.")
+    return (own and isinstance(module, (nn.Linear, *PLAIN, *ROW_WISE))) or _is_norm(module) or is_conv1d(module)
+
+
+def mixes_tokens(module: nn.Module) -> bool:
+    """Tell whether a layer may mix the tokens of one sequence.
+
+    Args:
+        module: A layer that `why_not` has nothing against.
+
+    Returns:
+        True unless it is known to treat tokens apart.
+    """
+    return not (isinstance(module, (nn.Linear, *PLAIN)) or _is_norm(module) or is_conv1d(module))
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Know the RMS norms of all libraries by their name."""
+    return type(module).__name__.endswith(("RMSNorm", "LayerNorm"))
+
+
+def why_not(module: nn.Module, shared: Collection[str]) -> str:
+    """Say why a layer cannot be wired.
+
+    Args:
+        module: A layer that holds shared parameters.
+        shared: Their local names.
+
+    Returns:
+        The reason; empty where it can be wired.
+    """
+    trainable = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
+    if "forward" in module.__dict__:
+        return "its forward was replaced on the instance"
+    if type(module).__name__.startswith("Dora"):
+        return "DoRA normalises the adapted weight itself, which no row owns"
+    if trainable != set(shared):
+        return "it holds private parameters beside shared ones"
+    if isinstance(module, nn.Linear):
+        plain = type(module).forward is nn.Linear.forward and trainable <= {"weight", "bias"}
+        return "" if plain else "it changes the forward or the parameters of a linear layer"
+    if any(True for _ in module.children()):
+        return "it holds parameters beside other layers"
+    return _why_not_leaf(module)
+
+
+def _why_not_leaf(module: nn.Module) -> str:
+    """Say why a layer that is neither linear nor made of others cannot be wired; empty where it can."""
+    if isinstance(module, _BatchNorm):
+        return "batch norm mixes the rows of all tasks"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "a recurrent layer has more than one input and output"
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
+        return "its gradient is no sum over rows (`max_norm`, `scale_grad_by_freq`)"
+    if isinstance(module, nn.Embedding) and module.sparse:
+        return "its gradient is sparse"
+    if isinstance(module, nn.EmbeddingBag | nn.Bilinear):
+        return "its forward takes more than one input"
+    if isinstance(module, _ConvNd):  # a transposed one takes a size beside its input
+        return ""
+    inputs = list(inspect.signature(module.forward).parameters.values())[1:]
+    if any(p.default is None or p.default is p.empty for p in inputs):  # None stands for a tensor more often than not
+        return "its forward takes more than one input"
+    return ""

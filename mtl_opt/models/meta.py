@@ -1,0 +1,81 @@
+"""A model without its weights: all names, shapes and layers on the device `meta`, from the configuration alone."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from mtl_opt.errors import InputError
+from mtl_opt.models.loading import UNREADABLE, LoraSettings, with_adapters
+from mtl_opt.models.precision import QuantizationSettings
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def model_on_meta(
+    name_or_path: str,
+    *,
+    lora: LoraSettings | None,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+    quantization: QuantizationSettings | None = None,
+) -> tuple[Any, dict[int, tuple[int, int]]]:
+    """Build what `load_model` would load, without reading or allocating a weight.
+
+    Args:
+        name_or_path: Folder or hub name of the base model.
+        lora: Adapters to add; None trains every parameter.
+        dtype: Number format of the base.
+        trust_remote_code: Whether code that comes with the model may run.
+        quantization: How the base would be stored; its weights keep their plain shapes here.
+
+    Returns:
+        The model, and numbers and outputs of each weight that would be quantised, by the weight's identity.
+
+    Raises:
+        InputError: If there is no such configuration.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            quantized = _to_be_quantized(model) if quantization is not None else {}
+            return model if lora is None else with_adapters(model, lora), quantized
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".:")
+        raise InputError(f"`model_name_or_path`: no model could be read from `{name_or_path}` ({reason}).") from error
+
+
+def _to_be_quantized(model: Any) -> dict[int, tuple[int, int]]:
+    """Find the weights that bitsandbytes would quantise: those of all linear layers but the output."""
+    output = model.get_output_embeddings()
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not output]
+    return {id(m.weight): (m.weight.numel(), m.out_features) for m in layers}
+
+
+def file_bytes(name_or_path: str) -> int | None:
+    """Add up the files that hold a model's weights; nothing is downloaded.
+
+    Args:
+        name_or_path: Folder or hub name.
+
+    Returns:
+        Bytes; None where the files are not on this machine.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(name_or_path, local_files_only=True, allow_patterns=list(WEIGHTS)))
+        except (LocalEntryNotFoundError, ValueError, OSError):
+            return None
+    for pattern in WEIGHTS:
+        files = list(folder.glob(pattern))
+        if files:
+            return sum(file.stat().st_size for file in files)
+    return None

@@ -1,0 +1,57 @@
+"""The task gradients of a run: from the configuration and what the combiner needs."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from mtl_opt.combiners import Combiner
+from mtl_opt.errors import InputError
+from mtl_opt.gradients import LossScaler, TaskGradients
+from mtl_opt.training.config import BUFFER_DTYPES, TrainConfig
+from mtl_opt.training.model_settings import engine_of
+
+logger = logging.getLogger(__name__)
+
+
+def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
+    """Build the task gradients.
+
+    Args:
+        config: The engine and where the rows are kept.
+        model: The model.
+        tasks: Names of the tasks.
+        combiner: What merges them; halves and a window are kept where it requires them.
+
+    Returns:
+        The task gradients.
+
+    Raises:
+        InputError: If the engine cannot honour the model, or the combiner needs what the configuration denies.
+    """
+    window = config.gradient_window
+    if combiner.requires == "window":
+        if window not in {0, combiner.window}:
+            raise InputError(f"`gradient_window: {window}` is not that of `denoised: {combiner.window}`.")
+        window = combiner.window
+    engine, why = engine_of(config)
+    if engine == "two_pass" and combiner.requires in {"jacobian", "window"}:
+        raise InputError(
+            f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs; use `one_pass`."
+        )
+    try:
+        grads = TaskGradients(
+            model,
+            tasks,
+            engine,
+            verify=config.verify_gradients,
+            halves=combiner.requires == "halves",
+            window=window,
+            buffer_dtype=BUFFER_DTYPES[config.gradient_buffer_dtype],
+            buffer_device="cpu" if config.gradient_buffer_device == "cpu" else None,
+            scaler=LossScaler() if config.fp16 else None,
+        )
+    except ValueError as error:
+        key = "gradient_window" if "`window`" in str(error) else "gradient_engine"
+        raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
+    logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
+    return grads

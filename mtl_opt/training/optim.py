@@ -1,0 +1,123 @@
+"""Optimizers by the names of Hugging Face: those of torch and transformers, and the 8-bit and paged of bitsandbytes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from mtl_opt.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold what the optimizers can be told.
+
+    Attributes:
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay, decoupled where the method's is.
+        betas: Decay of the averages of gradients and of their squares.
+        epsilon: Added to the denominator.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    epsilon: float
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What every optimizer takes."""
+        return {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+
+    @property
+    def adam(self) -> dict[str, Any]:
+        """What Adam and its kin take."""
+        return {**self.plain, "betas": self.betas, "eps": self.epsilon}
+
+    @property
+    def lion(self) -> dict[str, Any]:
+        """What Lion takes: it has no denominator."""
+        return {**self.plain, "betas": self.betas}
+
+
+Builder = Callable[[Sequence[nn.Parameter], Settings], Optimizer]
+
+
+def _adafactor(parameters: Sequence[nn.Parameter], settings: Settings) -> Optimizer:
+    """Build Adafactor with a learning rate from outside, as Hugging Face's trainer does."""
+    from transformers.optimization import Adafactor
+
+    return Adafactor(parameters, scale_parameter=False, relative_step=False, **settings.plain)
+
+
+def _bnb(cls: str, kind: str = "adam") -> Builder:
+    """Build an optimizer of bitsandbytes, imported when it is asked for."""
+
+    def build(parameters: Sequence[nn.Parameter], settings: Settings) -> Optimizer:
+        if find_spec("bitsandbytes") is None:
+            raise InputError(
+                f"`optim` needs {cls} of the package bitsandbytes, which is not installed (`pip install bitsandbytes`)."
+            )
+        from bitsandbytes import optim
+
+        # Paging moves state between GPU and main memory: for parameters on the CPU the plain class is the same.
+        name = cls.removeprefix("Paged") if all(p.device.type == "cpu" for p in parameters) else cls
+        return getattr(optim, name)(parameters, **getattr(settings, kind))
+
+    return build
+
+
+OPTIMIZERS: dict[str, Builder] = {
+    "adamw_torch": lambda p, s: torch.optim.AdamW(p, **s.adam),
+    "adamw_torch_fused": lambda p, s: torch.optim.AdamW(p, fused=True, **s.adam),
+    "sgd": lambda p, s: torch.optim.SGD(p, **s.plain),
+    "rmsprop": lambda p, s: torch.optim.RMSprop(p, eps=s.epsilon, **s.plain),
+    "adagrad": lambda p, s: torch.optim.Adagrad(p, **s.plain),
+    "adafactor": _adafactor,
+    "adamw_bnb_8bit": _bnb("AdamW8bit"),
+    "adamw_8bit": _bnb("AdamW8bit"),
+    "paged_adamw_8bit": _bnb("PagedAdamW8bit"),
+    "paged_adamw_32bit": _bnb("PagedAdamW"),
+    "lion_32bit": _bnb("Lion", "lion"),
+    "lion_8bit": _bnb("Lion8bit", "lion"),
+    "paged_lion_32bit": _bnb("PagedLion", "lion"),
+    "paged_lion_8bit": _bnb("PagedLion8bit", "lion"),
+    "rmsprop_bnb_8bit": _bnb("RMSprop8bit", "plain"),
+}
+"""Builders by name; bitsandbytes keeps tensors of fewer than 4096 numbers in 32 bits."""
+
+STATE_BYTES = {
+    "adamw_torch": 8.0, "adamw_torch_fused": 8.0, "sgd": 0.0, "rmsprop": 4.0, "adagrad": 4.0, "adafactor": 0.0,
+    "adamw_bnb_8bit": 2.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "paged_adamw_32bit": 8.0,
+    "lion_32bit": 4.0, "lion_8bit": 1.0, "paged_lion_32bit": 4.0, "paged_lion_8bit": 1.0, "rmsprop_bnb_8bit": 1.0,
+}  # fmt: skip
+"""Bytes of state per float32 parameter; Adafactor keeps two vectors per matrix, next to nothing."""
+
+
+def build_optimizer(
+    name: str,
+    parameters: Sequence[nn.Parameter],
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> Optimizer:
+    """Build an optimizer over what is trained.
+
+    Args:
+        name: One of `OPTIMIZERS`.
+        parameters: What is trained.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay.
+        betas: Of Adam and Lion.
+        epsilon: Of Adam and RMSprop.
+
+    Returns:
+        The optimizer.
+    """
+    return OPTIMIZERS[name](parameters, Settings(learning_rate, weight_decay, betas, epsilon))

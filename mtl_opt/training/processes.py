@@ -1,0 +1,108 @@
+"""Several processes, launched by `torchrun` or `accelerate launch`: who this one is, and what they agree upon."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+
+def world_size() -> int:
+    """Ask how many processes the launcher has started.
+
+    Returns:
+        1 without a launcher.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Ask which of them this is.
+
+    Returns:
+        Its number, 0 for the one that writes.
+    """
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main() -> bool:
+    """Tell whether this process writes files, logs and progress bars.
+
+    Returns:
+        True for process 0.
+    """
+    return rank() == 0
+
+
+def bar_disabled() -> bool | None:
+    """Say what `tqdm(disable=...)` is to be.
+
+    Returns:
+        None (a bar where there is a terminal) in the main process, True in the others.
+    """
+    return None if is_main() else True
+
+
+@contextmanager
+def joined(timeout: int) -> Iterator[torch.device]:
+    """Join the other processes for as long as a run takes.
+
+    Args:
+        timeout: Seconds after which a process that waits for one that hangs gives up.
+
+    Yields:
+        The device of this process.
+    """
+    mine = not (dist.is_available() and dist.is_initialized())
+    limits = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
+    # Without `cpu=True` Accelerate sets up no communication for processes without an accelerator.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[limits])
+    try:
+        yield torch.device("cpu") if accelerator.device.type == "cpu" else accelerator.device
+    finally:
+        if mine and dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Agree on a wish.
+
+    Args:
+        flag: The wish of this process.
+        device: Its device.
+
+    Returns:
+        Whether any process has it.
+    """
+    if world_size() == 1:
+        return flag
+    wish = torch.tensor(float(flag), device=device)
+    dist.all_reduce(wish, op=dist.ReduceOp.MAX)
+    return bool(wish)
+
+
+def gathered(value: Any) -> list[Any]:
+    """Collect what every process has.
+
+    Args:
+        value: Anything that can be pickled.
+
+    Returns:
+        One entry per process.
+    """
+    if world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value)
+    return found

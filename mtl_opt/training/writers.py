@@ -1,0 +1,88 @@
+"""What is written while a run goes on, by one process."""
+
+import math
+from pathlib import Path
+
+from mtl_opt.monitor import EventWindow, StepEvent, TensorBoardWriter, TrainerLog
+from mtl_opt.training.config import to_yaml
+from mtl_opt.training.outputs import LOG
+from mtl_opt.training.run import Run
+
+
+class Writers:
+    """Everything that is written while a run goes on: TensorBoard and `trainer_log.jsonl`, the same numbers in both.
+
+    Args:
+        run: The run, at the step from which it goes on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        output = Path(run.config.output_dir)
+        resumed = run.step or None
+        purge = None if resumed is None else run.step + 1
+        self.run = run
+        self.window = EventWindow(run.prepared.tasks)
+        self.board = TensorBoardWriter(output / "runs", run.prepared.tasks, purge_step=purge)
+        self.log = TrainerLog(output / LOG, run.total_steps, resume_step=resumed)
+        if resumed is None:
+            self.board.write_text("config", to_yaml(run.config))
+        # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
+        lines = math.ceil(run.total_steps / run.config.logging_steps)
+        self.steps_per_image = max(1, lines // 10) * run.config.logging_steps
+
+    def step(self, event: StepEvent) -> None:
+        """Take the event of a step; every `logging_steps` the mean over them is written.
+
+        Args:
+            event: What happened.
+        """
+        self.window.add(event)
+        last = event.step == self.run.total_steps
+        if event.step % self.run.config.logging_steps == 0 or last:
+            scalars, cosines = self.window.read_and_clear()
+            draw = len(cosines) > 1 and (last or event.step % self.steps_per_image == 0)
+            notes = self.window.take_notes()
+            self.board.write(event.step, scalars, cosines if draw else None)
+            self.board.write_notes(event.step, notes)
+            self.log.write(event.step, epoch_of(self.run), scalars, notes)
+
+    def evaluation(self, metrics: dict[str, float]) -> None:
+        """Write an evaluation.
+
+        Args:
+            metrics: Flat `eval_{task}_…` numbers.
+        """
+        self.board.write_evaluation(self.run.step, metrics)
+        self.log.write_evaluation(self.run.step, metrics)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.board.close()
+
+
+class NoWriters:
+    """What the other processes have in place of `Writers`."""
+
+    def step(self, event: StepEvent) -> None:
+        """Write nothing."""
+
+    def evaluation(self, metrics: dict[str, float]) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def epoch_of(run: Run) -> float:
+    """Count how many times as many rows were drawn as there are in all.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Passes through the data so far.
+    """
+    sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
+    drawn = run.loader.epochs()
+    total = sum(sizes.values())
+    return sum(drawn[task] * size for task, size in sizes.items()) / total if total else 0.0
