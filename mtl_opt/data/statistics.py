@@ -45,7 +45,7 @@ def length_statistics(tokens: TokenView) -> dict[str, float]:
         "min": int(lengths.min()),
         "mean": round(float(lengths.mean()), 1),
         "median": float(np.median(lengths)),
-        "p95": float(np.percentile(lengths, 95)),
+        "p95": round(float(np.percentile(lengths, 95)), 1),
         "max": int(lengths.max()),
         "total": int(lengths.sum()),
     }

@@ -50,6 +50,8 @@ class Sampler:
         for task, size in sizes.items():
             if size is not None and size < 1:
                 raise InputError(f"Task `{task}` has no rows to draw from.")
+        if tasks_per_step is not None and limits is not None:
+            raise InputError("`tasks_per_step` and `exhaustion: once` do not go together: the last rows must be drawn.")
         if rows_per_task < 1:
             raise InputError(f"`rows_per_task` must be at least 1, got {rows_per_task}.")
         self.sizes = dict(sizes)
@@ -65,7 +67,8 @@ class Sampler:
         self.drawn = dict.fromkeys(self.sizes, 0)
         self.draws = 0
         self.current: list[float] = []  # shares of the step that is drawn
-        self.chosen: list[int] | None = None  # tasks of the step that is drawn, where not all
+        self.step_shares: list[float] | None = None  # what the tasks of that step get, where they are not all
+        self.step_quota = Quota(len(self.sizes))
         self.permutations: dict[str, tuple[int, Sequence[int]]] = {}  # task: its epoch and the order of rows in it
 
     def draw(self) -> dict[str, list[int]]:
@@ -97,14 +100,18 @@ class Sampler:
         self.draws += 1
         if isinstance(self.mixer, Balanced) and self.tasks_per_step is None and self.limits is None:
             return dict.fromkeys(self.sizes, self.rows_per_draw // len(self.sizes))
-        shares = self._of_tasks_left(self.current)
-        if self.tasks_per_step is not None and not first and self.chosen is not None:
-            shares = [share if task in self.chosen else 0.0 for task, share in enumerate(shares)]
-            shares = normalised(shares) if any(shares) else self._of_tasks_left(self.current)
-        counts = self._limited(shares)
-        if first:
-            self.chosen = [task for task, count in enumerate(counts) if count]
+        if self.tasks_per_step is not None and self.limits is None:
+            counts = self._of_step(first)
+        else:
+            counts = self._limited(self._of_tasks_left(self.current))
         return dict(zip(self.sizes, counts, strict=True))
+
+    def _of_step(self, first: bool) -> list[int]:
+        """Divide the rows of a whole step over its few tasks, then evenly over its draws."""
+        if first or self.step_shares is None:
+            whole = self.quota.take(self.current, self.rows_per_draw * self.draws_per_step, self.tasks_per_step)
+            self.step_shares, self.step_quota = normalised(whole), Quota(len(whole))
+        return self.step_quota.take(self.step_shares, self.rows_per_draw)
 
     def _left(self, task: str) -> int | None:
         """Count the rows that a task may still give; None for any number."""
@@ -122,14 +129,14 @@ class Sampler:
     def _limited(self, shares: Sequence[float]) -> list[int]:
         """Round shares to rows, no task beyond the rows it may still give."""
         if self.limits is None:
-            return self.quota.take(shares, self.rows_per_draw, self.tasks_per_step)
+            return self.quota.take(shares, self.rows_per_draw)
         counts = [0] * len(self.sizes)
         left = {number: self._left(task) or 0 for number, task in enumerate(self.sizes)}
         rows = min(self.rows_per_draw, sum(left.values()))
         while rows:
             able = [share if left[task] else 0.0 for task, share in enumerate(shares)]
             able = able if any(able) else [float(bool(left[task])) for task in range(len(shares))]
-            for task, count in enumerate(self.quota.take(normalised(able), rows, self.tasks_per_step)):
+            for task, count in enumerate(self.quota.take(normalised(able), rows)):
                 given = min(count, left[task])
                 counts[task] += given
                 left[task] -= given
@@ -206,7 +213,7 @@ class Sampler:
         before = sum(self.drawn.values()) // self.rows_per_draw
         self.draws = int(state.get("draws", before))
         self.quota.owed = [float(owed) for owed in state.get("owed", [0.0] * len(self.sizes))]
-        self.current, self.chosen = [], None
+        self.current, self.step_shares = [], None
         try:
             self.mixer.load_state_dict(state.get("mixer", {}))
         except (KeyError, TypeError, ValueError) as error:
