@@ -91,11 +91,8 @@ def _stats(options: argparse.Namespace) -> None:
     print(f"\nShare of the rows under every mixing (this run: {found['mixing']}, {found['steps']} steps):")
     mixings = list(next(iter(tasks.values()))["shares"])
     print_table(
-        ["mixing", *tasks],
-        [
-            [name, *("-" if e["shares"][name] is None else e["shares"][name] for e in tasks.values())]
-            for name in mixings
-        ],
+        ["task", *mixings],
+        [[task, *("-" if share is None else share for share in e["shares"].values())] for task, e in tasks.items()],
     )
 
 

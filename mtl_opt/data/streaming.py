@@ -14,7 +14,7 @@ from mtl_opt.data.opening import Opener, encoded
 from mtl_opt.data.registry import Entry
 from mtl_opt.data.rows import Row
 from mtl_opt.data.sources import Source, iterate
-from mtl_opt.data.tables import TokenView, View
+from mtl_opt.data.tables import TokenView, View, table_of
 from mtl_opt.data.tokens import EncodedRow, Tokens
 from mtl_opt.errors import InputError
 
@@ -165,7 +165,7 @@ def load_streams(
         rows = list(islice(stream, out))
         indices = np.arange(len(rows))
         texts[task] = View[Row]([(rows, indices)])
-        tokens[task] = TokenView([(encoder.encode(rows), indices)])
+        tokens[task] = TokenView([(table_of([encoder.encode_chunk(rows)]), indices)])
         table = next((opener.open(other) for other in (entry.eval, *held_out) if other and other.task == task), None)
         if table is not None:
             every = np.arange(len(table.rows))

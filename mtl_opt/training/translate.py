@@ -53,6 +53,8 @@ def rename(found: dict[str, Any], key: str, name: str, notes: list[str]) -> None
         InputError: If both names are there with different values.
     """
     value = found.pop(key)
+    if value is None:
+        return
     if name in found and found[name] != value:
         raise InputError(f"`{key}` is another name of `{name}`, and they differ: {value!r} and {found[name]!r}.")
     found[name] = value

@@ -51,12 +51,13 @@ def test_every_draw_has_the_rows_of_a_step_and_counts_follow_the_shares_to_withi
         assert abs(sampler.drawn[task] - promised[task]) < 1 + 1e-9
 
 
+ROOTS = [size**0.5 / (30 + 90**0.5 + 10**0.5) for size in SIZES.values()]
 EXPECTED = {
     "balanced": [1 / 3] * 3,
     "equal": [1 / 3] * 3,
     "proportional": [0.9, 0.09, 0.01],
-    "sqrt": [30 / (30 + 90**0.5 + 10**0.5), 90**0.5 / (30 + 90**0.5 + 10**0.5), 10**0.5 / (30 + 90**0.5 + 10**0.5)],
-    "temperature": [30 / (30 + 90**0.5 + 10**0.5), 90**0.5 / (30 + 90**0.5 + 10**0.5), 10**0.5 / (30 + 90**0.5 + 10**0.5)],
+    "sqrt": ROOTS,
+    "temperature": ROOTS,
     "inverse": [w / (1 / 900 + 1 / 90 + 1 / 10) for w in (1 / 900, 1 / 90, 1 / 10)],
     "unimax": [900 / 1000, 90 / 1000, 10 / 1000],  # 1200 rows are drawn: no task more than once
     "ratios": [0.5, 0.2, 0.3],
