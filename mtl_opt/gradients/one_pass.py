@@ -45,6 +45,7 @@ class OnePass:
     ) -> None:
         if buffer.columns.sharded:
             raise CannotWireError("FSDP2 has sharded the trained parameters: no layer sees whole ones; use `per_task`.")
+        self.sharded = any(hasattr(p, "to_local") for p in model.parameters())
         self.buffer = buffer
         self.private = private
         self.wired = _wire(model, buffer, segments)
@@ -80,9 +81,9 @@ class OnePass:
             counts: Counts of this process. `[rows]`
 
         Returns:
-            The same: no backward waits for another process. `[rows]`
+            The counts of all processes where FSDP2 has sharded the model, for `verify`; else the same. `[rows]`
         """
-        return counts
+        return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
         self,
