@@ -36,7 +36,7 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
     engine, why = engine_of(config)
     if engine == "two_pass" and combiner.requires in {"jacobian", "window"}:
         raise InputError(
-            f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs here; use `one_pass`."
+            f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs; use `one_pass`."
         )
     try:
         grads = TaskGradients(
