@@ -43,7 +43,7 @@ def refuse_wrapped(model: nn.Module) -> None:
     if type(model).__name__ == "DeepSpeedEngine":
         raise ValueError(
             "`model` is a DeepSpeed engine, which sums gradients before anybody can take them apart; call "
-            "`mtl_opt.weighted_loss(losses, combiner)` with a combiner of losses, or use FSDP2."
+            "`mtl_opt.LossWeights` with a combiner of losses, or use FSDP2."
         )
 
 
