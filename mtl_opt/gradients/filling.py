@@ -33,7 +33,7 @@ class Filling:
         self.halves = halves
         self.owners: Tensor | None = None
         self._segments: Segments | None = None
-        self._verify = verify and engine.wires
+        self._verify = verify
 
     @contextmanager
     def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]

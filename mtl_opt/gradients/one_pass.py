@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.checks import refuse_constant
 from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wired import WiredForward
 from mtl_opt.gradients.wiring import is_conv1d, why_not
@@ -152,6 +153,7 @@ class OnePass:
         """Look where the gradient of one task's loss has gone."""
         norms = self.buffer.row_norms()
         own, norms[task] = float(norms[task]), 0
+        refuse_constant(tasks[task], [norms.new_tensor(own), *(p.grad for p in self.private[task])])
         worst = int(norms.argmax())
         if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
             raise ValueError(
