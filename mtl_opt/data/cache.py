@@ -123,8 +123,10 @@ def save(table: SourceTable, rows: Path, row_offsets: Any, files: Iterable[str],
         shutil.copyfile(rows, partial / LINES)
         meta = {"tasks": table.tasks, "labels": table.labels, "bad": table.bad, "files": list(files)}
         (partial / META).write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
+        if folder.exists():  # damaged, or made again on purpose; a process that has mapped it keeps what it maps
+            doomed = Path(tempfile.mkdtemp(prefix=f"{folder.name}.old-", dir=folder.parent))
+            os.replace(folder, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:
         if not folder.is_dir():  # otherwise another process was faster: its folder is as good
