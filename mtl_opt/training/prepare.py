@@ -32,6 +32,9 @@ from mtl_opt.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
+MEASURED = ("loss", "exact_match")
+"""What evaluation measures of every task; other `metrics` of a registry are kept for whoever reads it."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -173,6 +176,10 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
         logger.warning("Left out: %s", sentence)
     if rows.bad:
         logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
+    for task, settings in rows.settings.items():
+        missing = [name for name in settings.metrics if name not in MEASURED]
+        if missing:
+            logger.info("Task %s: evaluation measures %s, not %s.", task, " and ".join(MEASURED), ", ".join(missing))
     for task, tokens in rows.train_tokens.items():
         if isinstance(tokens, StreamRows):
             logger.info("Task %s: a stream to train on, %d rows held out.", task, len(rows.eval[task]))
