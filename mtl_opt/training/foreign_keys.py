@@ -35,7 +35,6 @@ DONE_ANYWAY = {
     "plot_loss": "TensorBoard shows the losses",
     "eval_on_each_dataset": "every task is always evaluated apart",
     "save_safetensors": "adapters are always saved as safetensors",
-    "ddp_timeout": "torchrun decides",
     "ddp_find_unused_parameters": "gradients are not reduced by DistributedDataParallel",
     "preprocessing_num_workers": "the tokenizer uses all cores",
     "preprocessing_batch_size": "rows are tokenised a thousand at a time",
@@ -57,6 +56,12 @@ DONE_ANYWAY = {
     "dataloader_drop_last": "every draw is full",
 }
 """Keys that ask for what happens anyway, or for what the run decides otherwise."""
+
+REFUSED = {
+    "deepspeed": "DeepSpeed sums gradients before anybody can take them apart; spread the model with `fsdp: base`, or "
+    "use `mtl_opt.LossWeights` in a loop of your own",
+}
+"""Keys that would change what a run needs or learns, so that leaving them out silently would mislead."""
 
 LLAMA_FACTORY = (
     "adapter_name_or_path", "adapter_folder", "resize_vocab", "split_special_tokens", "add_tokens",

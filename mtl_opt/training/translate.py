@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.training.foreign_keys import DONE_ANYWAY, LLAMA_FACTORY, REMOVED, RENAMED
+from mtl_opt.training.foreign_keys import DONE_ANYWAY, LLAMA_FACTORY, REFUSED, REMOVED, RENAMED
 
 NEUTRAL: tuple[Any, ...] = (None, False, 0, "", "none", "no", "auto", "default", [], {})
 """Values with which a key asks for nothing."""
@@ -183,6 +183,9 @@ def drop_unavailable(found: dict[str, Any], known: Collection[str], notes: list[
         found: The settings; are changed.
         known: The keys of this configuration.
         notes: Take sentences on it.
+
+    Raises:
+        InputError: If a key asks for something that must not be left out silently.
     """
     strange = [key for key in found if key not in known]
     if not strange:
@@ -194,5 +197,7 @@ def drop_unavailable(found: dict[str, Any], known: Collection[str], notes: list[
     for key in strange:
         if key in defaults:
             value = found.pop(key)
+            if key in REFUSED and value not in NEUTRAL:
+                raise InputError(f"`{key}: {value}` cannot be had: {REFUSED[key]}.")
             if value not in NEUTRAL and value != defaults[key]:
                 notes.append(f"`{key}: {value}` is not available and has no effect.")

@@ -91,6 +91,7 @@ def test_a_key_of_another_tool_is_translated(given, key, value):
         ({"streaming": True}, "`streaming` needs `max_steps`"),
         ({"tokens_per_batch": 100, "cutoff_len": 200}, "`tokens_per_batch` (100) must be at least `cutoff_len` (200)"),
         ({"ratios": {"a": 0.5}}, "`ratios` must sum up to 1, got 0.5"),
+        ({"deepspeed": "ds.json"}, "DeepSpeed sums gradients before anybody can take them apart"),
     ],
     ids=str,
 )
