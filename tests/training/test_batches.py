@@ -158,3 +158,17 @@ def test_roles_of_tasks_reach_a_combiner_that_knows_main_tasks(settings):
     config = config_of(settings, combiner="auxiliary")
     run = build_run(config, prepare(config))
     assert run.parts.combiner.main == ["qa", "摘要"]
+
+
+def test_a_task_alone_takes_all_rows_under_every_mixing(settings):
+    config = config_of(settings, mixing="ratio_schedule", mixing_args=SCHEDULE, only_tasks=["qa"])
+    sampler, _ = build_sampler(config, prepare(config).only(["qa"]))
+    assert [len(rows) for rows in sampler.draw().values()] == [2]
+
+
+def test_ratios_of_the_tasks_that_are_left_keep_their_proportion(settings):
+    config = config_of(settings, mixing="ratios", ratios=RATIOS, only_tasks=["qa", "anger"])
+    sampler, _ = build_sampler(config, prepare(config).only(["qa", "anger"]))
+    for _ in range(30):
+        sampler.skip()
+    assert sampler.drawn == {"qa": 80, "anger": 40}
