@@ -135,7 +135,11 @@ def goes_on_the_same(whole, tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize("mixing", [name for name in MIXINGS if name != "balanced"])
+QUICK = ("homogeneous", "curriculum", "bandit")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MIXINGS if name not in (*QUICK, "balanced")]
+
+
+@pytest.mark.parametrize("mixing", [*QUICK, *SLOW])
 def test_a_run_under_every_mixing_goes_on_after_a_kill_bit_by_bit(settings, tmp_path, mixing):
     arguments = SCHEDULE if mixing == "ratio_schedule" else {}
     changes = {"mixing": mixing, "mixing_args": arguments, "ratios": RATIOS if mixing == "ratios" else None}
