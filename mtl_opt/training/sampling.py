@@ -147,7 +147,9 @@ def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sa
         )
         for task, size in sizes.items()
     }  # fmt: skip
-    mixer = build_mixer(config.mixing, facts_of(config, prepared, total_steps), config.mixing_args)
+    # One task alone, such as a single-task baseline, has all rows whatever the shares are.
+    name, own = (config.mixing, config.mixing_args) if len(sizes) > 1 else ("balanced", {})
+    mixer = build_mixer(name, facts_of(config, prepared, total_steps), own)
     return Sampler(
         sizes, rows, seed, mixer, processes=world_size(), draws_per_step=config.gradient_accumulation_steps,
         tasks_per_step=config.tasks_per_step, orders=orders,

@@ -135,7 +135,11 @@ def goes_on_the_same(whole, tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize("mixing", [name for name in MIXINGS if name != "balanced"])
+QUICK = ("homogeneous", "curriculum", "bandit")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MIXINGS if name not in (*QUICK, "balanced")]
+
+
+@pytest.mark.parametrize("mixing", [*QUICK, *SLOW])
 def test_a_run_under_every_mixing_goes_on_after_a_kill_bit_by_bit(settings, tmp_path, mixing):
     arguments = SCHEDULE if mixing == "ratio_schedule" else {}
     changes = {"mixing": mixing, "mixing_args": arguments, "ratios": RATIOS if mixing == "ratios" else None}
@@ -158,3 +162,17 @@ def test_roles_of_tasks_reach_a_combiner_that_knows_main_tasks(settings):
     config = config_of(settings, combiner="auxiliary")
     run = build_run(config, prepare(config))
     assert run.parts.combiner.main == ["qa", "摘要"]
+
+
+def test_a_task_alone_takes_all_rows_under_every_mixing(settings):
+    config = config_of(settings, mixing="ratio_schedule", mixing_args=SCHEDULE, only_tasks=["qa"])
+    sampler, _ = build_sampler(config, prepare(config).only(["qa"]))
+    assert [len(rows) for rows in sampler.draw().values()] == [2]
+
+
+def test_ratios_of_the_tasks_that_are_left_keep_their_proportion(settings):
+    config = config_of(settings, mixing="ratios", ratios=RATIOS, only_tasks=["qa", "anger"])
+    sampler, _ = build_sampler(config, prepare(config).only(["qa", "anger"]))
+    for _ in range(30):
+        sampler.skip()
+    assert sampler.drawn == {"qa": 80, "anger": 40}

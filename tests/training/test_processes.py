@@ -44,6 +44,8 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
         {"combiner": "pcgrad", "gradient_accumulation_steps": 2},
         {"combiner": "gradnorm", "gradient_engine": "per_task"},
         {"combiner": "famo"},
+        {"combiner": "sum", "mixing": "learning_speed", "dataloader_num_workers": 1},
+        {"combiner": "mean", "mixing": "sqrt", "dataloader_num_workers": 1},
     ],
     ids=lambda changes: changes["combiner"],
 )
