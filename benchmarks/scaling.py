@@ -3,8 +3,8 @@
     python -m benchmarks.scaling [--json] [--size large] [--axes tasks,parameters,length] [--tasks 2,4,8,16]
                                  [--rank 4,8,16,32,64] [--length 32,64,128,256] [--repeats 9] [--save]
 
-One axis is changed, the others stay: 4 tasks, the size's own rank and length, equally many tokens of every task. Cost is
-fitted by `cost ~ x ** exponent` (least squares in the logarithms).
+One axis is changed, the others stay: 4 tasks, the size's own rank and length, equally many tokens of every task.
+Cost is fitted by `cost ~ x ** exponent` (least squares in the logarithms).
 """
 
 import argparse

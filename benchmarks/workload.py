@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.sizes import SIZES, Size
+from benchmarks.sizes import Size
 from mtl_opt.batch import IGNORE_INDEX
 
 Train = Literal["lora", "full"]
@@ -159,9 +159,7 @@ def shapes_of(size: Size, num_tasks: int, rows: Rows) -> list[tuple[int, int]]:
     return [(size.rows // num_tasks, size.length)] * num_tasks
 
 
-def build_workload(
-    model: nn.Module, size: Size, num_tasks: int, rows: Rows = "equal", *, seed: int = 0
-) -> Workload:
+def build_workload(model: nn.Module, size: Size, num_tasks: int, rows: Rows = "equal", *, seed: int = 0) -> Workload:
     """Draw a batch of random tokens.
 
     The rows of every second task begin as those of the task before it.
