@@ -55,7 +55,7 @@ from mtl_opt.combiners import (
     Weighted,
 )
 from mtl_opt.errors import InputError
-from mtl_opt.gradients import TaskGradients, backward
+from mtl_opt.gradients import LossWeights, OnlineProjection, TaskGradients, backward
 
 __version__ = "0.1.0"
 
@@ -89,11 +89,13 @@ __all__ = [
     "Krum",
     "LearningSpeed",
     "LogSum",
+    "LossWeights",
     "Mean",
     "MoCo",
     "MoDo",
     "NashMTL",
     "NormMatched",
+    "OnlineProjection",
     "PCGrad",
     "PriorityProjection",
     "RandomLossWeighting",

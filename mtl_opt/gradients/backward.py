@@ -25,7 +25,8 @@ def backward(losses: Tensor | Sequence[Tensor], model: nn.Module, combiner: Comb
         The weights, None where the method has none. `[tasks]`
 
     Raises:
-        ValueError: If `losses` is a single scalar: a loss already summed over tasks cannot be taken apart.
+        ValueError: If `losses` is a single scalar (a loss already summed over tasks cannot be taken apart), or one of
+            them depends on nothing that is trained.
 
     Examples:
         >>> from mtl_opt import PCGrad
@@ -36,6 +37,9 @@ def backward(losses: Tensor | Sequence[Tensor], model: nn.Module, combiner: Comb
         >>> model.weight.grad
         tensor([[0.5000, 1.5000]])
     """
+    constant = [] if isinstance(losses, Tensor) else [t for t, loss in enumerate(losses) if not loss.requires_grad]
+    if constant:
+        raise ValueError(f"`losses[{constant[0]}]` depends on no trainable parameter.")
     stacked = losses if isinstance(losses, Tensor) else torch.stack(list(losses))
     if stacked.dim() != 1:
         raise ValueError(

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mtl_opt.gradients.columns import whole
+
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     """Refuse names that do not tell the tasks apart.
@@ -43,7 +45,7 @@ def refuse_wrapped(model: nn.Module) -> None:
     if type(model).__name__ == "DeepSpeedEngine":
         raise ValueError(
             "`model` is a DeepSpeed engine, which sums gradients before anybody can take them apart; call "
-            "`mtl_opt.weighted_loss(losses, combiner)` with a combiner of losses, or use FSDP2."
+            "`mtl_opt.LossWeights` with a combiner of losses, or use FSDP2."
         )
 
 
@@ -66,6 +68,22 @@ def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> 
         )
     if not losses.requires_grad:
         raise ValueError("`losses` depend on no trainable parameter.")
+
+
+def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
+    """Refuse a loss that nothing trained can change.
+
+    Args:
+        task: Whose loss.
+        gradients: Its gradients, or their norms.
+
+    Raises:
+        ValueError: If all are 0 or missing.
+    """
+    if not any(gradient is not None and bool(whole(gradient).any()) for gradient in gradients):
+        raise ValueError(
+            f"The loss of task `{task}` depends on no trainable parameter: its gradient is exactly 0 in the first step."
+        )
 
 
 def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:

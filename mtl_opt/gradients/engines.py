@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.feature import Feature, FeatureRows
 from mtl_opt.gradients.one_pass import CannotWireError, OnePass
 from mtl_opt.gradients.per_task import PerTask
 from mtl_opt.gradients.processes import Processes
@@ -45,11 +46,11 @@ def build_buffer(
     halves: bool,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
-) -> RowBuffer | BlockGramians:
+) -> RowBuffer | BlockGramians | FeatureRows:
     """Build what an engine fills.
 
     Args:
-        name: One of `ENGINES`.
+        name: One of `ENGINES`, or "feature:" and the path of a module.
         shared: Name and parameter of everything shared.
         num_tasks: Number of tasks.
         processes: Who fills it too.
@@ -58,13 +59,17 @@ def build_buffer(
         device: Where they are kept; None for the model's.
 
     Returns:
-        Rows, or for `two_pass` the Gramians of pieces.
+        Rows; for `two_pass` the Gramians of pieces, for `feature` rows at the representation.
 
     Raises:
-        ValueError: If there is no such engine.
+        ValueError: If there is no such engine, or it cannot do what is asked.
     """
+    if name.startswith("feature:"):
+        if halves:
+            raise ValueError("Engine `feature` cannot tell two halves of the rows apart; use `one_pass`.")
+        return FeatureRows(shared, num_tasks, processes)
     if name not in ENGINES:
-        raise ValueError(f"`engine` must be one of {', '.join(ENGINES)}, got {name!r}.")
+        raise ValueError(f"`engine` must be one of {', '.join(ENGINES)} or 'feature:MODULE', got {name!r}.")
     if name == "two_pass":
         return BlockGramians(shared, num_tasks, processes, halves=halves)
     return RowBuffer(shared, num_tasks, processes, halves=halves, dtype=dtype, device=device)
@@ -80,7 +85,7 @@ def build_engine(
     """Build the engine asked for; "auto" takes `one_pass` where the model allows it.
 
     Args:
-        name: One of `ENGINES`.
+        name: One of `ENGINES`, or "feature:" and the path of a module.
         model: The model.
         buffer: What it fills, from `build_buffer`.
         private: Parameters that belong to each row of the buffer alone.
@@ -94,6 +99,8 @@ def build_engine(
     """
     if name == "per_task":
         return PerTask(model, buffer, private), "asked for"
+    if name.startswith("feature:"):
+        return Feature(model, buffer, private, name.removeprefix("feature:")), "asked for"
     if name == "two_pass":
         return TwoPass(model, buffer, private, segments), "asked for"
     try:

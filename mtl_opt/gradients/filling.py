@@ -33,7 +33,7 @@ class Filling:
         self.halves = halves
         self.owners: Tensor | None = None
         self._segments: Segments | None = None
-        self._verify = verify and engine.wires
+        self._verify = verify
 
     @contextmanager
     def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
@@ -91,7 +91,7 @@ class Filling:
         if step.scaler is not None:
             scaled = scaled * step.scaler.scale
         # With one task in the batch there is nothing to mix: wait for one with more.
-        if self._verify and self._segments and len(self._segments.rows) > 1:
+        if self._verify and len(present) > 1:
             self.engine.verify(scaled, present, names)
             self._verify = False
         self.engine.backward(scaled, present)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.checks import refuse_constant
 from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wired import WiredForward
 from mtl_opt.gradients.wiring import is_conv1d, why_not
@@ -45,6 +46,7 @@ class OnePass:
     ) -> None:
         if buffer.columns.sharded:
             raise CannotWireError("FSDP2 has sharded the trained parameters: no layer sees whole ones; use `per_task`.")
+        self.sharded = any(hasattr(p, "to_local") for p in model.parameters())
         self.buffer = buffer
         self.private = private
         self.wired = _wire(model, buffer, segments)
@@ -80,9 +82,9 @@ class OnePass:
             counts: Counts of this process. `[rows]`
 
         Returns:
-            The same: no backward waits for another process. `[rows]`
+            The counts of all processes where FSDP2 has sharded the model, for `verify`; else the same. `[rows]`
         """
-        return counts
+        return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
         self,
@@ -151,6 +153,7 @@ class OnePass:
         """Look where the gradient of one task's loss has gone."""
         norms = self.buffer.row_norms()
         own, norms[task] = float(norms[task]), 0
+        refuse_constant(tasks[task], [norms.new_tensor(own), *(p.grad for p in self.private[task])])
         worst = int(norms.argmax())
         if float(norms[worst]) > LEAK_TOLERANCE * max(own, float(norms[worst])):
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.checks import refuse_constant
 from mtl_opt.gradients.columns import local
 
 
@@ -70,13 +71,17 @@ class PerTask:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
-        """Do nothing: rows may mix as they like.
+        """See to it that every present loss has a gradient; rows may mix as they like.
 
         Args:
             scaled: Losses times counts. `[rows]`
             present: Rows of the buffer that have a loss.
             tasks: Names of the rows.
         """
+        take = self._from_backward if self.sharded else self._from_grad
+        for row in present:
+            wanted = [*self.buffer.parameters.values(), *self.private[row]]
+            refuse_constant(tasks[row], take(scaled[row], wanted, last=False))
 
     @staticmethod
     def _from_grad(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:

@@ -46,8 +46,8 @@ class TaskGradients:
         model: The model; its trainable parameters are shared unless `private` says otherwise.
         tasks: Names of the tasks, in the order of the rows.
         engine: "one_pass" (one backward for all tasks), "per_task" (one backward per task, any model), "two_pass"
-            (two backwards, no rows in memory), or "auto": one_pass where the model allows it; `engine_reason` says
-            why not.
+            (two backwards, no rows in memory), "feature:MODULE" (rows at the output of a module), or "auto": one_pass
+            where the model allows it; `engine_reason` says why not.
         private: Parameters of one task alone, by task; default `model.task_parameters()` where the model has it.
         head_policy: Gradient of private parameters: "task" leaves it as it is, "weighted" scales it by the task's
             weight.

@@ -55,9 +55,9 @@ class TwoPass:
             counts: Counts of this process. `[rows]`
 
         Returns:
-            The same: one backward serves all tasks. `[rows]`
+            The same, or those of all processes. `[rows]`
         """
-        return counts
+        return self.wiring.agreed(counts)
 
     def backward(
         self,

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from mtl_opt.errors import InputError
+from mtl_opt.gradients.columns import whole
 from mtl_opt.training.outputs import checkpoints, write_json
 from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run import Run, Totals
+from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
 
 STATE = "trainer_state.json"
 FREE_KEYS = {
@@ -36,26 +38,30 @@ def save_checkpoint(run: Run) -> Path:
     refuse_non_finite(run)
     output = Path(run.config.output_dir)
     folder = output / f"checkpoint-{run.step}"
-    random_states = gathered(_random_state())
+    parts = run.parts
+    weights = whole_weights(parts.model)  # this and the next two lines need every process
+    states = {
+        "optimizer.pt": optimizer_state(parts.model, parts.optimizer),
+        "rng_state.pth": gathered(_random_state()),
+        "scheduler.pt": parts.scheduler.state_dict(),
+        "combiner.pt": parts.combiner.state_dict(),
+        "gradients.pt": parts.grads.state_dict(),
+    }
     if is_main():
-        _write_checkpoint(run, folder, random_states)
+        _write_checkpoint(run, folder, weights, states)
     wait_for_all()
     return folder
 
 
-def _write_checkpoint(run: Run, folder: Path, random_states: list[dict[str, Any]]) -> None:
+def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, Any]) -> None:
     """Write a checkpoint beside its place, then move it there."""
     output, partial = folder.parent, folder.with_name(f"{folder.name}.partial")
     for stale in output.glob("checkpoint-*.partial"):
         shutil.rmtree(stale)
     partial.mkdir(parents=True)
-    parts = run.parts
-    save_model(run, partial)
-    torch.save(parts.optimizer.state_dict(), partial / "optimizer.pt")
-    torch.save(parts.scheduler.state_dict(), partial / "scheduler.pt")
-    torch.save(parts.combiner.state_dict(), partial / "combiner.pt")
-    torch.save(parts.grads.state_dict(), partial / "gradients.pt")
-    torch.save(random_states, partial / "rng_state.pth")
+    _write_model(run, partial, weights)
+    for name, state in states.items():
+        torch.save(state, partial / name)
     write_json(partial / STATE, _plain_state(run))
     if folder.exists():
         _remove(folder)
@@ -89,7 +95,7 @@ def refuse_non_finite(run: Run) -> None:
         InputError: If a trained weight is not finite.
     """
     for name, parameter in run.parts.model.named_parameters():
-        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+        if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
             raise InputError(
                 f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
                 "A lower `learning_rate` may help."
@@ -104,15 +110,21 @@ def _remove(folder: Path) -> None:
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Write the adapter (or the whole model) and the tokenizer in the form that peft and transformers load.
+    """Write the adapter (or the whole model) and the tokenizer; every process must ask.
 
     Args:
         run: The run.
         folder: Where to.
     """
+    weights = whole_weights(run.parts.model)
     if is_main():
-        run.parts.model.save_pretrained(folder)
-        run.prepared.tokenizer.save_pretrained(folder)
+        _write_model(run, folder, weights)
+
+
+def _write_model(run: Run, folder: Path, weights: Any) -> None:
+    """Write weights and tokenizer in the form that peft and transformers load."""
+    run.parts.model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
+    run.prepared.tokenizer.save_pretrained(folder)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -178,7 +190,7 @@ def restore(run: Run, folder: Path) -> None:
         raise InputError(f"`{folder}` was written for tasks {state['tasks']}, the data has {run.prepared.tasks}.")
     parts = run.parts
     try:
-        parts.optimizer.load_state_dict(_load(folder / "optimizer.pt"))
+        load_optimizer_state(parts.model, parts.optimizer, _load(folder / "optimizer.pt"))
         parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
         parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
         parts.grads.load_state_dict(_load(folder / "gradients.pt"))

@@ -137,6 +137,7 @@ class TrainConfig:
     gradient_accumulation_steps: int = setting(whole(1), "micro-batches per optimizer step", 1)
     bf16: bool = setting(flag, "bfloat16 autocast", False)
     fp16: bool = setting(flag, "float16 autocast with a loss scale; a step that overflows is skipped", False)
+    fsdp: str = setting(choice("none", "base", "full"), "spread the frozen base, or all, over the processes", "none")
     ddp_timeout: int = setting(whole(1), "seconds after which a process gives up on one that hangs", 1800)
     seed: int = setting(whole(0, LARGEST_SEED), "seed of initialisation, data order and dropout", 42)
     # output

@@ -22,7 +22,8 @@ class Memory:
 
     Attributes:
         weights: All weights of the model, as they are stored.
-        gradient_rows: The rows of the task gradients and of their window, wherever they are kept.
+        gradient_rows: The rows of the task gradients and of their window, wherever they are kept; of engine two_pass
+            a piece at a time.
         combined_gradient: What the optimizer gets, and of engine per_task one more gradient on the way to its row.
         optimizer: State of the optimizer.
         activations: Estimate: what the forward keeps for the backward.

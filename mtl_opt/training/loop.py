@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mtl_opt.batch import TaskBatch
 from mtl_opt.errors import InputError
 from mtl_opt.linalg import conflict_rate
 from mtl_opt.monitor import StepEvent
@@ -166,7 +167,7 @@ def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
             begin = time.perf_counter()
             batches = run.next_batches()
             observer.before_step()
-            event = training_step(run.parts, batches, run.step + 1)
+            event = _step(run, batches)
             if not event.skipped:
                 observer.after_step(batches, event.step)
             times.append(time.perf_counter() - begin)
@@ -184,6 +185,16 @@ def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
                 if stop:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
     return times
+
+
+def _step(run: Run, batches: list[TaskBatch]) -> StepEvent:
+    """Take one step; what the engine or the combiner refuses, the user reads in one sentence."""
+    try:
+        return training_step(run.parts, batches, run.step + 1)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"Step {run.step + 1} was not taken: {error}") from error
 
 
 def _count(run: Run, event: StepEvent, seconds: float) -> None:

@@ -8,6 +8,7 @@ from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, enable_checkpointing
 from mtl_opt.training.config import TrainConfig, precision_of
+from mtl_opt.training.processes import world_size
 
 
 def lora_settings(config: TrainConfig) -> LoraSettings | None:
@@ -79,6 +80,7 @@ def fit_model(config: TrainConfig, model: Any) -> None:
         config: The configuration.
         model: The model, where it will be trained.
     """
+    _check_fsdp(config)
     if config.packing:
         check_packing(model)
     if config.gradient_checkpointing:
@@ -99,4 +101,18 @@ def check_rows(config: TrainConfig, combiner: Combiner) -> None:
         raise InputError(
             f"`packing: true` does not go with `combiner: {config.combiner}`, which deals whole rows to two halves; "
             "use `packing: false`."
+        )
+
+
+def _check_fsdp(config: TrainConfig) -> None:
+    """Refuse to spread a model where that cannot be done."""
+    if config.fsdp == "none":
+        return
+    if world_size() == 1:
+        raise InputError(f"`fsdp: {config.fsdp}` spreads the model over processes, and this is one; use `torchrun`.")
+    if config.quantization_bit is not None:
+        raise InputError(f"`fsdp: {config.fsdp}` does not go with `quantization_bit`: packed weights cannot be cut.")
+    if config.fsdp == "base" and config.finetuning_type == "full":
+        raise InputError(
+            "`fsdp: base` spreads what is frozen, and `finetuning_type: full` freezes nothing; use `full`."
         )

@@ -1,9 +1,14 @@
 """What a run will take before it takes it: memory, steps, tokens, and the engine that computes the gradients."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from torch import nn
+
 from mtl_opt.gradients import TaskGradients
+from mtl_opt.gradients.buffer import RowBuffer
+from mtl_opt.gradients.layer_rows import SCRATCH
 from mtl_opt.models import file_bytes, model_on_meta
 from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.config import TrainConfig, precision_of
@@ -161,13 +166,12 @@ def plan_of(
     tokens = measure_tokens(config, prepared)
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters
     trained = [p.numel() for p in (*shared, *private)]
-    num_rows = len(grads.buffer.rows) + (grads.num_tasks if grads.window is not None else 0)
     numbers = sum(p.numel() for p in shared)
     found = quantized_weights(model) if quantized is None else quantized
     activations, logits = _forward_bytes(config, model, tokens)
     memory = Memory(
         weights=weight_bytes(model, found, quantization_settings(config)),
-        gradient_rows=row_bytes(num_rows, numbers, grads.buffer.rows.element_size()),
+        gradient_rows=_gradient_bytes(grads, shared),
         combined_gradient=row_bytes(2 if grads.engine.name == "per_task" else 1, numbers),
         optimizer=optimizer_bytes(config.optim, trained),
         activations=activations,
@@ -186,6 +190,15 @@ def plan_of(
         rows_per_step=config.rows_per_task * len(prepared.tasks) * config.gradient_accumulation_steps * world_size(),
         tokens=tokens,
     )
+
+
+def _gradient_bytes(grads: TaskGradients, shared: Sequence[nn.Parameter]) -> int:
+    """Size the task gradients: all rows and those of the window, or of engine two_pass a piece and its product."""
+    buffer, largest = grads.buffer, max(p.numel() for p in shared)
+    if not isinstance(buffer, RowBuffer):
+        return row_bytes(2, min(SCRATCH, buffer.num_rows * largest))
+    num_rows = len(buffer.rows) + (grads.num_tasks if grads.window is not None else 0)
+    return row_bytes(num_rows, buffer.columns.size, buffer.rows.element_size())
 
 
 def _forward_bytes(config: TrainConfig, model: Any, tokens: Tokens) -> tuple[int, int]:

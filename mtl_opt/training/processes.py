@@ -77,6 +77,7 @@ def joined(timeout: int) -> Iterator[torch.device]:
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[limits])
     try:
         yield torch.device("cpu") if accelerator.device.type == "cpu" else accelerator.device
+        wait_for_all()  # one that leaves early tears down connections the others still use
     finally:
         if mine and dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()

@@ -22,6 +22,7 @@ from mtl_opt.training.model_settings import base_dtype, check_rows, fit_model, l
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.processes import rank, share_of, world_size
+from mtl_opt.training.sharding import shard
 from mtl_opt.training.step import Parts
 
 logger = logging.getLogger(__name__)
@@ -137,6 +138,8 @@ def build_run(
     set_seed(config.seed)  # the same in every process: all build the same adapter
     model = build_model(config, trained).to(device)
     fit_model(config, model)
+    if config.fsdp != "none":
+        shard(model, config.fsdp)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     combiner = build_combiner(config, prepared.tasks)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mtl_opt.gradients import TaskGradients
+from mtl_opt import Sum
+from mtl_opt.gradients import TaskGradients, backward
 
 TASKS = ("qa", "summary", "投诉")
 ENGINES = ("one_pass", "per_task")
@@ -53,3 +54,20 @@ def test_counts_that_count_nothing_are_refused(counts, message, small):
     grads = TaskGradients(model, TASKS, "per_task")
     with pytest.raises(ValueError, match=message):
         grads.backward(losses(), counts)
+
+
+@pytest.mark.parametrize("engine", ["one_pass", "two_pass", "per_task"])
+def test_a_loss_that_nothing_can_change_is_found_in_the_first_step(engine, small):
+    model, ids, losses = small
+    grads = TaskGradients(model, TASKS, engine, verify=True)
+    with grads.rows(ids):
+        values = losses()
+        constant = torch.stack([values[0], values[1].detach(), values[2]])
+        with pytest.raises(ValueError, match="loss of task `summary` depends on no trainable parameter"):
+            grads.backward(constant)
+
+
+def test_the_one_line_form_names_a_constant_loss(small):
+    model, _, losses = small
+    with pytest.raises(ValueError, match=r"`losses\[1\]` depends on no trainable parameter"):
+        backward([losses()[0], torch.tensor(1.0)], model, Sum())

@@ -1,7 +1,6 @@
 """Every kind of bad input as a user meets it: one sentence, exit code 2, no traceback, nothing half-written."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -147,56 +146,6 @@ def test_arguments_are_checked_for_all_combiners_before_the_first_is_trained(set
 
 def test_the_polynomial_schedule_refuses_a_learning_rate_below_its_end(settings, unwritten):
     assert "lr" in unwritten(settings, "lr_scheduler_type=polynomial", "learning_rate=1e-9")
-
-
-@pytest.mark.parametrize("verb", ["train", "compare"])
-def test_an_output_folder_that_is_a_file(settings, refused, tmp_path, verb):
-    (tmp_path / "file").write_text("mine", encoding="utf-8")
-    for output in ("file", "file/below"):
-        sentence = refused({**settings, "output_dir": str(tmp_path / output)}, verb=verb)
-        assert "`output_dir`" in sentence
-    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
-
-
-@pytest.mark.parametrize("verb", ["train", "compare"])
-@pytest.mark.parametrize("name", ["/proc/mtl", "x" * 300])
-def test_an_output_folder_that_cannot_be_written(settings, refused, tmp_path, verb, name):
-    assert "`output_dir`" in refused({**settings, "output_dir": str(tmp_path / name)}, verb=verb)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_output_folder_without_permission(settings, refused, tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o500)
-    assert "`output_dir`" in refused({**settings, "output_dir": str(tmp_path / "locked" / "run")})
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "trainer_log.jsonl", "results.jsonl", "adapter_config.json"])
-def test_an_output_folder_that_holds_another_run(settings, refused, name):
-    output = Path(settings["output_dir"])
-    output.mkdir()
-    (output / name).write_text("{}", encoding="utf-8")
-    assert "already holds a run" in refused(settings)
-    assert [path.name for path in output.iterdir()] == [name]
-
-
-@pytest.mark.parametrize("name", ["results.jsonl", "model.safetensors"])
-def test_resuming_does_not_write_into_a_folder_that_holds_no_run(settings, refused, name):
-    output = Path(settings["output_dir"])
-    output.mkdir()
-    (output / name).write_text("", encoding="utf-8")
-    assert "`output_dir`" in refused(settings, "resume_from_checkpoint=true")
-    assert [path.name for path in output.iterdir()] == [name]
-
-
-def test_the_base_model_is_not_overwritten(settings, refused, tmp_path):
-    model_folder = build_model(tmp_path / "m")
-    before = sorted(os.listdir(model_folder))
-    for resume in ("true", "false"):
-        refused(
-            {**settings, "model_name_or_path": model_folder, "output_dir": model_folder},
-            f"resume_from_checkpoint={resume}",
-        )
-    assert sorted(os.listdir(model_folder)) == before
 
 
 def test_a_tokenizer_with_neither_pad_nor_eos(settings, unwritten, tmp_path):

@@ -22,6 +22,7 @@ def logged(folder):
         {"combiner": "gradnorm", "gradient_accumulation_steps": 2, "gradient_checkpointing": True},
         {"combiner": "famo", "gradient_engine": "per_task"},
         {"finetuning_type": "full", "gradient_engine": "per_task"},
+        {"combiner": "mgda", "gradient_engine": "two_pass"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )

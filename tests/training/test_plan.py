@@ -44,6 +44,7 @@ def wide(tmp_path_factory):
         {"quantization_bit": 8},
         {"finetuning_type": "full"},
         {"gradient_engine": "per_task", "finetuning_type": "full"},
+        {"gradient_engine": "two_pass", "finetuning_type": "full", "combiner": "pcgrad"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -128,6 +129,7 @@ def test_packing_and_a_smaller_buffer_show_in_the_plan(wide, settings):
         ({}, "one_pass", "every shared parameter is in a layer that can be wired"),
         ({"use_dora": True}, "per_task", "DoRA"),
         ({"torch_compile": True}, "per_task", "the model is compiled"),
+        ({"gradient_engine": "two_pass"}, "two_pass", ""),
     ],
 )
 def test_the_engine_is_the_one_of_the_run(wide, settings, changes, engine, reason):

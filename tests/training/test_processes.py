@@ -21,9 +21,13 @@ from mtl_opt.training.processes import share_of
 pytestmark = pytest.mark.slow
 
 
-def adapter(folder) -> torch.Tensor:
-    tensors = load_file(Path(folder) / "adapter_model.safetensors")
-    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+def weights_in(folder: Path, name: str) -> torch.Tensor:
+    tensors = load_file(folder / name)
+    return torch.cat([tensors[key].flatten() for key in sorted(tensors)])
+
+
+def adapter(folder: Path) -> torch.Tensor:
+    return weights_in(folder, "adapter_model.safetensors")
 
 
 def run_in_two(tmp_path: Path, settings, **changes) -> subprocess.CompletedProcess[str]:
@@ -123,3 +127,31 @@ def test_a_process_that_dies_ends_the_job_with_a_message(settings, tmp_path):
         job.kill()
     assert job.returncode != 0
     assert re.search(r"exitcode\s*: -9", err), err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fsdp": "base", "gradient_checkpointing": True},
+        {"fsdp": "full", "finetuning_type": "full", "learning_rate": 1e-3},
+        {"fsdp": "full"},
+    ],
+    ids=["base", "full", "full-lora"],
+)
+def test_a_sharded_model_learns_and_saves_what_a_whole_one_does(settings, tmp_path, changes):
+    settings |= {**changes, "combiner": "pcgrad", "save_steps": 2}
+    train(config_of({**settings, "fsdp": "none", "output_dir": str(tmp_path / "one")}))
+    two = {**settings, "output_dir": str(tmp_path / "two")}
+    done = run_in_two(tmp_path, two)
+    assert done.returncode == 0, done.stderr
+    name = "model.safetensors" if "finetuning_type" in changes else "adapter_model.safetensors"
+    assert relative(weights_in(tmp_path / "two", name), weights_in(tmp_path / "one", name)) < 1e-5
+    (tmp_path / "two" / "all_results.json").unlink()
+    shutil.rmtree(tmp_path / "two" / "checkpoint-4")
+    done = run_in_two(tmp_path, two, resume_from_checkpoint=True)
+    assert done.returncode == 0, done.stderr
+    assert relative(weights_in(tmp_path / "two", name), weights_in(tmp_path / "one", name)) < 1e-5
+
+
+def test_one_process_cannot_spread_a_model(settings, refused):
+    assert "this is one; use `torchrun`" in refused(settings, "fsdp=base")
