@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | plan | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | plan | data | eval | list | env`."""
 
 import argparse
 import io
@@ -13,12 +13,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mtl_opt.data_cli import SKIP, add_data_verbs, list_mixings, overrides_of
 from mtl_opt.errors import InputError
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
   mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
+  mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
@@ -40,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not cost the results
             stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(with_keys=bool({"-h", "--help"} & set(given))).parse_args(given)
+    parser = _parser(with_keys=bool({"-h", "--help"} & set(given)))
+    options, late = parser.parse_known_args(given)
+    if late:  # argparse takes no further key=value behind an option
+        if not hasattr(options, "overrides") or any("=" not in word or word.startswith("-") for word in late):
+            parser.error(f"unrecognized arguments: {' '.join(late)}")
+        options.overrides += late
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     rank = os.environ.get("RANK", "0")  # among several processes one speaks
     logging.getLogger("mtl_opt").setLevel(logging.INFO if rank == "0" else logging.WARNING)
@@ -72,12 +79,14 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     train = verbs.add_parser("train", help="train with one combiner", **_settings_help("train", with_keys))
     train.add_argument("config", help="YAML file")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    train.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
     train.set_defaults(run=_train)
     compare = verbs.add_parser(
         "compare", help="train with several combiners and compare", **_settings_help("compare", with_keys)
     )
     compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
     compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    compare.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
     compare.set_defaults(run=_compare)
     planning = verbs.add_parser("plan", help="memory, steps, tokens and gradient engine, without loading weights")
     planning.add_argument("config", help="YAML file")
@@ -88,8 +97,9 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
+    add_data_verbs(verbs)
     listing = verbs.add_parser("list", help="list what can be chosen")
-    listing.add_argument("what", choices=["combiners"])
+    listing.add_argument("what", choices=["combiners", "mixing"])
     listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
     listing.set_defaults(run=_list)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
@@ -120,7 +130,7 @@ def _train(options: argparse.Namespace) -> None:
     """Train once and print the results."""
     from mtl_opt.training import read_yaml, train, train_config
 
-    config = train_config(read_yaml(options.config, options.overrides))
+    config = train_config(read_yaml(options.config, overrides_of(options)))
     results = train(config)
     if os.environ.get("RANK", "0") != "0":
         return
@@ -136,11 +146,11 @@ def _compare(options: argparse.Namespace) -> None:
     from mtl_opt.training.support_desk import default_settings
 
     if options.config is None or ("=" in options.config and not Path(options.config).exists()):
-        arguments = [options.config, *options.overrides] if options.config else []
+        arguments = [*([options.config] if options.config else []), *overrides_of(options)]
         compare_config(override(PLACEHOLDER, arguments))  # before time is spent on the model
         settings = override(default_settings(), arguments)
     else:
-        settings = read_yaml(options.config, options.overrides)
+        settings = read_yaml(options.config, overrides_of(options))
     config, shared = compare_config(settings)
     lines = compare(config, shared)
     print(comparison_table(lines))
@@ -169,7 +179,10 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    """List the registry of combiners."""
+    """List a registry."""
+    if options.what == "mixing":
+        list_mixings(options)
+        return
     from mtl_opt.combiners import COMBINERS
 
     table = {

@@ -1,28 +1,60 @@
-"""Rows on disk to batches. In the order of the flow: formats, registry, templates, tokens, mixing, collate, packing."""
+"""Rows on disk to batches. In the order of the flow: files, sources, registry, templates, tokens, mixing, collate."""
 
+from mtl_opt.data.cache import default_root
 from mtl_opt.data.collate import collate, collate_prompts
-from mtl_opt.data.formats import Row, read_rows
-from mtl_opt.data.mixing import BalancedSampler
+from mtl_opt.data.encoding import Encoder, encode_rows
+from mtl_opt.data.loading import TaskRows, load_rows
+from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
+from mtl_opt.data.opening import Opener, encoded
 from mtl_opt.data.packing import collate_packed
-from mtl_opt.data.registry import TaskFiles, TaskRows, hold_out, load_rows
-from mtl_opt.data.templates import TEMPLATES, Template, encode_rows, get_template
+from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, registry_entries, task_entries
+from mtl_opt.data.row_formats import FORMATS, RowSpec
+from mtl_opt.data.rows import Row
+from mtl_opt.data.sources import Source, TaskSettings, iterate, read_rows
+from mtl_opt.data.streaming import StreamRows, load_streams
+from mtl_opt.data.tables import TokenView, View
+from mtl_opt.data.template_names import TEMPLATES, get_template
+from mtl_opt.data.templates import Template
 from mtl_opt.data.tokens import EncodedRow, check_tokenizer
 
 __all__ = [
+    "ENTRY_KEYS",
+    "EXHAUSTION",
+    "FORMATS",
+    "MIXINGS",
     "TEMPLATES",
-    "BalancedSampler",
     "EncodedRow",
+    "Encoder",
+    "Entry",
+    "Facts",
+    "Mixer",
+    "Opener",
     "Row",
-    "TaskFiles",
+    "RowOrder",
+    "RowSpec",
+    "Sampler",
+    "Source",
+    "StreamRows",
     "TaskRows",
+    "TaskSettings",
     "Template",
+    "TokenView",
+    "View",
+    "build_mixer",
+    "check_entry",
     "check_tokenizer",
     "collate",
     "collate_packed",
     "collate_prompts",
+    "default_root",
     "encode_rows",
+    "encoded",
     "get_template",
-    "hold_out",
+    "iterate",
     "load_rows",
+    "load_streams",
+    "rank_slice",
     "read_rows",
+    "registry_entries",
+    "task_entries",
 ]

@@ -1,182 +1,291 @@
-"""Which task has which files: rows of training and evaluation per task, in the order in which tasks were named."""
+"""What users write about their data, `tasks:` or a LLaMA-Factory `dataset_info.json`, as sources of rows."""
 
+import json
 import math
-import random
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from mtl_opt.data.formats import Row, read_rows
-from mtl_opt.errors import InputError
+from mtl_opt.data.row_formats import COLUMNS, FORMATS, RowSpec
+from mtl_opt.data.sources import ROLES, Source, TaskSettings, check_task_name
+from mtl_opt.data.template_names import TEMPLATES
+from mtl_opt.errors import InputError, UnknownNameError
+
+INFO = "dataset_info.json"
+
+TAGS = (
+    "role_tag", "content_tag", "user_tag", "assistant_tag", "observation_tag", "function_tag", "system_tag",
+)  # fmt: skip
+
+OTHER_MEDIA = ("images", "videos", "audios", "chosen", "rejected", "kto_tag")
+"""Columns of a LLaMA-Factory registry that say that rows are no supervised text."""
+
+LEGACY = ("file_sha1", "load_from", "ms_hub_url", "om_hub_url", "ranking", "script_url", "cloud_file_name")
+"""Fields of a LLaMA-Factory registry that are read only to see whether its rows can be had."""
 
 
 @dataclass(frozen=True)
-class TaskFiles:
-    """Name the files of one task.
+class Entry:
+    """Name the rows of one task, or of one data set that may hold several.
 
     Attributes:
-        file: Rows to train on.
-        eval_file: Rows to evaluate on; None to hold out a part of `file`.
-        weight: The task's weight for combiners that take given weights.
+        train: Rows to train on.
+        eval: Rows to evaluate on; None to hold out a part.
     """
 
-    file: str
-    eval_file: str | None = None
-    weight: float = 1.0
+    train: Source
+    eval: Source | None = None
 
 
-@dataclass(frozen=True)
-class TaskRows:
-    """Hold the rows of every task; both mappings have the same tasks in the same order.
-
-    Attributes:
-        train: Rows to train on, at least one per task.
-        eval: Rows to evaluate on; an empty list where nothing is held out.
-    """
-
-    train: dict[str, list[Row]]
-    eval: dict[str, list[Row]]
-
-
-def load_rows(
-    tasks: Mapping[str, TaskFiles] | None, train_file: str | None, eval_file: str | None, val_size: float
-) -> TaskRows:
-    """Read all rows, either from one file per task or from one mixed file whose rows carry `task_name`.
+def task_entries(tasks: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
+    """Read what stands under `tasks:`; the key names the task.
 
     Args:
-        tasks: The files of each task; None with a `train_file`.
-        train_file: One file for all tasks, which come in the order of their first row; None with `tasks`.
-        eval_file: One file to evaluate all tasks of `train_file` on; None to hold out a part.
-        val_size: What to hold out where there is no file to evaluate on: a share below 1, a number of rows from 1.
+        tasks: Checked entries by task.
 
     Returns:
-        The rows of every task.
+        One entry per task; relative paths start at the current directory.
 
     Raises:
-        InputError: If the arguments contradict each other, a file or row is bad, or a task lacks rows.
+        InputError: If there is no task, or its name cannot be one.
     """
-    if tasks is not None and train_file is not None:
-        raise InputError(f"Give either `tasks` or `train_file`, not both; got {len(tasks)} tasks and `{train_file}`.")
-    if tasks is None and train_file is None:
-        raise InputError("There is no training data: give `tasks` or `train_file`.")
-    if not (math.isfinite(val_size) and val_size >= 0 and (val_size < 1 or val_size == int(val_size))):
-        raise InputError(f"`val_size` must be a share in [0, 1) or a whole number of rows, got {val_size}.")
-    if train_file is not None:
-        return load_mixed(train_file, eval_file, val_size)
-    if eval_file is not None:
-        raise InputError(f"`eval_file` (`{eval_file}`) goes with `train_file`; with `tasks`, give each task its own.")
-    assert tasks is not None  # one of the two is given
-    return load_separate(tasks, val_size)
-
-
-def load_separate(tasks: Mapping[str, TaskFiles], val_size: float) -> TaskRows:
-    """Read one file per task."""
     if not tasks:
         raise InputError("`tasks` is empty; at least one task is needed.")
-    train, held_out = {}, {}
-    for task, files in tasks.items():
-        check_task_name(task, "`tasks`")
-        rows = rows_of_task(task, files.file)
-        if files.eval_file is None:
-            train[task], held_out[task] = hold_out_of_task(task, rows, val_size)
-        else:
-            train[task], held_out[task] = rows, rows_of_task(task, files.eval_file)
-    return TaskRows(train, held_out)
+    for name in tasks:
+        check_task_name(name, "`tasks`")
+    return [read_entry(name, entry, Path(), f"tasks.{name}", strict=True) for name, entry in tasks.items()]
 
 
-def load_mixed(train_file: str, eval_file: str | None, val_size: float) -> TaskRows:
-    """Read one file for all tasks."""
-    rows = by_task(read_rows(train_file))
-    if eval_file is not None:
-        return TaskRows(rows, eval_rows(eval_file, list(rows)))
-    parts = {task: hold_out_of_task(task, task_rows, val_size) for task, task_rows in rows.items()}
-    return TaskRows(
-        {task: train for task, (train, _) in parts.items()}, {task: out for task, (_, out) in parts.items()}
+def registry_entries(dataset_dir: str, names: Sequence[str]) -> list[Entry]:
+    """Read data sets by name from a `dataset_info.json`.
+
+    Args:
+        dataset_dir: Folder that holds it, and to which its paths are relative; `ONLINE`: the names are hub names.
+        names: Data sets to read; a row's own task wins over the entry's `task`, which is the name by default.
+
+    Returns:
+        One entry per name.
+
+    Raises:
+        InputError: If the file cannot be read, or an entry is bad.
+        UnknownNameError: If there is no data set of a name.
+    """
+    if dataset_dir == "ONLINE":
+        return [Entry(Source(name, hub=True, task=Path(name).name)) for name in names]
+    path = Path(dataset_dir) / INFO
+    registry = read_info(path)
+    for name in names:
+        if name not in registry:
+            raise UnknownNameError(f"data set in `{path}`:", name, registry)
+        if not isinstance(registry[name], dict):
+            raise InputError(f"`{path}`: entry `{name}` must be an object.")
+    base = Path(dataset_dir)
+    return [read_entry(name, registry[name], base, f"{path}: {name}", strict=False) for name in names]
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """Read a registry; a name that stands twice is an error, since JSON would drop the first without a word."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"`{path}`: `{twice}` stands twice.")
+        return found
+
+    try:
+        registry = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+    except FileNotFoundError:
+        raise InputError(f"`dataset_dir`: there is no `{path}`.") from None
+    except OSError as error:
+        raise InputError(f"`dataset_dir`: `{path}` cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"`dataset_dir`: `{path}` is not UTF-8.") from error
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"`dataset_dir`: `{path}` is no valid JSON: {error}.") from error
+    if not isinstance(registry, dict):
+        raise InputError(f"`dataset_dir`: `{path}` must hold an object with an entry per data set.")
+    return registry
+
+
+def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, strict: bool) -> Entry:
+    """Read one entry.
+
+    Args:
+        name: Its name; that of the task where `task` gives no other.
+        entry: What the user wrote.
+        base: Folder to which its paths are relative.
+        where: What to call it in errors.
+        strict: Whether rows that name another task are an error.
+
+    Returns:
+        The sources of its rows.
+
+    Raises:
+        InputError: If a value is not allowed, or its rows are no supervised text.
+    """
+    values = check_entry(entry, where)
+    refuse_other_rows(entry, values, where)
+    task = values.get("task", name)
+    check_task_name(task, f"`{where}`")
+    if strict and task != name:
+        raise InputError(f"`{where}.task`: under `tasks` the key names the task, got {task!r}.")
+    file, hub = values.get("file", values.get("file_name")), values.get("hf_hub_url")
+    if (file is None) == (hub is None):
+        raise InputError(f"`{where}.file` must be a non-empty text, or `{where}.hf_hub_url`; one of the two is needed.")
+    settings = TaskSettings(
+        **{
+            key: values[key] for key in ("weight", "ratio", "role", "group", "template", "instruction") if key in values
+        },
+        metrics=tuple(values.get("metrics", ())),
     )
+    train = Source(
+        path=str(hub) if file is None else str(base / file),
+        hub=file is None,
+        subset=values.get("subset"),
+        split=values.get("split"),
+        folder=values.get("folder"),
+        spec=RowSpec(values.get("formatting"), values.get("columns", {}), values.get("tags", {})),
+        task=task,
+        strict=strict,
+        num_rows=values.get("num_samples"),
+        settings=settings,
+    )
+    held_out = values.get("eval_file")
+    if held_out is None:
+        return Entry(train)
+    other = replace(train, path=str(base / held_out), hub=False, subset=None, split=None, folder=None, num_rows=None)
+    return Entry(train, other)
 
 
-def rows_of_task(task: str, file: str) -> list[Row]:
-    """Read a file that belongs to one task; a row that names another one was put in the wrong file."""
-    rows = read_rows(file)
-    for row in rows:
-        if row.task not in (None, task):
-            raise InputError(f"{row.place}: the row says task `{row.task}`, but the file belongs to task `{task}`.")
-    return rows
+def refuse_other_rows(entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:
+    """Refuse data sets whose rows are no supervised text, or cannot be had."""
+    media = [key for key in OTHER_MEDIA if (entry.get("columns") or {}).get(key)]
+    if entry.get("ranking") or media:
+        what = f"`{media[0]}`" if media else "pairs to rank"
+        raise InputError(f"`{where}` holds {what}; only rows of text with an answer to learn can be trained on.")
+    if not any(values.get(key) for key in ("file", "file_name", "hf_hub_url")):
+        for key in ("script_url", "cloud_file_name", "ms_hub_url", "om_hub_url"):
+            if entry.get(key):
+                raise InputError(f"`{where}`: rows from `{key}` cannot be had here; give `file_name` or `hf_hub_url`.")
 
 
-def eval_rows(file: str, tasks: Sequence[str]) -> dict[str, list[Row]]:
-    """Read the one file that all tasks are evaluated on."""
-    found = by_task(read_rows(file))
-    for task, rows in found.items():
-        if task not in tasks:
-            raise InputError(f"{rows[0].place}: unknown task `{task}`. Tasks with training rows: {', '.join(tasks)}.")
-    missing = [task for task in tasks if task not in found]
-    if missing:
-        raise InputError(f"Evaluation file `{file}` has no rows of task {', '.join(f'`{task}`' for task in missing)}.")
-    return {task: found[task] for task in tasks}
+def check_entry(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check every value of an entry.
 
+    Args:
+        entry: What the user wrote.
+        where: What to call it in errors.
 
-def by_task(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Sort rows by the task they carry, tasks in the order of their first row."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.task is None:
-            raise InputError(
-                f"{row.place}: the key `task_name` is missing; in a file of several tasks every row has it."
-            )
-        if row.task not in found:
-            check_task_name(row.task, row.place)
-        found.setdefault(row.task, []).append(row)
+    Returns:
+        The values that are there, numbers as numbers.
+
+    Raises:
+        UnknownNameError: If there is no such key.
+    """
+    found = {}
+    for key, value in entry.items():
+        if key in LEGACY:
+            continue
+        if key not in ENTRY_KEYS:
+            raise UnknownNameError(f"key under `{where}`:", key, ENTRY_KEYS)
+        if value is not None:
+            found[key] = ENTRY_KEYS[key](f"{where}.{key}", value)
     return found
 
 
-def hold_out(rows: Sequence[Row], val_size: float) -> tuple[list[Row], list[Row]]:
-    """Divide rows in two, the same way in every run: the training seed changes what is drawn, never what is measured.
-
-    Args:
-        rows: Rows of one task.
-        val_size: A share below 1 (rounded, at least one row), a number of rows from 1; 0 holds out nothing.
-
-    Returns:
-        The rows to train on and the rows held out, both in the order given.
-
-    Raises:
-        InputError: If no row would be left to train on.
-    """
-    if val_size == 0:
-        return list(rows), []
-    num_out = int(val_size) if val_size >= 1 else max(1, round(val_size * len(rows)))
-    if num_out >= len(rows):
-        raise InputError(
-            f"Holding out {num_out} of {len(rows)} row{'s' * (len(rows) != 1)} (`val_size` {val_size}) leaves nothing "
-            "to train on; give an `eval_file` or a smaller `val_size`."
-        )
-    order = list(range(len(rows)))
-    random.Random(0).shuffle(order)
-    chosen = set(order[:num_out])
-    return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
+def _text(key: str, value: Any) -> str:
+    """Check a text."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"`{key}` must be a non-empty text, got {value!r}.")
+    return value
 
 
-def hold_out_of_task(task: str, rows: Sequence[Row], val_size: float) -> tuple[list[Row], list[Row]]:
-    """Hold out rows and name the task where that cannot be done."""
+def _number(key: str, value: Any) -> float:
+    """Check a number from 0; YAML takes `5e-1` for a text, people do not."""
     try:
-        return hold_out(rows, val_size)
-    except InputError as error:
-        raise InputError(f"Task `{task}`: {error}") from None
+        found = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found) or found < 0:
+        raise InputError(f"`{key}` must be a number of at least 0, got {value!r}.")
+    return found
 
 
-def check_task_name(name: object, where: str) -> None:
-    """Refuse a name that cannot be a TensorBoard tag and a file name.
+def _share(key: str, value: Any) -> float:
+    """Check a share."""
+    found = _number(key, value)
+    if found > 1:
+        raise InputError(f"`{key}` must be a share of at most 1, got {value!r}.")
+    return found
 
-    Args:
-        name: The name as the user wrote it.
-        where: Where it was written, for the error.
 
-    Raises:
-        InputError: If the name is no text, empty, blank at an end, or holds a slash or a control character.
-    """
-    rule = "a task name is a text without `/`, control characters and blanks at its ends"
-    if not isinstance(name, str) or name != name.strip() or name in {"", ".", ".."} or "/" in name:
-        raise InputError(f"{where}: bad task name {name!r}; {rule}.")
-    if any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in name):
-        raise InputError(f"{where}: bad task name {name!r}; {rule}.")
+def _count(key: str, value: Any) -> int:
+    """Check a number of rows."""
+    found = _number(key, value)
+    if found < 1 or found != int(found):
+        raise InputError(f"`{key}` must be a whole number of at least 1, got {value!r}.")
+    return int(found)
+
+
+def _names(key: str, value: Any) -> list[str]:
+    """Check a list of names, or one text with commas."""
+    entries = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(entries, list) or not all(isinstance(entry, str) and entry for entry in entries):
+        raise InputError(f"`{key}` must be a list of names, got {value!r}.")
+    return entries
+
+
+def _choice(names: Sequence[str]) -> Callable[[str, Any], str]:
+    """Check one of several names."""
+
+    def check(key: str, value: Any) -> str:
+        if value not in names:
+            raise UnknownNameError(f"value of `{key}`:", value, names)
+        return str(value)
+
+    return check
+
+
+def _mapping(names: Sequence[str]) -> Callable[[str, Any], dict[str, Any]]:
+    """Check a mapping from known names to texts, or to null."""
+
+    def check(key: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise InputError(f"`{key}` must be a mapping `name: text`, got {value!r}.")
+        for name, text in value.items():
+            if name not in (*names, *OTHER_MEDIA):
+                raise UnknownNameError(f"key under `{key}`:", name, names)
+            if text is not None:
+                _text(f"{key}.{name}", text)
+        return {name: text for name, text in value.items() if text is not None or name == "task"}
+
+    return check
+
+
+ENTRY_KEYS: dict[str, Callable[[str, Any], Any]] = {
+    "file": _text,
+    "file_name": _text,
+    "eval_file": _text,
+    "weight": _number,
+    "hf_hub_url": _text,
+    "subset": _text,
+    "split": _text,
+    "folder": _text,
+    "formatting": _choice(tuple(FORMATS)),
+    "columns": _mapping(COLUMNS),
+    "tags": _mapping(TAGS),
+    "num_samples": _count,
+    "task": _text,
+    "ratio": _share,
+    "role": _choice(ROLES),
+    "group": _text,
+    "template": _choice(tuple(TEMPLATES)),
+    "metrics": _names,
+    "instruction": _text,
+}
+"""Keys of an entry and how their values are checked; the fields of a LLaMA-Factory registry and ours."""

@@ -1,265 +1,165 @@
-"""Row to tokens: what stands around a user's text and behind an answer."""
+"""Row to text: what stands around what is asked and behind an answer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from mtl_opt.data.formats import Row
-from mtl_opt.data.tokens import EncodedRow, Prompt, cut_prompt, fit, opening_ids, tokenise
-from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.data.rows import Row, Turn
+from mtl_opt.data.tokens import Part
+from mtl_opt.errors import InputError
 
-CHUNK = 1000
-"""Rows tokenised in one call: enough to keep all cores busy, few enough that what lies around them stays small."""
-
-PROBE = "mtlopttextofuser"
-"""Stands for a user's text where a chat template is asked what it puts around one."""
+TOOLS = 'Tools that can be called by answering with {"name": ..., "arguments": {...}}:\n'
+"""Stands before the tools of a row, behind what the system says."""
 
 
 class Template(ABC):
-    """Say what stands around a user's text and behind an answer.
+    """Say what stands around what is asked and behind an answer.
 
     Attributes:
         name: The template's name in the configuration.
-        stop: Text at which a generated answer ends; None where the eos token alone ends it, or where the tokenizer
-            decides. `stop_text` answers for every template.
         joined: Whether prompt and answer are tokenised as one text, as chat models were trained, or apart.
+        opens: Whether a beginning of sequence comes first even where the tokenizer adds none by itself.
     """
 
     name: str
-    stop: str | None
     joined: bool
+    opens: bool
 
     @abstractmethod
-    def frame(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-        """Give the texts before and after the user's text."""
+    def filled(self, tokenizer: PreTrainedTokenizerBase) -> "Template":
+        """Write the tokenizer's own marks into the texts; what is asked of a template comes after that."""
 
     @abstractmethod
-    def prompt_text(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Give the text up to where the answer begins."""
+    def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
+        """Give what is asked and what answers it in turn; `prefix` comes before the first thing asked.
+
+        Answers that are not learnt may be folded into what is asked: there are two texts per answer that is.
+        """
 
     @abstractmethod
-    def answer_text(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Give the text to learn: the answer and what ends it."""
+    def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
+        """Give the same, and of what kind each piece of it is."""
 
     @abstractmethod
     def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """Give the text at which a generated answer ends; None where the eos token alone ends it."""
 
-    def encode(self, row: Row, tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> EncodedRow:
-        """Tokenise one row; `encode_rows` is the quick way for many.
-
-        Args:
-            row: The row.
-            tokenizer: Any tokenizer of transformers.
-            cutoff_len: Largest number of tokens, at least 2.
-
-        Returns:
-            The row's tokens.
-        """
-        return encode_rows([row], tokenizer, self, cutoff_len)[0]
-
-    def encode_prompt(self, row: Row, tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[int]:
-        """Tokenise the prompt of one row, to generate from: the tokens that `encode` puts before the answer.
-
-        Args:
-            row: The row; its answer is not looked at.
-            tokenizer: Any tokenizer of transformers.
-            cutoff_len: Largest number of tokens; a longer prompt is cut from the left of the user's text.
-
-        Returns:
-            Token ids of the prompt.
-        """
-        (prompt,) = encode_prompts([row], tokenizer, self, self.frame(tokenizer))
-        return cut_prompt(prompt, cutoff_len, tokenizer)
-
 
 @dataclass(frozen=True)
 class TextTemplate(Template):
-    """Put fixed texts around the user's text and behind the answer; `{eos}` in them is the tokenizer's eos token."""
+    """Put fixed texts around; `{eos}` and `{bos}` in them are the tokenizer's tokens.
+
+    Attributes:
+        name: The template's name.
+        before: Before what a user says.
+        after: Behind it, up to where the answer begins.
+        end: Behind an answer.
+        system: Around what the system says.
+        default_system: What it says where the row says nothing.
+        observation: Around what a tool gave back; None: as what a user says.
+        fused: Whether the system's words stand within the first thing asked instead of before it.
+        again: Before everything asked but the first.
+        stop: Text at which a generated answer ends; None where the eos token alone ends it.
+        opens: Whether a beginning of sequence comes first even where the tokenizer adds none by itself.
+        joined: Prompt and answer are tokenised apart.
+    """
 
     name: str
     before: str
     after: str
     end: str
+    system: tuple[str, str] = ("", "\n")
+    default_system: str = ""
+    observation: tuple[str, str] | None = None
+    fused: bool = False
+    again: str = ""
     stop: str | None = None
+    opens: bool = False
     joined: bool = False
 
-    def frame(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-        """Give the texts before and after the user's text."""
-        return self.filled(self.before, tokenizer), self.filled(self.after, tokenizer)
+    def filled(self, tokenizer: PreTrainedTokenizerBase) -> "TextTemplate":
+        """Write eos and bos into the texts.
 
-    def prompt_text(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Give the text up to where the answer begins."""
-        before, after = self.frame(tokenizer)
-        return before + row.user_text + after
+        Args:
+            tokenizer: Whose they are.
 
-    def answer_text(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Give the answer and what ends it."""
-        return row.output + self.filled(self.end, tokenizer)
+        Returns:
+            The template with texts that can be used as they are.
+
+        Raises:
+            InputError: If the template needs an eos token and there is none.
+        """
+        texts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        needs_eos = any("{eos}" in str(text) for text in texts.values())
+        if needs_eos and tokenizer.eos_token_id is None:
+            raise InputError(f"Template `{self.name}` needs an eos token, and the tokenizer has none; try `chatml`.")
+        eos, bos = (str(tokenizer.eos_token), str(tokenizer.bos_token or ""))
+
+        def write(text: Any) -> Any:
+            if isinstance(text, tuple):
+                return tuple(map(write, text))
+            return text.replace("{eos}", eos).replace("{bos}", bos) if isinstance(text, str) else text
+
+        return replace(self, **{name: write(text) for name, text in texts.items() if name != "name"})
+
+    def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
+        """Give what is asked and what answers it in turn.
+
+        Args:
+            row: The row.
+            prefix: Text before the first thing asked; empty for none.
+            learn: Not needed: every answer has its own text.
+
+        Returns:
+            Two texts per answer.
+        """
+        if not row.history and not row.system and not row.tools and row.asks == "user" and not self.default_system:
+            return [f"{self.before}{prefix}{row.user_text}{self.after}", row.output + self.end]
+        return ["".join(part.text for part in parts) for parts in self.parts(row, prefix, learn)]
+
+    def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
+        """Give the same, and of what kind each piece of it is.
+
+        Args:
+            row: The row.
+            prefix: Text before the first thing asked; empty for none.
+            learn: Which answers are learnt; the others count as history.
+
+        Returns:
+            Parts of each text of `segments`.
+        """
+        found: list[list[Part]] = []
+        turns = row.turns
+        for number, (question, answer) in enumerate(turns):
+            last = number == len(turns) - 1
+            asked = self.asked(question, "question" if last else "history", prefix if number == 0 else "")
+            if number == 0:
+                asked[self.fused : self.fused] = self.system_parts(row)
+            elif self.again:
+                asked.insert(0, Part(self.again, "frame"))
+            found += [asked, [Part(answer.text + self.end, "answer" if learn[number] else "history")]]
+        return found
+
+    def asked(self, question: Turn, kind: str, prefix: str) -> list[Part]:
+        """Put the texts of its role around what is asked."""
+        before, after = self.before, self.after
+        if question.role == "observation" and self.observation is not None:
+            before, after = self.observation
+        return [Part(before, "frame"), Part(prefix, "frame"), Part(question.text, kind), Part(after, "frame")]
+
+    def system_parts(self, row: Row) -> list[Part]:
+        """Give what the system says, with the row's tools behind it; nothing where it says nothing."""
+        before, after = self.system
+        said = Part(row.system, "system") if row.system else Part(self.default_system, "frame")
+        if not said.text and not row.tools:
+            return []
+        gap = Part("\n\n" if said.text and row.tools else "", "tools")
+        tools = [gap, Part(TOOLS, "tools"), Part(row.tools, "tools")] if row.tools else []
+        return [Part(before, "frame"), said, *tools, Part(after, "frame")]
 
     def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:  # noqa: ARG002 - the text is fixed
         """Give the template's own `stop`."""
         return self.stop
-
-    def filled(self, text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Write the eos token into a text of the template."""
-        if "{eos}" not in text:
-            return text
-        if tokenizer.eos_token_id is None:
-            raise InputError(f"Template `{self.name}` needs an eos token, and the tokenizer has none; try `chatml`.")
-        return text.replace("{eos}", str(tokenizer.eos_token))
-
-
-@dataclass(frozen=True)
-class ChatTemplate(Template):
-    """Use the chat template that comes with the tokenizer."""
-
-    name: str
-    stop: str | None = None
-    joined: bool = True
-
-    def frame(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-        """Give the texts before and after the user's text; both empty where the template does not show it as it is."""
-        before, found, after = self.rendered([PROBE], tokenizer).partition(PROBE)
-        return (before, after) if found and PROBE not in after else ("", "")
-
-    def prompt_text(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Give the text up to where the answer begins."""
-        return self.rendered([row.user_text], tokenizer, f"{row.place}: ")
-
-    def answer_text(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Give what the template adds to the prompt when it knows the answer."""
-        prompt = self.prompt_text(row, tokenizer)
-        full = self.rendered([row.user_text, row.output], tokenizer, f"{row.place}: ")
-        if not full.startswith(prompt):
-            raise no_prefix(row)
-        return full[len(prompt) :]
-
-    def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Find what the template puts behind an answer."""
-        return self.rendered(["a", PROBE], tokenizer).rpartition(PROBE)[2].strip() or None
-
-    def rendered(self, turns: Sequence[str], tokenizer: PreTrainedTokenizerBase, where: str = "") -> str:
-        """Render a dialogue of a user's turn and perhaps an assistant's; without the latter, up to where it begins."""
-        if not tokenizer.chat_template:
-            raise InputError(f"Template `{self.name}` needs a chat template, and the tokenizer has none; try `chatml`.")
-        messages = [{"role": r, "content": c} for r, c in zip(("user", "assistant"), turns, strict=False)]
-        try:
-            return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(turns) == 1)
-        except (TemplateError, ValueError, TypeError) as error:
-            raise InputError(f"{where}the tokenizer's chat template fails: {error}") from error
-
-
-TEMPLATES: dict[str, Template] = {
-    template.name: template
-    for template in (
-        TextTemplate("default", before="Human: ", after="{eos}\nAssistant:", end="{eos}\n"),
-        TextTemplate(
-            "alpaca",
-            before="Below is an instruction that describes a task. "
-            "Write a response that appropriately completes the request.\n\n### Instruction:\n",
-            after="\n\n### Response:\n",
-            end="{eos}\n\n",
-        ),
-        TextTemplate(
-            "chatml",
-            before="<|im_start|>user\n",
-            after="<|im_end|>\n<|im_start|>assistant\n",
-            end="<|im_end|>\n",
-            stop="<|im_end|>",
-        ),
-        ChatTemplate("tokenizer"),
-    )
-}
-
-
-def get_template(name: str) -> Template:
-    """Find a template.
-
-    Args:
-        name: A key of `TEMPLATES`.
-
-    Returns:
-        The template.
-
-    Raises:
-        InputError: If there is none of that name.
-    """  # noqa: DOC501, DOC502 - ruff takes the function that builds the error for its class
-    if name not in TEMPLATES:
-        raise UnknownNameError("template", name, TEMPLATES)
-    return TEMPLATES[name]
-
-
-def encode_rows(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: Template, cutoff_len: int
-) -> list[EncodedRow]:
-    """Tokenise rows and cut those that are too long.
-
-    A long row loses tokens from the left of the user's text, then from the left of the template around it, and from
-    the right of the answer only where the answer alone does not fit.
-
-    Args:
-        rows: The rows.
-        tokenizer: Any tokenizer of transformers; a fast one is quick.
-        template: What stands around user's text and answer.
-        cutoff_len: Largest number of tokens of a row, at least 2.
-
-    Returns:
-        The tokens of each row.
-
-    Raises:
-        InputError: If `cutoff_len` is below 2, or template and tokenizer do not go together.
-    """
-    if cutoff_len < 2:
-        raise InputError(f"`cutoff_len` must be at least 2 (a token to see and one to learn), got {cutoff_len}.")
-    frame = template.frame(tokenizer) if rows else ("", "")
-    encoded: list[EncodedRow] = []
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        prompts = encode_prompts(chunk, tokenizer, template, frame)
-        answers = encode_answers(chunk, prompts, tokenizer, template)
-        encoded += [fit(prompt, answer, cutoff_len, tokenizer) for prompt, answer in zip(prompts, answers, strict=True)]
-    return encoded
-
-
-def encode_prompts(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: Template, frame: tuple[str, str]
-) -> list[Prompt]:
-    """Tokenise the prompts of rows, whole; `frame` is the template's."""
-    # A chat template writes the tokens that open a text itself.
-    opening = [] if template.joined else opening_ids(tokenizer)
-    texts = [template.prompt_text(row, tokenizer) for row in rows]
-    return [
-        Prompt(text, opening + ids, len(opening), encoding, frame)
-        for text, (ids, encoding) in zip(texts, tokenise(texts, tokenizer), strict=True)
-    ]
-
-
-def encode_answers(
-    rows: Sequence[Row], prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, template: Template
-) -> list[list[int]]:
-    """Tokenise the answers of rows, whole."""
-    texts = [template.answer_text(row, tokenizer) for row in rows]
-    if template.joined:
-        texts = [prompt.text + text for prompt, text in zip(prompts, texts, strict=True)]
-    answers = [ids for ids, _ in tokenise(texts, tokenizer)]
-    for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-        if template.joined:
-            if answers[i][: len(prompt.ids)] != prompt.ids:
-                raise no_prefix(row)
-            answers[i] = answers[i][len(prompt.ids) :]
-        if not prompt.ids or not answers[i]:
-            part = "answer" if prompt.ids else "prompt"
-            raise InputError(f"{row.place}: the tokenizer makes no token of the {part} in template `{template.name}`.")
-    return answers
-
-
-def no_prefix(row: Row) -> InputError:
-    """Build the error for a chat template that writes the same prompt in two ways."""
-    return InputError(
-        f"{row.place}: with the tokenizer's chat template the prompt is not a token prefix of prompt and answer, so "
-        "what is learnt is not what is generated; choose another `template`."
-    )

@@ -1,18 +1,27 @@
 """Text to tokens: tokenise many texts at once, mask the prompt, and cut a row that is too long where it hurts least."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.errors import InputError
 
+CUT_ORDER = ("tools", "history", "system", "question", "frame")
+"""What a long row loses, in this order, each from its left; answers only where they alone are too long."""
 
-@dataclass(frozen=True)
+
+class Part(NamedTuple):
+    """Hold a piece of text of one kind: one of `CUT_ORDER`, or `answer`."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedRow:
     """Hold the tokens of one row.
 
@@ -20,29 +29,40 @@ class EncodedRow:
         input_ids: Prompt and answer.
         labels: `IGNORE_INDEX` on the prompt, the token itself on the answer; not shifted.
         shortened: Whether tokens were cut to fit `cutoff_len`.
+        answer_cut: Whether tokens of an answer were among them.
     """
 
     input_ids: list[int]
     labels: list[int]
     shortened: bool
+    answer_cut: bool = False
 
 
-class Prompt(NamedTuple):
-    """Hold one prompt and what is needed to find the user's text among its tokens.
+class Tokens(NamedTuple):
+    """Hold the tokens of one row and where what is learnt begins and ends: the compact form of `EncodedRow`.
 
     Attributes:
-        text: The prompt as a text.
-        ids: Its tokens.
-        num_opening: How many of them open the text (beginning of sequence) and stand for no part of it.
-        encoding: Knows the characters of each token; None with a tokenizer that is not a fast one.
-        frame: What the template puts before and after the user's text.
+        ids: All tokens.
+        spans: Begin and end of every stretch that is learnt, one after the other.
+        shortened: Whether tokens were cut.
+        answer_cut: Whether tokens of an answer were among them.
     """
 
-    text: str
     ids: list[int]
-    num_opening: int
-    encoding: Any
-    frame: tuple[str, str]
+    spans: tuple[int, ...]
+    shortened: bool = False
+    answer_cut: bool = False
+
+    def row(self) -> EncodedRow:
+        """Write the labels out.
+
+        Returns:
+            The row.
+        """
+        labels = [IGNORE_INDEX] * len(self.ids)
+        for begin, end in zip(self.spans[::2], self.spans[1::2], strict=True):
+            labels[begin:end] = self.ids[begin:end]
+        return EncodedRow(self.ids, labels, self.shortened, self.answer_cut)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -65,20 +85,25 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [f"The tokenizer has no pad token; its eos token `{tokenizer.eos_token}` is used for padding."]
 
 
-def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], Any]]:
+def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Tokenise texts as they are, without tokens around them.
 
     Args:
-        texts: At least one text.
+        texts: The texts.
         tokenizer: Any tokenizer of transformers.
 
     Returns:
-        Per text its token ids and what knows their characters (None with a tokenizer that is not a fast one).
+        Token ids of each text.
     """
-    batch = tokenizer(
-        list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
-    )
-    return list(zip(batch["input_ids"], batch.encodings or [None] * len(texts), strict=True))
+    if not texts:
+        return []
+    if not tokenizer.is_fast:
+        return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    # Asked once, transformers puts its padding and truncation on the backend back to none; then the backend alone,
+    # without the characters of each token, is quicker than transformers around it.
+    tokenizer(texts[0], add_special_tokens=False, verbose=False)
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -90,78 +115,131 @@ def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     Returns:
         Their ids; often none or one.
     """
-    ((plain, _),) = tokenise(["a"], tokenizer)
+    (plain,) = tokenise(["a"], tokenizer)
     whole = tokenizer("a")["input_ids"]
     starts = range(len(whole) - len(plain) + 1)
     return whole[: next((start for start in starts if whole[start : start + len(plain)] == plain), 0)]
 
 
-def fit(prompt: Prompt, answer: list[int], cutoff_len: int, tokenizer: PreTrainedTokenizerBase) -> EncodedRow:
-    """Join prompt and answer, cut to `cutoff_len` tokens: the prompt first, the answer only where it alone is too long.
-
-    Args:
-        prompt: The prompt.
-        answer: Tokens of the answer, at least one.
-        cutoff_len: Largest number of tokens, at least 2.
-        tokenizer: The one that made the tokens.
-
-    Returns:
-        The row; at least one token of the prompt stays, since a causal model predicts nothing at the first position.
-    """
-    kept_answer = answer[: cutoff_len - 1]
-    kept_prompt = cut_prompt(prompt, cutoff_len - len(kept_answer), tokenizer)
-    return EncodedRow(
-        input_ids=kept_prompt + kept_answer,
-        labels=[IGNORE_INDEX] * len(kept_prompt) + kept_answer,
-        shortened=len(kept_prompt) < len(prompt.ids) or len(kept_answer) < len(answer),
-    )
-
-
-def cut_prompt(prompt: Prompt, num_tokens: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Cut a prompt from the left of the user's text, then from the left of what is around it.
-
-    Args:
-        prompt: The prompt.
-        num_tokens: How many tokens may stay.
-        tokenizer: The one that made the tokens.
-
-    Returns:
-        The tokens that stay.
-
-    Raises:
-        InputError: If no token may stay.
-    """
-    if num_tokens < 1:
-        raise InputError(f"A prompt needs room for at least 1 token, got {num_tokens}; raise `cutoff_len`.")
-    excess = len(prompt.ids) - num_tokens
-    if excess <= 0:
-        return prompt.ids
-    first, last = user_span(prompt, tokenizer)
-    kept = prompt.ids[:first] + prompt.ids[min(first + excess, last) :]
-    return kept[-num_tokens:]
-
-
-def user_span(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """Find the tokens of the user's text: those that end inside it.
+def kinds_of_tokens(parts: Sequence[Part], ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Tell for every token of a text which part it belongs to: the one in which it ends.
 
     So a token that holds the frame's last blank and the user's first word belongs to the user, and one that holds the
     user's last letter and the frame behind it belongs to the frame.
 
     Args:
-        prompt: The prompt.
-        tokenizer: The one that made the tokens.
+        parts: The parts of the text.
+        ids: Tokens of the whole text.
+        tokenizer: The one that made them.
 
     Returns:
-        First token of the user's text and the first one behind it; all tokens where the frame is not known.
+        Kind of every token.
     """
-    before, after = prompt.frame
-    start, end = len(before), len(prompt.text) - len(after)
-    if end < start or not (prompt.text.startswith(before) and prompt.text.endswith(after)):
-        return 0, len(prompt.ids)
-    if prompt.encoding is None:
-        # Tokenised apart, the frame may differ by a token or two where it touches the user's text: near enough.
-        (head, _), (tail, _) = tokenise([before, after], tokenizer)
-        first = min(prompt.num_opening + len(head), len(prompt.ids))
-        return first, max(first, len(prompt.ids) - len(tail))
-    ends = list(accumulate((end for _, end in prompt.encoding.offsets), max))
-    return prompt.num_opening + bisect_right(ends, start), prompt.num_opening + bisect_right(ends, end)
+    if tokenizer.is_fast:
+        encoding = tokenizer.backend_tokenizer.encode("".join(part.text for part in parts), add_special_tokens=False)
+        ends = list(accumulate((end for _, end in encoding.offsets), max))
+        limits = list(accumulate(len(part.text) for part in parts))
+        kinds, number = [], 0
+        for end in ends:
+            while number < len(parts) - 1 and end > limits[number]:
+                number += 1
+            kinds.append(parts[number].kind)
+        return kinds
+    # Tokenised apart, a part may differ by a token or two where it touches the next: the longest one takes these.
+    counts = [len(tokens) for tokens in tokenise([part.text for part in parts], tokenizer)]
+    longest = counts.index(max(counts))
+    counts[longest] = max(0, counts[longest] + len(ids) - sum(counts))
+    kinds = [part.kind for part, count in zip(parts, counts, strict=True) for _ in range(count)]
+    return (kinds + [parts[-1].kind] * len(ids))[: len(ids)]
+
+
+class Segment(NamedTuple):
+    """Hold the tokens of a stretch that is asked or answered, while a row is cut.
+
+    Attributes:
+        ids: Its tokens.
+        kinds: Kind of every token.
+        learn: Whether it is learnt.
+    """
+
+    ids: list[int]
+    kinds: list[str]
+    learn: bool
+
+
+def cut(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
+    """Cut a row that is too long: the prompt first, in the order of `CUT_ORDER`; answers only where they alone are.
+
+    Args:
+        segments: What is asked and answered in turn.
+        cutoff_len: Largest number of tokens.
+        where: Place of the row, for errors.
+
+    Returns:
+        The row. At least one token comes before the first answer, since a causal model predicts nothing at the first
+        position, and at least one token of every answer stays.
+
+    Raises:
+        InputError: If there are more answers than tokens.
+    """
+    room = cutoff_len - 1
+    answers = [sum(kind == "answer" for kind in segment.kinds) for segment in segments]
+    kept = shares(answers, room)
+    if any(count and not kept[i] for i, count in enumerate(answers)):
+        raise InputError(
+            f"{where}: {sum(map(bool, answers))} answers do not fit into `cutoff_len` {cutoff_len}, not even in part."
+        )
+    order = [
+        (CUT_ORDER.index(kind), i, j)
+        for i, segment in enumerate(segments)
+        for j, kind in enumerate(segment.kinds)
+        if kind != "answer"
+    ]
+    first = max((place for place in order if place[1] == 0), key=lambda place: place[2], default=None)
+    order.sort(key=lambda place: (place == first, place))
+    doomed = {place[1:] for place in order[: max(0, len(order) - (cutoff_len - sum(kept)))]}
+    ids: list[int] = []
+    spans: list[int] = []
+    for i, segment in enumerate(segments):
+        begin, left = len(ids), kept[i]
+        for j, (token, kind) in enumerate(zip(segment.ids, segment.kinds, strict=True)):
+            if kind == "answer":
+                left -= 1
+            if (left >= 0) if kind == "answer" else (i, j) not in doomed:
+                ids.append(token)
+        if segment.learn and len(ids) > begin:
+            spans += [begin, len(ids)]
+    return Tokens(ids, merged(spans), shortened=True, answer_cut=sum(kept) < sum(answers))
+
+
+def shares(sizes: Sequence[int], room: int) -> list[int]:
+    """Fit sizes into a room by lowering the largest ones to the same level.
+
+    Args:
+        sizes: The sizes.
+        room: What they may sum up to.
+
+    Returns:
+        The sizes, lowered; they sum up to `room` where they were more.
+    """
+    if sum(sizes) <= room:
+        return list(sizes)
+    level = next(level for level in range(max(sizes), -1, -1) if sum(min(size, level) for size in sizes) <= room)
+    found = [min(size, level) for size in sizes]
+    left = room - sum(found)
+    for i in reversed(range(len(sizes))):  # what is over goes to the last answers, which the others lead to
+        if left and sizes[i] > level:
+            found[i] += 1
+            left -= 1
+    return found
+
+
+def merged(spans: Sequence[int]) -> tuple[int, ...]:
+    """Join spans that touch."""
+    joined: list[int] = []
+    for begin, end in zip(spans[::2], spans[1::2], strict=True):
+        if joined and joined[-1] == begin:
+            joined[-1] = end
+        else:
+            joined += [begin, end]
+    return tuple(joined)

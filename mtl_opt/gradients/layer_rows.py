@@ -91,7 +91,7 @@ class BufferRows:
         """
         self.views[name].add_(gradients.to(self.views[name].device))
 
-    def combining(self, name: str) -> None:  # noqa: ARG002
+    def combining(self, name: str) -> None:
         """Say that rows are wanted.
 
         Args:

@@ -55,7 +55,6 @@ class Segments:
             for run in self.runs[task] or (rows,):
                 yield task, tuple(t[run] for t in flat)
 
-
     def spread(self, values: Tensor) -> Tensor:  # [tasks] -> [*shape]
         """Give every row the value of its task.
 

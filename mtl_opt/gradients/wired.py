@@ -42,7 +42,8 @@ class TaskLinear(torch.autograd.Function):
             if combining is None:
                 _fill_rows(ctx.rows, gradient, x, ctx.segments)
             else:
-                _add_combined(*combining, gradient, x, ctx.segments)
+                weights, target = combining
+                _add_combined(weights, target, gradient, x, ctx.segments)
         if "bias" in ctx.rows.names:
             with ctx.rows.open("bias") as rows:
                 for task, (piece,) in ctx.segments.pieces(gradient):

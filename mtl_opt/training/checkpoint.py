@@ -21,7 +21,8 @@ from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, who
 STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-    "per_device_eval_batch_size", "max_new_tokens", "ddp_timeout",
+    "per_device_eval_batch_size", "max_new_tokens", "ddp_timeout", "tokenized_path", "overwrite_cache",
+    "dataloader_num_workers", "dataloader_prefetch_factor",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
 
@@ -77,7 +78,7 @@ def _plain_state(run: Run) -> dict[str, Any]:
         "global_step": run.step,
         "max_steps": run.total_steps,
         "tasks": run.prepared.tasks,
-        "sampler": run.sampler.state_dict(),
+        "sampler": run.loader.state_dict(),
         "totals": asdict(run.totals),
         "before": run.before,
         "config": asdict(run.config),
@@ -163,9 +164,10 @@ def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Pa
     """
     # As many rows of each task in a step are the same run, however many processes share them.
     before = {**state["config"]}
-    if "rows_per_task" in before and "processes" in state:
-        rows = before["rows_per_task"] * state["processes"]
-        before["rows_per_task"] = rows // world_size() if rows % world_size() == 0 else rows / world_size()
+    for key in ("rows_per_task", "per_device_train_batch_size"):
+        if before.get(key) is not None and "processes" in state:
+            rows = before[key] * state["processes"]
+            before[key] = rows // world_size() if rows % world_size() == 0 else rows / world_size()
     for key, value in run_config.items():
         if key not in FREE_KEYS and key in before and before[key] != value:
             raise InputError(
@@ -198,7 +200,7 @@ def restore(run: Run, folder: Path) -> None:
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]
         raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error
-    run.sampler.load_state_dict(state["sampler"])
+    run.loader.load_state_dict(state["sampler"])
     run.step = state["global_step"]
     run.totals = Totals(**state["totals"])
     run.before = state["before"]

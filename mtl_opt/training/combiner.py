@@ -1,10 +1,11 @@
 """The combiner of a run: from the configuration to an object bound to its tasks."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched, Scoped, Smoothed
+from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.training.config import TrainConfig
@@ -19,13 +20,16 @@ WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
 """Keys of a configuration that wrap the combiner, the innermost first; None or false: not at all."""
 
 
-def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
+def build_combiner(
+    config: TrainConfig, tasks: list[str], settings: Mapping[str, TaskSettings] | None = None
+) -> Combiner:
     """Build the combiner a configuration names.
 
     Args:
-        config: `combiner`, `combiner_args` and the keys of `WRAPPERS`; `Weighted` takes `tasks.NAME.weight` where it
-            has no argument, and a random method the run's `seed`.
+        config: `combiner`, `combiner_args` and the keys of `WRAPPERS`; a random method takes the run's `seed` where it
+            has no argument.
         tasks: Names of the tasks of the run.
+        settings: What the data says of each: `weight` for `Weighted` and `role` for methods that know main tasks.
 
     Returns:
         The combiner in its wrappers, bound to the tasks.
@@ -34,12 +38,16 @@ def build_combiner(config: TrainConfig, tasks: list[str]) -> Combiner:
         InputError: If an argument is unknown or not allowed.
     """
     cls = COMBINERS[config.combiner]
+    known = {task: (settings or {}).get(task, TaskSettings()) for task in tasks}
     arguments: dict[str, Any] = dict(config.combiner_args)
     accepted = inspect.signature(cls).parameters
     if "seed" in accepted:
         arguments.setdefault("seed", config.seed)
-    if "task_weights" in accepted and config.task_weights:
-        arguments.setdefault("task_weights", {t: config.task_weights[t] for t in tasks})
+    if "task_weights" in accepted:
+        arguments.setdefault("task_weights", {task: known[task].weight for task in tasks})
+    main = [task for task in tasks if known[task].role == "main"]
+    if "main" in accepted and 0 < len(main) < len(tasks):
+        arguments.setdefault("main", main)
     unknown = [name for name in arguments if name not in accepted]
     if unknown:
         allowed = ", ".join(accepted) or "none"

@@ -77,7 +77,7 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, 
     _refuse_other_settings(entries, known, output)
     todo = [entry for entry in entries if entry.name not in known]
     for entry in todo:  # a bad argument of the last method must not show after hours
-        build_combiner(entry.config, data.only(entry.config.only_tasks).tasks)
+        build_combiner(entry.config, data.only(entry.config.only_tasks).tasks, data.settings)
     if len(todo) < len(entries):
         logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
     with tqdm(todo, desc="comparing", disable=None) as bar, logging_redirect_tqdm():

@@ -1,5 +1,6 @@
 """One YAML per run, read and checked here; keys follow LLaMA-Factory and Hugging Face where they have one."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_args
@@ -8,10 +9,12 @@ import torch
 import yaml
 
 from mtl_opt.combiners import COMBINERS
-from mtl_opt.data import TEMPLATES, TaskFiles
+from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.gradients import ENGINES
 from mtl_opt.models import COMPILERS
+from mtl_opt.training.consistency import check_data, check_model
+from mtl_opt.training.data_fields import shares, task_table
 from mtl_opt.training.fields import (
     choice,
     either,
@@ -21,11 +24,15 @@ from mtl_opt.training.fields import (
     number,
     one_of,
     setting,
+    steps,
     text,
     whole,
     whole_numbers,
 )
 from mtl_opt.training.optim import OPTIMIZERS
+from mtl_opt.training.translate import translate
+
+logger = logging.getLogger(__name__)
 
 SCHEDULERS = (
     "linear",
@@ -45,36 +52,6 @@ LARGEST_SEED = 2**32 - 1
 
 LARGEST_RATE = 1e18
 """Beyond it, AdamW's own arithmetic leaves float32."""
-
-
-def task_entries(key: str, value: Any) -> dict[str, Any]:
-    """Check the entries under `tasks`.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The entries, with weights as numbers.
-
-    Raises:
-        InputError: If an entry is no mapping, or one of its values is not allowed.
-        UnknownNameError: If an entry has an unknown key.
-    """
-    allowed = {f.name: f for f in fields(TaskFiles)}
-    tasks = {name: mapping(f"{key}.{name}", entry) for name, entry in mapping(key, value).items()}
-    if not tasks:
-        raise InputError(f"`{key}` must name at least one task.")
-    for name, entry in tasks.items():
-        for inner in entry:
-            if inner not in allowed:
-                raise UnknownNameError(f"key under `{key}.{name}`:", inner, allowed)
-        text(f"{key}.{name}.file", entry.get("file"))
-        if entry.get("eval_file") is not None:
-            text(f"{key}.{name}.eval_file", entry["eval_file"])
-        if "weight" in entry:
-            entry["weight"] = number(0)(f"{key}.{name}.weight", entry["weight"])
-    return tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +76,40 @@ class TrainConfig:
     torch_compile: bool = setting(flag, "compile the model; needs engine per_task", False)
     torch_compile_backend: str = setting(choice(*COMPILERS), "backend of torch.compile", "inductor")
     # data
-    tasks: dict[str, Any] | None = setting(task_entries, "name: {file, eval_file, weight} for every task")
+    tasks: dict[str, Any] | None = setting(task_table, "name: {file, eval_file, weight, ...} for every task")
+    dataset: list[str] | None = setting(names, "data sets of dataset_dir/dataset_info.json")
+    dataset_dir: str = setting(text, "folder of dataset_info.json; ONLINE: dataset gives hub names", "data")
+    eval_dataset: list[str] | None = setting(names, "data sets with held-out rows")
     train_file: str | None = setting(text, "one file for all tasks; rows carry task_name")
     eval_file: str | None = setting(text, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
     val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
+    max_samples: int | None = setting(whole(1), "most rows taken of each file or data set; default all")
+    skip_bad_rows: bool = setting(flag, "leave bad rows out and list them; otherwise the first one is an error", False)
+    streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)
+    buffer_size: int = setting(whole(1), "rows of a stream that are shuffled together", 16384)
     template: str = setting(choice(*TEMPLATES), "text around a row", "default")
+    task_prefix: str | None = setting(text, "line before what is asked, such as '### Task: {task}'")
+    mask_history: bool = setting(flag, "learn only the last answer of a dialogue", False)
+    train_on_prompt: bool = setting(flag, "learn what is asked too", False)
     cutoff_len: int = setting(whole(2), "longest row, in tokens", 2048)
+    truncation: str = setting(choice("cut", "error"), "what happens to longer rows", "cut")
+    tokenized_path: str | None = setting(text, "folder for tokenised rows; default below the user's cache")
+    overwrite_cache: bool = setting(flag, "tokenise again what is cached", False)
+    # batches
     rows_per_task: int = setting(whole(1), "rows of each task per process and micro-batch", 4)
+    per_device_train_batch_size: int | None = setting(whole(1), "the same, for all tasks together; divided over them")
+    mixing: str = setting(choice(*MIXINGS), "how tasks share the rows of a step", "balanced")
+    mixing_args: dict[str, Any] = setting(mapping, "arguments of the mixing", {})
+    ratios: dict[str, float] | None = setting(shares, "task: share of the rows, for mixing: ratios")
+    tasks_per_step: int | None = setting(whole(1), "most tasks in one step; default all")
+    stratify_by: str | None = setting(choice("label"), "label: every batch has a task's labels in their shares")
+    exhaustion: str = setting(choice(*EXHAUSTION), "what follows once the rows of a task are used up", "repeat")
+    group_by_length: bool = setting(flag, "draw rows of similar length together, task by task", False)
+    tokens_per_batch: int | None = setting(whole(2), "most tokens, padding included, that go through the model at once")
+    dataloader_num_workers: int = setting(whole(0), "threads that prepare batches ahead of the step", 0)
+    dataloader_prefetch_factor: int = setting(whole(1), "steps prepared ahead per thread", 2)
+    data_seed: int | None = setting(whole(0, LARGEST_SEED), "seed of the order of rows; default seed")
     packing: bool = setting(flag, "put short rows behind each other instead of padding them", False)
     # gradients
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
@@ -143,24 +146,14 @@ class TrainConfig:
     # output
     output_dir: str = setting(text, "folder of the run")
     logging_steps: int = setting(whole(1), "steps between two log lines, which average over them", 10)
-    eval_steps: int | None = setting(whole(1), "steps between evaluations; default: only before and after")
-    save_steps: int | None = setting(whole(1), "steps between checkpoints; null: none", 500)
+    eval_steps: float | None = setting(steps, "steps between evaluations; default: only before and after")
+    save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
     resume_from_checkpoint: bool | str | None = setting(
         either(flag, text), "true: newest in output_dir, or a folder", False
     )
-
-    @property
-    def task_weights(self) -> dict[str, float]:
-        """The `weight` of every task under `tasks`."""
-        return {name: files.weight for name, files in (self.task_files or {}).items()}
-
-    @property
-    def task_files(self) -> dict[str, TaskFiles] | None:
-        """The files of every task under `tasks`."""
-        return None if self.tasks is None else {name: TaskFiles(**entry) for name, entry in self.tasks.items()}
 
 
 ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks")
@@ -194,6 +187,7 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
         InputError: If a key is unknown, missing or has a value that is not allowed.
     """
     mine = {f.name for f in fields(TrainConfig)}
+    settings = _translated(settings)
     for key in settings:
         if key not in mine and key in {f.name for f in fields(CompareConfig)}:
             raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
@@ -227,7 +221,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
         if name not in config.combiners:
             raise UnknownNameError("combiner in `combiner_args`", name, config.combiners)
         mapping(f"combiner_args.{name}", arguments)
-    shared = {k: v for k, v in settings.items() if k not in mine}
+    shared = _translated({k: v for k, v in settings.items() if k not in mine})
     train_config(shared)
     return config, shared
 
@@ -256,6 +250,15 @@ def to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
 
 
+def _translated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate keys of other tools, and log what was done; what was translated before passes as it is."""
+    compare = {f.name for f in fields(CompareConfig)}
+    found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
+    for note in notes:
+        logger.info(note)
+    return found
+
+
 def _checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Check every value; refuse unknown keys and missing ones."""
     known = {f.name: f for f in fields(cls)}
@@ -276,26 +279,7 @@ def _check_data(config: TrainConfig) -> None:
     for key in ("model_name_or_path", "output_dir"):
         if getattr(config, key) is None:
             raise InputError(f"`{key}` is missing from the configuration.")
-    if (config.tasks is None) == (config.train_file is None):
-        raise InputError("Give either `tasks` (name: {file, ...}) or `train_file`, not both or neither.")
-    if config.eval_file is not None and config.train_file is None:
-        raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
-    if config.gradient_engine == "two_pass" and config.gradient_accumulation_steps > 1:
-        raise InputError(
-            "`gradient_engine: two_pass` takes one micro-batch per step, got `gradient_accumulation_steps: "
-            f"{config.gradient_accumulation_steps}`; accumulate with `one_pass`, or take more `rows_per_task`."
-        )
-    if config.bf16 and config.fp16:
-        raise InputError("`bf16` and `fp16` are both true; give one of them.")
-    if config.quantization_bit is not None and config.finetuning_type != "lora":
-        raise InputError(
-            f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "
-            f"`{config.finetuning_type}`: quantised weights cannot be trained."
-        )
-    if config.torch_compile and config.gradient_engine not in {"auto", "per_task"}:
-        raise InputError(
-            f"`torch_compile: true` goes with `gradient_engine: per_task`, got `{config.gradient_engine}`: that engine "
-            "replaces the forward of layers, which compiled code does not see."
-        )
+    check_data(config)
+    check_model(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

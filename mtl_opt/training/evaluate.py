@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from mtl_opt.data import EncodedRow, Row, collate, collate_prompts
+from mtl_opt.data import EncodedRow, Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import exact_match
 from mtl_opt.models import task_losses
@@ -40,7 +40,7 @@ def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[
         tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
         for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
             results[f"eval_{task}_loss"] = _loss(model, prepared.eval_encoded[task], prepared, config)
-            answers = _answers(model, prepared.eval_rows[task], prepared.eval_encoded[task], prepared, config)
+            answers = _answers(model, task, prepared, config)
             results[f"eval_{task}_exact_match"] = exact_match(answers, [r.output for r in prepared.eval_rows[task]])
     finally:
         model.train(was_training)
@@ -60,31 +60,29 @@ def _loss(model: nn.Module, rows: Sequence[EncodedRow], prepared: Prepared, conf
     return total / tokens
 
 
-def _answers(
-    model: nn.Module, rows: Sequence[Row], encoded: Sequence[EncodedRow], prepared: Prepared, config: TrainConfig
-) -> list[str]:
+def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> list[str]:
     """Generate one answer per row by greedy decoding."""
-    tokenizer, template = prepared.tokenizer, prepared.template
+    rows, encoded, encoder = prepared.eval_rows[task], prepared.eval_encoded[task], prepared.encoders[task]
     device = next(model.parameters()).device
     # An answer longer than every reference cannot match one, so decoding may stop there.
     longest = max(sum(label >= 0 for label in row.labels) for row in encoded)
     length = min(config.max_new_tokens, longest)
     answers = []
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
-        prompts = [template.encode_prompt(row, tokenizer, config.cutoff_len) for row in chunk]
-        input_ids, mask = collate_prompts(prompts, tokenizer.pad_token_id)
+        prompts = [encoder.prompt(row) for row in chunk]
+        input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
         with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
             generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
-        answers += [_answer_text(ids, prepared) for ids in generated[:, input_ids.shape[1] :].tolist()]
+        answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
     return answers
 
 
-def _answer_text(ids: list[int], prepared: Prepared) -> str:
+def _answer_text(ids: list[int], encoder: Encoder) -> str:
     """Decode an answer up to the eos token or the template's end marker, which may be a special token itself."""
-    tokenizer = prepared.tokenizer
+    tokenizer = encoder.tokenizer
     if tokenizer.eos_token_id in ids:
         ids = ids[: ids.index(tokenizer.eos_token_id)]
-    stop = prepared.template.stop_text(tokenizer)
+    stop = encoder.stop_text()
     text = tokenizer.decode(ids, skip_special_tokens=False)
     return text.split(stop)[0] if stop else text
 

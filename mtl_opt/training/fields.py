@@ -70,6 +70,20 @@ def number(low: float, high: float | None = None, *, above: bool = False, below:
     return check
 
 
+def steps(key: str, value: Any) -> float:
+    """Check a number of steps, or a share of all steps below 1.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The number.
+    """
+    found = _number(key, value, "a number of steps")
+    return found if 0 < found < 1 else whole(1)(key, value)
+
+
 def one_of(*numbers: int) -> Check:
     """Check a whole number against the few that are allowed.
 

@@ -95,6 +95,7 @@ def _train(run: Run) -> dict[str, Any]:
         return _finish(run, writers, _take_steps(run, writers))
     finally:
         writers.close()
+        run.loader.close()
 
 
 def _where_to_start(config: TrainConfig) -> Path | None:
@@ -170,21 +171,34 @@ def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
             event = _step(run, batches)
             if not event.skipped:
                 observer.after_step(batches, event.step)
+                run.loader.observe(_losses(event, run), run.step)
             times.append(time.perf_counter() - begin)
             run.step = event.step
             _count(run, event, times[-1])
             writers.step(event)
             bar.update()
             last = run.step == run.total_steps
-            if not last and config.eval_steps and run.step % config.eval_steps == 0:
+            if not last and _is_due(run, config.eval_steps):
                 writers.evaluation(evaluate(run.parts.model, run.prepared, config))
-            wanted = bool(config.save_steps) and run.step % (config.save_steps or 1) == 0
             stop = any_process(interrupt.requested, run.device) and not last
-            if wanted or stop:
+            if _is_due(run, config.save_steps) or stop:
                 folder = save_checkpoint(run)
                 if stop:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
     return times
+
+
+def _is_due(run: Run, every: float | None) -> bool:
+    """Tell whether something that happens every so many steps, or shares of all steps, happens after this one."""
+    if not every:
+        return False
+    return run.step % (every if every >= 1 else max(1, round(every * run.total_steps))) == 0
+
+
+def _losses(event: StepEvent, run: Run) -> dict[str, float]:
+    """Name the losses of the tasks that were present."""
+    pairs = zip(run.prepared.tasks, event.losses.tolist(), event.counts.tolist(), strict=True)
+    return {task: loss for task, loss, count in pairs if count > 0}
 
 
 def _step(run: Run, batches: list[TaskBatch]) -> StepEvent:

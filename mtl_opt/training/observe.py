@@ -12,6 +12,7 @@ from mtl_opt.data import collate
 from mtl_opt.errors import InputError
 from mtl_opt.models import task_losses
 from mtl_opt.training.run import Run
+from mtl_opt.training.sampling import rows_per_task
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ class Observer:
 
     def _held_out(self, step: int) -> TaskBatch:
         """Take the next held-out rows of every task, in turn; which ones depends on the step alone."""
-        prepared, size = self.run.prepared, self.run.config.rows_per_task
+        prepared = self.run.prepared
+        size = rows_per_task(self.run.config, len(prepared.tasks))
         begin = (step // self.run.config.observe_every - 1) * size
         rows = [
             [(held := prepared.eval_encoded[t])[(begin + i) % len(held)] for i in range(size)] for t in prepared.tasks

@@ -10,6 +10,7 @@ from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.layer_rows import SCRATCH
 from mtl_opt.models import file_bytes, model_on_meta
+from mtl_opt.training.batches import batch_maker
 from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.estimate import (
@@ -26,7 +27,7 @@ from mtl_opt.training.gradients import build_gradients
 from mtl_opt.training.model_settings import base_dtype, engine_of, lora_settings, quantization_settings
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.processes import world_size
-from mtl_opt.training.run import build_sampler, draw_batch, num_steps
+from mtl_opt.training.sampling import build_sampler, rows_per_task
 
 DRAWS = 64
 """Micro-batches that are drawn to see how many tokens they take; they are the run's own first ones."""
@@ -140,7 +141,7 @@ def plan(config: TrainConfig) -> Plan:
         quantization=settings,
     )
     on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
-    grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks))
+    grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings))
     return plan_of(config, prepared, model, grads, quantized)
 
 
@@ -186,8 +187,11 @@ def plan_of(
         file_bytes=file_bytes(config.model_name_or_path),
         engine=grads.engine.name,
         engine_reason=(engine_of(config)[1] or grads.engine_reason).rstrip("."),
-        steps=num_steps(config, sum(map(len, prepared.train.values())), len(prepared.tasks)),
-        rows_per_step=config.rows_per_task * len(prepared.tasks) * config.gradient_accumulation_steps * world_size(),
+        steps=build_sampler(config, prepared)[1],
+        rows_per_step=rows_per_task(config, len(prepared.tasks))
+        * len(prepared.tasks)
+        * config.gradient_accumulation_steps
+        * world_size(),
         tokens=tokens,
     )
 
@@ -224,11 +228,11 @@ def measure_tokens(config: TrainConfig, prepared: Prepared) -> Tokens:
     Returns:
         What was counted.
     """
-    sampler = build_sampler(config, prepared)
-    batches = [draw_batch(sampler, prepared, config) for _ in range(DRAWS)]
+    sampler, _ = build_sampler(config, prepared)
+    batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
     sizes = [batch.input_ids.numel() for batch in batches]
     real = [int(batch.attention_mask.sum()) for batch in batches]
-    per_step = config.gradient_accumulation_steps / len(batches)
+    per_step = config.gradient_accumulation_steps / DRAWS
     return Tokens(
         largest=max(sizes),
         longest=max(batch.input_ids.shape[1] for batch in batches),

@@ -1,15 +1,39 @@
 """Configuration → tokenizer and tokenised rows of every task."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from mtl_opt.data import EncodedRow, Row, Template, check_tokenizer, encode_rows, get_template, load_rows
+from mtl_opt.data import (
+    Encoder,
+    Entry,
+    Opener,
+    Row,
+    RowSpec,
+    Source,
+    StreamRows,
+    TaskRows,
+    TaskSettings,
+    TokenView,
+    View,
+    check_tokenizer,
+    default_root,
+    get_template,
+    load_rows,
+    load_streams,
+    registry_entries,
+    task_entries,
+)
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
 from mtl_opt.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
+
+MEASURED = ("loss", "exact_match")
+"""What evaluation measures of every task; other `metrics` of a registry are kept for whoever reads it."""
 
 
 @dataclass(frozen=True)
@@ -18,24 +42,35 @@ class Prepared:
 
     Attributes:
         tokenizer: The model's tokenizer, with a pad token.
-        template: Text around a row.
-        train: Tokenised training rows by task.
+        encoders: What makes tokens of the rows of each task.
+        settings: What the user says of each task.
+        train: Tokenised training rows by task: a `TokenView`, or `StreamRows` of a stream.
+        train_rows: The same rows, as text.
+        labels: Label of each training row by task, as a number.
         eval_rows: Held-out rows by task, as text.
         eval_encoded: The same rows, tokenised.
         untrained: Evaluation of the model before training by task, filled by the first run that measures it.
     """
 
     tokenizer: Any
-    template: Template
-    train: dict[str, list[EncodedRow]]
-    eval_rows: dict[str, list[Row]]
-    eval_encoded: dict[str, list[EncodedRow]]
+    encoders: dict[str, Encoder]
+    settings: dict[str, TaskSettings]
+    train: Mapping[str, Any]
+    train_rows: dict[str, View[Row]]
+    labels: dict[str, Any]
+    eval_rows: dict[str, View[Row]]
+    eval_encoded: dict[str, TokenView]
     untrained: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks, in order."""
         return list(self.train)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Number of training rows of every task; None for a stream."""
+        return {task: None if isinstance(rows, StreamRows) else len(rows) for task, rows in self.train.items()}
 
     def only(self, tasks: list[str] | None) -> "Prepared":
         """Keep some of the tasks.
@@ -59,7 +94,7 @@ class Prepared:
 
 
 def prepare(config: TrainConfig) -> Prepared:
-    """Read and tokenise what a configuration names, and log what was shortened.
+    """Read and tokenise what a configuration names, and log what was shortened and left out.
 
     Args:
         config: The configuration; `only_tasks` is not applied here.
@@ -67,18 +102,92 @@ def prepare(config: TrainConfig) -> Prepared:
     Returns:
         The data of all tasks.
     """
-    rows = load_rows(config.task_files, config.train_file, config.eval_file, config.val_size)
+    entries, held_out = entries_of(config)
     tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
     for note in check_tokenizer(tokenizer):
         logger.info(note)
-    template = get_template(config.template)
-    train = {t: encode_rows(r, tokenizer, template, config.cutoff_len) for t, r in rows.train.items()}
-    held_out = {t: encode_rows(r, tokenizer, template, config.cutoff_len) for t, r in rows.eval.items()}
-    for task, encoded in train.items():
-        shortened = sum(row.shortened for row in encoded)
+    opener = opener_of(config, tokenizer)
+    if config.streaming:
+        seed = config.seed if config.data_seed is None else config.data_seed
+        rows = load_streams(entries, opener, config.val_size, held_out, config.buffer_size, seed)
+    else:
+        rows = load_rows(entries, opener, config.val_size, held_out, complete=config.train_file is not None)
+    encoders = {task: opener.encoder_of(settings, task) for task, settings in rows.settings.items()}
+    log_rows(rows, config)
+    return Prepared(
+        tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens
+    )
+
+
+def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
+    """Say how sources are opened.
+
+    Args:
+        config: The configuration.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        What opens them.
+    """
+    encoder = Encoder(
+        tokenizer,
+        get_template(config.template),
+        config.cutoff_len,
+        prefix=config.task_prefix or "",
+        mask_history=config.mask_history,
+        learn_prompt=config.train_on_prompt,
+        allow_cutting=config.truncation == "cut",
+    )
+    own = config.tokenized_path
+    root = default_root() if own is None else Path(own)
+    return Opener(encoder, config.skip_bad_rows, root, config.overwrite_cache, keep_small=own is not None)
+
+
+def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
+    """Find where the rows of a run come from.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Entries with rows to train on, and sources with rows of all tasks to evaluate on.
+    """
+    held_out: list[Source] = []
+    if config.train_file is not None:
+        entries = [Entry(Source(config.train_file, spec=RowSpec(), needs_task=True))]
+        held_out = [] if config.eval_file is None else [Source(config.eval_file, needs_task=True)]
+    elif config.dataset is not None:
+        entries = registry_entries(config.dataset_dir, config.dataset)
+        held_out = [entry.train for entry in registry_entries(config.dataset_dir, config.eval_dataset or [])]
+    else:
+        entries = task_entries(config.tasks or {})
+    return [replace(entry, train=limited(entry.train, config.max_samples)) for entry in entries], held_out
+
+
+def limited(source: Source, max_samples: int | None) -> Source:
+    """Take no more than so many rows of a source."""
+    numbers = [number for number in (source.num_rows, max_samples) if number is not None]
+    return replace(source, num_rows=min(numbers)) if numbers else source
+
+
+def log_rows(rows: TaskRows, config: TrainConfig) -> None:
+    """Log how many rows there are, and what was shortened and left out."""
+    for sentence in rows.bad:
+        logger.warning("Left out: %s", sentence)
+    if rows.bad:
+        logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
+    for task, settings in rows.settings.items():
+        missing = [name for name in settings.metrics if name not in MEASURED]
+        if missing:
+            logger.info("Task %s: evaluation measures %s, not %s.", task, " and ".join(MEASURED), ", ".join(missing))
+    for task, tokens in rows.train_tokens.items():
+        if isinstance(tokens, StreamRows):
+            logger.info("Task %s: a stream to train on, %d rows held out.", task, len(rows.eval[task]))
+            continue
+        shortened, cut = tokens.num_shortened, tokens.num_answers_cut
         also = f", {shortened} shortened to cutoff_len {config.cutoff_len}" if shortened else ""
-        logger.info("Task %s: %d rows to train on%s, %d held out.", task, len(encoded), also, len(held_out[task]))
-    return Prepared(tokenizer, template, train, rows.eval, held_out)
+        also += f" ({cut} of them with part of an answer cut)" if cut else ""
+        logger.info("Task %s: %d rows to train on%s, %d held out.", task, len(tokens), also, len(rows.eval[task]))
 
 
 def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
@@ -92,7 +201,7 @@ def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
         InputError: If a row or its padding holds an id beyond the embedding.
     """
     tables = (*prepared.train.values(), *prepared.eval_encoded.values())
-    largest = max(prepared.tokenizer.pad_token_id, *(max(row.input_ids) for rows in tables for row in rows))
+    largest = max(prepared.tokenizer.pad_token_id, *(rows.largest_id for rows in tables))
     if largest >= vocabulary:
         raise InputError(f"The tokenizer gives token id {largest}, but the model's embedding has {vocabulary} rows.")
 
@@ -111,9 +220,9 @@ def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or getattr(model.config, "rope_parameters", None):
         return
-    longest = max(len(row.input_ids) for rows in prepared.train.values() for row in rows)
-    held_out = [len(row.input_ids) + max_new_tokens for rows in prepared.eval_encoded.values() for row in rows]
-    longest = max(longest, *held_out) if held_out else longest
+    longest = max(int(rows.lengths.max()) for rows in prepared.train.values())
+    held_out = [int(rows.lengths.max()) for rows in prepared.eval_encoded.values() if len(rows)]
+    longest = max(longest, *(length + max_new_tokens for length in held_out)) if held_out else longest
     if longest > limit:
         raise InputError(
             f"The model has {limit} positions, but a row (and `max_new_tokens` behind it) takes {longest}; "

@@ -48,19 +48,6 @@ def bar_disabled() -> bool | None:
     return None if is_main() else True
 
 
-def share_of(rank: int, rows: int) -> slice:
-    """Cut a process's share out of the rows of one task in a global micro-batch.
-
-    Args:
-        rank: Number of the process.
-        rows: Rows of each process.
-
-    Returns:
-        Its rows: the shares of all processes follow one another.
-    """
-    return slice(rank * rows, (rank + 1) * rows)
-
-
 @contextmanager
 def joined(timeout: int) -> Iterator[torch.device]:
     """Join the other processes for as long as a run takes.

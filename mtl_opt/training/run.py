@@ -12,16 +12,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.data import BalancedSampler, collate, collate_packed
 from mtl_opt.errors import InputError
 from mtl_opt.models import compile_model, load_model
+from mtl_opt.training.batches import BatchLoader, build_loader
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.gradients import build_gradients
 from mtl_opt.training.model_settings import base_dtype, check_rows, fit_model, lora_settings, quantization_settings
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
-from mtl_opt.training.processes import rank, share_of, world_size
+from mtl_opt.training.processes import rank
+from mtl_opt.training.sampling import build_sampler
 from mtl_opt.training.sharding import shard
 from mtl_opt.training.step import Parts
 
@@ -55,7 +56,7 @@ class Run:
         config: Its configuration.
         prepared: Its data.
         parts: What a step moves.
-        sampler: Which rows come next.
+        loader: The batches of the next step, and which rows come next.
         device: Where the model is.
         total_steps: Optimizer steps of the whole run.
         step: Optimizer steps taken.
@@ -66,7 +67,7 @@ class Run:
     config: TrainConfig
     prepared: Prepared
     parts: Parts
-    sampler: BalancedSampler
+    loader: BatchLoader
     device: torch.device
     total_steps: int
     step: int = 0
@@ -77,45 +78,9 @@ class Run:
         """Draw the micro-batches of the next step.
 
         Returns:
-            One batch per accumulation step, on the model's device.
+            One batch per accumulation step, or more with `tokens_per_batch`, on the model's device.
         """
-        return [self._next_batch() for _ in range(self.config.gradient_accumulation_steps)]
-
-    def _next_batch(self) -> TaskBatch:
-        """Draw one micro-batch."""
-        return draw_batch(self.sampler, self.prepared, self.config).to(self.device)
-
-
-def build_sampler(config: TrainConfig, prepared: Prepared) -> BalancedSampler:
-    """Build what says which rows come in which step.
-
-    Args:
-        config: The configuration.
-        prepared: Its data.
-
-    Returns:
-        The sampler, which draws for all processes together.
-    """
-    sizes = {task: len(rows) for task, rows in prepared.train.items()}
-    return BalancedSampler(sizes, config.rows_per_task * world_size(), config.seed)
-
-
-def draw_batch(sampler: BalancedSampler, prepared: Prepared, config: TrainConfig) -> TaskBatch:
-    """Draw one micro-batch of all processes, and lay out this one's share of every task's rows, padded or packed.
-
-    Args:
-        sampler: Says which rows come next.
-        prepared: The data.
-        config: The configuration.
-
-    Returns:
-        The batch, on the CPU.
-    """
-    drawn, mine = sampler.draw(), share_of(rank(), config.rows_per_task)
-    rows = [[prepared.train[task][i] for i in drawn[task][mine]] for task in prepared.tasks]
-    if config.packing:
-        return collate_packed(rows, prepared.tokenizer.pad_token_id, widest=config.cutoff_len)
-    return collate(rows, prepared.tokenizer.pad_token_id)
+        return [batch.to(self.device) for batch in self.loader.next()]
 
 
 def build_run(
@@ -134,6 +99,7 @@ def build_run(
 
     An `InputError` says which setting does not fit the model.
     """
+    sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
     model = build_model(config, trained).to(device)
@@ -142,7 +108,7 @@ def build_run(
         shard(model, config.fsdp)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
-    combiner = build_combiner(config, prepared.tasks)
+    combiner = build_combiner(config, prepared.tasks, prepared.settings)
     grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
     check_rows(config, combiner)
@@ -156,13 +122,11 @@ def build_run(
         betas=(config.adam_beta1, config.adam_beta2),
         epsilon=config.adam_epsilon,
     )
-    sampler = build_sampler(config, prepared)
-    total = num_steps(config, sum(len(rows) for rows in prepared.train.values()), len(prepared.tasks))
     scheduler = _build_scheduler(config, optimizer, total)
     parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config))
     if rank() > 0:  # from here on they draw dropout masks, each its own
         set_seed(config.seed + rank())
-    return Run(config, prepared, parts, sampler, device, total)
+    return Run(config, prepared, parts, build_loader(config, prepared, sampler), device, total)
 
 
 def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
@@ -193,20 +157,3 @@ def _build_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, tota
         return get_scheduler(config.lr_scheduler_type, optimizer, steps, total)
     except ValueError as error:
         raise InputError(f"`lr_scheduler_type: {config.lr_scheduler_type}`: {error}") from error
-
-
-def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
-    """Count the optimizer steps of a run.
-
-    Args:
-        config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
-        num_rows: Training rows of all tasks together.
-        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch of every process.
-
-    Returns:
-        Optimizer steps.
-    """
-    if config.max_steps > 0:
-        return config.max_steps
-    per_step = config.rows_per_task * num_tasks * config.gradient_accumulation_steps * world_size()
-    return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))

@@ -82,6 +82,7 @@ def epoch_of(run: Run) -> float:
     Returns:
         Passes through the data so far.
     """
-    sizes = {task: len(rows) for task, rows in run.prepared.train.items()}
-    drawn = run.sampler.epochs()
-    return sum(drawn[task] * size for task, size in sizes.items()) / sum(sizes.values())
+    sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
+    drawn = run.loader.epochs()
+    total = sum(sizes.values())
+    return sum(drawn[task] * size for task, size in sizes.items()) / total if total else 0.0

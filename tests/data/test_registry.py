@@ -1,173 +1,121 @@
+"""LLaMA-Factory registries and entries under `tasks`: what is read, and what is refused in one sentence."""
+
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mtl_opt.data.formats import Row
-from mtl_opt.data.registry import TaskFiles, hold_out, load_rows
+from mtl_opt.data.registry import Entry, registry_entries, task_entries
+from mtl_opt.data.sources import read_rows
 from mtl_opt.errors import InputError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "llamafactory_demo"
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[..., str]:
-    def write_file(name: str, *tasks: str | None) -> str:
-        records = [
-            {"instruction": f"{i}", "output": "a"} | ({} if task is None else {"task_name": task})
-            for i, task in enumerate(tasks)
-        ]
-        (tmp_path / name).write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in records), encoding="utf-8")
-        return str(tmp_path / name)
+def read(tmp_path: Path) -> Callable[..., Entry]:
+    def read_one(entry: dict[str, Any], name: str = "a") -> Entry:
+        (tmp_path / "dataset_info.json").write_text(json.dumps({name: entry}, ensure_ascii=False), encoding="utf-8")
+        return registry_entries(str(tmp_path), [name])[0]
 
-    return write_file
+    return read_one
 
 
-def numbers(rows: list[Row]) -> list[int]:
-    return [int(row.instruction) for row in rows]
+def test_every_field_of_an_entry_is_read(read: Callable[..., Entry], tmp_path: Path) -> None:
+    entry = read(
+        {
+            "file_name": "问答.jsonl", "formatting": "sharegpt", "columns": {"messages": "talk"}, "num_samples": 5,
+            "tags": {"role_tag": "who"}, "task": "qa", "weight": "2", "ratio": 0.25, "role": "auxiliary", "group": "g",
+            "template": "chatml", "metrics": ["f1"], "eval_file": "dev.jsonl", "instruction": "Answer.",
+            "file_sha1": "0", "ranking": False,
+        }
+    )  # fmt: skip
+    source, settings = entry.train, entry.train.settings
+    assert source.path == str(tmp_path / "问答.jsonl")
+    assert (source.task, source.strict, source.num_rows) == ("qa", False, 5)
+    assert (source.spec.formatting, dict(source.spec.columns)) == ("sharegpt", {"messages": "talk"})
+    assert (settings.weight, settings.ratio, settings.role, settings.group) == (2.0, 0.25, "auxiliary", "g")
+    assert (settings.template, settings.metrics, settings.instruction) == ("chatml", ("f1",), "Answer.")
+    assert entry.eval is not None
+    assert (entry.eval.path, entry.eval.num_rows) == (str(tmp_path / "dev.jsonl"), None)
 
 
-def test_files_per_task_keep_the_order_of_tasks(write: Callable[..., str]) -> None:
-    tasks = {
-        "问答": TaskFiles(write("b.jsonl", None, None), write("b_dev.jsonl", None)),
-        "anger": TaskFiles(write("a.jsonl", "anger"), write("a_dev.jsonl", None, "anger")),
-    }
-    rows = load_rows(tasks, None, None, 0.1)
-    assert list(rows.train) == list(rows.eval) == ["问答", "anger"]
-    assert [len(r) for r in rows.train.values()] == [2, 1]
-    assert [len(r) for r in rows.eval.values()] == [1, 2]
+def test_a_hub_entry_keeps_its_name_subset_split_and_folder(read: Callable[..., Entry]) -> None:
+    source = read({"hf_hub_url": "org/set", "ms_hub_url": "x/y", "subset": "en", "split": "full", "folder": "f"}).train
+    assert (source.path, source.hub, source.subset, source.split, source.folder) == ("org/set", True, "en", "full", "f")
+    assert source.task == "a"
 
 
-def test_a_mixed_file_gives_tasks_in_order_of_first_appearance(write: Callable[..., str]) -> None:
-    rows = load_rows(
-        None, write("a.jsonl", "b", "情绪", "b", "a"), write("dev.jsonl", "a", "情绪", "b", "a"), val_size=0
-    )
-    assert list(rows.train) == list(rows.eval) == ["b", "情绪", "a"]
-    assert numbers(rows.train["b"]) == [0, 2]
-    assert numbers(rows.eval["a"]) == [0, 3]
-
-
-def test_rows_are_held_out_of_each_task_apart(write: Callable[..., str]) -> None:
-    rows = load_rows(None, write("a.jsonl", *["a", "b"] * 10, *["a"] * 10), None, val_size=0.2)
-    assert {task: len(r) for task, r in rows.eval.items()} == {"a": 4, "b": 2}
-    for task in ("a", "b"):
-        assert not set(numbers(rows.train[task])) & set(numbers(rows.eval[task]))
-
-
-def test_only_tasks_without_eval_file_lose_rows(write: Callable[..., str]) -> None:
-    tasks = {
-        "a": TaskFiles(write("a.jsonl", *[None] * 10), write("dev.jsonl", None)),
-        "b": TaskFiles(write("b.jsonl", *[None] * 10)),
-    }
-    rows = load_rows(tasks, None, None, val_size=3)
-    assert {task: len(r) for task, r in rows.train.items()} == {"a": 10, "b": 7}
-    assert {task: len(r) for task, r in rows.eval.items()} == {"a": 1, "b": 3}
-
-
-def test_nothing_is_held_out_with_val_size_zero(write: Callable[..., str]) -> None:
-    rows = load_rows(None, write("a.jsonl", "a", "b"), None, val_size=0)
-    assert rows.eval == {"a": [], "b": []}
-
-
-@pytest.mark.parametrize(("val_size", "num_out"), [(0.1, 2), (0.01, 1), (0.9, 18), (1, 1), (1.0, 1), (19, 19), (0, 0)])
-def test_val_size_is_a_share_below_one_and_a_number_of_rows_from_one(
-    make_row: Callable[..., Row], val_size: float, num_out: int
-) -> None:
-    rows = [make_row(str(i)) for i in range(20)]
-    train, held_out = hold_out(rows, val_size)
-    assert len(held_out) == num_out
-    assert sorted(numbers(train + held_out)) == list(range(20))
-    assert numbers(train) == sorted(numbers(train))
-    assert numbers(held_out) == sorted(numbers(held_out))
-
-
-def test_held_out_rows_do_not_depend_on_the_random_state(make_row: Callable[..., Row]) -> None:
-    rows = [make_row(str(i)) for i in range(50)]
-    random.seed(1)
-    first = hold_out(rows, 0.2)
-    random.seed(2)
-    before = random.getstate()
-    assert hold_out(rows, 0.2) == first
-    assert random.getstate() == before
-
-
-@pytest.mark.parametrize(("num_rows", "val_size"), [(1, 0.1), (1, 1), (2, 0.9), (5, 5), (5, 100)])
-def test_at_least_one_row_is_left_to_train_on(make_row: Callable[..., Row], num_rows: int, val_size: float) -> None:
-    with pytest.raises(InputError, match="give an `eval_file`"):
-        hold_out([make_row(str(i)) for i in range(num_rows)], val_size)
-
-
-def test_a_task_too_small_to_hold_out_from_is_named(write: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match=r"Task `情绪`: .* of 1 row .*`eval_file`"):
-        load_rows(None, write("a.jsonl", "a", "a", "情绪"), None, 0.1)
-
-
-def test_a_row_of_another_task_in_a_tasks_file_is_refused(write: Callable[..., str]) -> None:
-    files = {"a": TaskFiles(write("a.jsonl", None, "a", "b"))}
-    with pytest.raises(InputError, match=r"a\.jsonl`, line 3: the row says task `b`, .* task `a`"):
-        load_rows(files, None, None, 0)
-
-
-def test_a_row_of_another_task_in_a_tasks_eval_file_is_refused(write: Callable[..., str]) -> None:
-    files = {"a": TaskFiles(write("a.jsonl", "a"), write("dev.jsonl", "b"))}
-    with pytest.raises(InputError, match=r"dev\.jsonl`, line 1: .*`b`.*`a`"):
-        load_rows(files, None, None, 0)
-
-
-def test_a_row_without_task_in_a_mixed_file_is_refused(write: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match=r"a\.jsonl`, line 2: the key `task_name` is missing"):
-        load_rows(None, write("a.jsonl", "a", None), None, 0)
-
-
-def test_an_unknown_task_in_the_eval_file_is_refused(write: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match=r"dev\.jsonl`, line 2: unknown task `c`.*: a, b\."):
-        load_rows(None, write("a.jsonl", "a", "b"), write("dev.jsonl", "a", "c"), 0)
-
-
-def test_a_task_without_eval_rows_is_refused(write: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match=r"dev\.jsonl` has no rows of task `b`, `c`\."):
-        load_rows(None, write("a.jsonl", "a", "b", "c"), write("dev.jsonl", "a"), 0)
-
-
-def test_a_task_with_an_empty_file_is_refused(write: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match=r"a\.jsonl` has no rows"):
-        load_rows({"a": TaskFiles(write("a.jsonl"))}, None, None, 0)
+def test_online_takes_names_as_they_are() -> None:
+    (entry,) = registry_entries("ONLINE", ["org/set"])
+    assert (entry.train.path, entry.train.hub, entry.train.task) == ("org/set", True, "set")
 
 
 @pytest.mark.parametrize(
-    ("tasks", "train_file", "eval_file", "words"),
+    ("entry", "words"),
     [
-        (None, None, None, "no training data"),
-        ({}, None, None, "at least one task"),
-        ({"a": TaskFiles("a.jsonl")}, "b.jsonl", None, "not both"),
-        ({"a": TaskFiles("a.jsonl")}, None, "dev.jsonl", "goes with `train_file`"),
+        ({}, "hf_hub_url`; one of the two is needed"),
+        ({"file_name": "a", "hf_hub_url": "b"}, "one of the two is needed"),
+        ({"file_name": "a", "ranking": True}, "holds pairs to rank"),
+        ({"file_name": "a", "columns": {"messages": "m", "images": "i"}}, "holds `images`"),
+        ({"file_name": "a", "columns": {"messages": "m", "kto_tag": "i"}}, "holds `kto_tag`"),
+        ({"ms_hub_url": "a/b"}, "rows from `ms_hub_url` cannot be had here"),
+        ({"script_url": "a"}, "rows from `script_url` cannot be had here"),
+        ({"file_name": "a", "wieght": 1}, "Did you mean `weight`"),
+        ({"file_name": "a", "formatting": "alpacca"}, "Did you mean `alpaca`"),
+        ({"file_name": "a", "template": "lama3"}, "Did you mean `llama3`"),
+        ({"file_name": "a", "role": "side"}, "auxiliary, main"),
+        ({"file_name": "a", "columns": {"promt": "x"}}, "Did you mean `prompt`"),
+        ({"file_name": "a", "ratio": 1.5}, "a share of at most 1"),
+        ({"file_name": "a", "num_samples": 0}, "a whole number of at least 1"),
+        ({"file_name": "a", "task": "x/y"}, "bad task name"),
+        ({"file_name": 3}, "must be a non-empty text"),
     ],
 )
-def test_arguments_that_contradict_each_other_are_refused(
-    tasks: dict[str, TaskFiles] | None, train_file: str | None, eval_file: str | None, words: str
-) -> None:
+def test_a_bad_entry_is_refused(read: Callable[..., Entry], entry: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        read(entry)
+    assert "a" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no"),
+        (b"{", "no valid JSON"),
+        (b"[]", "must hold an object"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"a": {"file_name": "x"}, "a": {"file_name": "y"}}', "`a` stands twice"),
+        (b'{"a": 3}', "entry `a` must be an object"),
+        (b'{"b": {}}', "Unknown data set"),
+    ],
+)
+def test_a_bad_registry_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "dataset_info.json").write_bytes(content)
     with pytest.raises(InputError, match=words):
-        load_rows(tasks, train_file, eval_file, 0.1)
+        registry_entries(str(tmp_path), ["a"])
 
 
-@pytest.mark.parametrize("val_size", [-0.1, 1.5, float("nan"), float("inf")])
-def test_a_val_size_that_is_neither_share_nor_number_is_refused(val_size: float) -> None:
-    with pytest.raises(InputError, match="`val_size`"):
-        load_rows({"a": TaskFiles("a.jsonl")}, None, None, val_size)
+def test_under_tasks_the_key_names_the_task() -> None:
+    (entry,) = task_entries({"情绪": {"file": "a.jsonl"}})
+    assert (entry.train.task, entry.train.strict) == ("情绪", True)
+    with pytest.raises(InputError, match="the key names the task"):
+        task_entries({"a": {"file": "a.jsonl", "task": "b"}})
 
 
-@pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a\nb", "a\tb", "a\x00", "a\u2028b", "..", 3, True])
-def test_a_name_that_is_no_tag_and_file_name_is_refused(name: object) -> None:
-    with pytest.raises(InputError, match=r"`tasks`: bad task name .*; a task name is"):
-        load_rows({name: TaskFiles("a.jsonl")}, None, None, 0)
-
-
-@pytest.mark.parametrize("name", ["a/b", " a", "a\tb"])
-def test_a_bad_name_in_a_row_is_refused_with_its_line(write: Callable[..., str], name: str) -> None:
-    with pytest.raises(InputError, match=r"a\.jsonl`, line 2: bad task name"):
-        load_rows(None, write("a.jsonl", "a", name), None, 0)
-
-
-@pytest.mark.parametrize("name", ["情绪 识别", "a b", "complaint-core_2", "a\u200d😀"])
-def test_other_names_are_fine(write: Callable[..., str], name: str) -> None:
-    assert list(load_rows({name: TaskFiles(write("a.jsonl", name))}, None, None, 0).train) == [name]
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/llamafactory_demo")
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("identity", 91), ("alpaca_en_demo", 999), ("alpaca_zh_demo", 1000), ("glaive_toolcall_en_demo", 300),
+        ("glaive_toolcall_zh_demo", 300), ("wiki_demo", 30), ("c4_demo", 300),
+    ],
+)  # fmt: skip
+def test_the_demo_of_llama_factory_loads_as_it_is(name: str, rows: int) -> None:
+    (entry,) = registry_entries(str(SHARED), [name])
+    found = read_rows(entry.train.path, entry.train.spec)
+    assert len(found) == rows
+    assert all(row.output.strip() for row in found)

@@ -1,18 +1,25 @@
 from collections.abc import Callable
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
-from mtl_opt.data.tokens import Prompt, check_tokenizer, cut_prompt, opening_ids, tokenise, user_span
+from mtl_opt.batch import IGNORE_INDEX
+from mtl_opt.data.tokens import (
+    Part,
+    Segment,
+    Tokens,
+    check_tokenizer,
+    cut,
+    kinds_of_tokens,
+    opening_ids,
+    shares,
+    tokenise,
+)
 from mtl_opt.errors import InputError
 
 Tokenizer = PreTrainedTokenizerBase
-
-
-def prompt_of(before: str, user: str, after: str, tokenizer: Tokenizer) -> Prompt:
-    text = before + user + after
-    ((ids, encoding),) = tokenise([text], tokenizer)
-    return Prompt(text, ids, 0, encoding, (before, after))
 
 
 def test_a_tokenizer_with_pad_token_is_left_alone(make_tokenizer: Callable[..., Tokenizer]) -> None:
@@ -42,29 +49,76 @@ def test_the_opening_token_is_what_the_tokenizer_puts_in_front(
     assert opening_ids(plain_tokenizer) == []
 
 
-def test_the_users_tokens_are_found_among_the_frames(real_tokenizer: Tokenizer) -> None:
-    prompt = prompt_of("Human: ", "从前 there", "</s>\nAssistant:", real_tokenizer)
-    first, last = user_span(prompt, real_tokenizer)
-    assert real_tokenizer.decode(prompt.ids[:first]) == "Human: "
-    assert real_tokenizer.decode(prompt.ids[first:last]) == "从前 there"
-    assert real_tokenizer.decode(prompt.ids[last:]) == "</s> \nAssistant:"
+def kinds(parts: list[Part], tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    (ids,) = tokenise(["".join(part.text for part in parts)], tokenizer)
+    return [(tokenizer.decode([i]), kind) for i, kind in zip(ids, kinds_of_tokens(parts, ids, tokenizer), strict=True)]
 
 
-def test_an_empty_user_text_has_no_tokens(plain_tokenizer: Tokenizer) -> None:
-    first, last = user_span(prompt_of("Human:", "", "</s>", plain_tokenizer), plain_tokenizer)
-    assert first == last
+def test_every_token_belongs_to_the_part_in_which_it_ends(real_tokenizer: Tokenizer) -> None:
+    parts = [Part("Human: ", "frame"), Part("从前 there", "question"), Part("</s>\nAssistant:", "frame")]
+    found = kinds(parts, real_tokenizer)
+    asked = "".join(text for text, kind in found if kind == "question")
+    assert asked.endswith("there")
+    assert [kind for _, kind in found][:2] == ["frame", "frame"]
+    assert found[-1][1] == "frame"
 
 
-def test_with_an_unknown_frame_all_tokens_are_the_users(plain_tokenizer: Tokenizer) -> None:
-    prompt = prompt_of("a", "b", "c", plain_tokenizer)._replace(frame=("x", "y"))
-    assert user_span(prompt, plain_tokenizer) == (0, len(prompt.ids))
+def test_an_empty_part_has_no_tokens(plain_tokenizer: Tokenizer) -> None:
+    found = kinds([Part("Human:", "frame"), Part("", "question"), Part("</s>", "frame")], plain_tokenizer)
+    assert {kind for _, kind in found} == {"frame"}
 
 
-def test_a_prompt_that_fits_is_not_cut(plain_tokenizer: Tokenizer) -> None:
-    prompt = prompt_of("Human:", "a b c", "</s>", plain_tokenizer)
-    assert cut_prompt(prompt, len(prompt.ids), plain_tokenizer) == prompt.ids
+def segments(*answers: int, asked: tuple[str, ...] = ("frame", "question", "question")) -> list[Segment]:
+    found = []
+    for number, size in enumerate(answers):
+        found.append(Segment([100 * number + i for i in range(len(asked))], list(asked), False))
+        found.append(Segment([1000 * (number + 1) + i for i in range(size)], ["answer"] * size, True))
+    return found
 
 
-def test_a_prompt_without_room_is_refused(plain_tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match="at least 1 token, got 0"):
-        cut_prompt(prompt_of("Human:", "a", "</s>", plain_tokenizer), 0, plain_tokenizer)
+def test_tools_go_first_then_history_then_system_then_the_question() -> None:
+    kinds = ["frame", "tools", "history", "system", "question", "frame"]
+    row = [Segment(list(range(6)), kinds, False), Segment([9], ["answer"], True)]
+    lost = []
+    for cutoff_len in range(7, 1, -1):
+        kept = cut(row, cutoff_len, "here").ids
+        lost.append([i for i in range(6) if i not in kept])
+    assert lost == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [0, 1, 2, 3, 4]]
+
+
+def test_every_answer_keeps_a_part_and_the_longest_loses_most() -> None:
+    found = cut(segments(50, 2, 20), 20, "here")
+    assert len(found.ids) == 20
+    assert found.answer_cut
+    kept = [sum(1000 * n <= i < 1000 * (n + 1) for i in found.ids) for n in (1, 2, 3)]
+    assert kept == [8, 2, 9]
+    assert found.ids[0] == 2  # the last token asked stays before the first answer
+
+
+def test_more_answers_than_tokens_are_refused() -> None:
+    with pytest.raises(InputError, match=r"here: 4 answers do not fit into `cutoff_len` 4"):
+        cut(segments(3, 3, 3, 3), 4, "here")
+
+
+@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=6), room=st.integers(0, 100))
+def test_shares_of_a_room_are_as_even_as_the_sizes_allow(sizes: list[int], room: int) -> None:
+    found = shares(sizes, room)
+    assert sum(found) == min(room, sum(sizes))
+    assert all(0 <= kept <= size for kept, size in zip(found, sizes, strict=True))
+    level = max(found, default=0)
+    assert all(kept >= level - 1 or kept == size for kept, size in zip(found, sizes, strict=True))
+
+
+def test_labels_are_the_learnt_tokens_at_their_place() -> None:
+    row = Tokens([1, 2, 3, 4, 5], (1, 2, 3, 5)).row()
+    assert row.labels == [IGNORE_INDEX, 2, IGNORE_INDEX, 4, 5]
+
+
+def test_tokenising_is_what_the_tokenizer_does_without_tokens_around_it(
+    real_tokenizer: Tokenizer, bos_tokenizer: Tokenizer
+) -> None:
+    texts = ["Once upon a time", "从前 there", "</s> x", ""]
+    for tokenizer in (real_tokenizer, bos_tokenizer, ByT5Tokenizer()):
+        assert tokenise(texts, tokenizer) == tokenizer(texts, add_special_tokens=False)["input_ids"]
+    bos_tokenizer.backend_tokenizer.enable_truncation(1)
+    assert len(tokenise(texts, bos_tokenizer)[0]) > 1

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from training.tiny_run import config_of, write_config
 
 from mtl_opt.training import train
-from mtl_opt.training.processes import share_of
 
 pytestmark = pytest.mark.slow
 
@@ -37,11 +36,6 @@ def run_in_two(tmp_path: Path, settings, **changes) -> subprocess.CompletedProce
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).norm() / wanted.norm())
-
-
-def test_shares_follow_one_another_and_cover_the_global_draw():
-    rows = list(range(6))
-    assert [rows[share_of(rank, 2)] for rank in range(3)] == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.mark.parametrize(

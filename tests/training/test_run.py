@@ -11,7 +11,8 @@ from mtl_opt.training import train
 from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.config import SCHEDULERS
 from mtl_opt.training.prepare import prepare
-from mtl_opt.training.run import build_run, num_steps
+from mtl_opt.training.run import build_run
+from mtl_opt.training.sampling import num_steps
 
 
 @pytest.mark.parametrize(
@@ -68,21 +69,24 @@ def test_weighted_takes_the_weights_of_the_tasks_and_its_own_arguments_win(setti
     (line, *_) = [line for line in log_lines_of(settings) if "lr" in line]
     assert [line[f"weight_{task}"] for task in TASKS] == [1.0, 2.0, 0.5]
     own = config_of(settings, combiner_args={"task_weights": [3, 4, 5]})
-    assert build_combiner(own, list(TASKS)).get_buffer("fixed").tolist() == [3, 4, 5]
-    assert build_combiner(config_of(settings), ["anger"]).get_buffer("fixed").tolist() == [0.5]
+    assert build_combiner(own, list(TASKS), prepare(own).settings).get_buffer("fixed").tolist() == [3, 4, 5]
+    assert build_combiner(config_of(settings), ["anger"], prepare(config_of(settings)).settings).get_buffer(
+        "fixed"
+    ).tolist() == [0.5]
 
 
 def test_a_random_combiner_follows_the_seed_of_the_run(settings):
     config = config_of(settings, combiner="pcgrad", seed=7)
-    assert build_combiner(config, list(TASKS)).seed == 7
-    assert build_combiner(config_of(settings, combiner="pcgrad", combiner_args={"seed": 3}), list(TASKS)).seed == 3
+    assert build_combiner(config, list(TASKS), prepare(config).settings).seed == 7
+    own = config_of(settings, combiner="pcgrad", combiner_args={"seed": 3})
+    assert build_combiner(own, list(TASKS), prepare(own).settings).seed == 3
 
 
 @pytest.mark.parametrize("combiner", sorted(COMBINERS))
 def test_an_unknown_argument_is_named_for_every_combiner(settings, combiner):
     config = config_of(settings, combiner=combiner, combiner_args={"unheard_of": 1})
     with pytest.raises(InputError, match="no argument `unheard_of`"):
-        build_combiner(config, list(TASKS))
+        build_combiner(config, list(TASKS), prepare(config).settings)
 
 
 def test_draws_depend_on_the_seed_alone(settings):

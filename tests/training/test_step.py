@@ -37,7 +37,7 @@ def test_two_micro_batches_give_the_step_of_one_with_the_same_rows(settings, com
     for pieces in (1, 2, 4):
         run = sgd_run(settings, combiner=combiner, rows_per_task=4, max_grad_norm=0)
         rows = [run.prepared.train[task] for task in run.prepared.tasks]
-        rows = [(own * 4)[:4] for own in rows]
+        rows = [(list(own) * 4)[:4] for own in rows]
         rows[0] = rows[0][:3]  # tasks of different sizes, and a micro-batch without one of them
         size = 4 // pieces
         chunks = [[own[i : i + size] for own in rows] for i in range(0, 4, size)]

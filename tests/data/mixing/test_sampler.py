@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl_opt.data.mixing import BalancedSampler
+from mtl_opt.data.mixing import Sampler
 from mtl_opt.errors import InputError
 
 SIZES = {"qa": 10, "情绪": 3, "one": 1}
 
 
 def test_every_draw_has_the_same_number_of_rows_of_every_task() -> None:
-    sampler = BalancedSampler(SIZES, rows_per_task=4, seed=0)
+    sampler = Sampler(SIZES, rows_per_task=4, seed=0)
     for _ in range(10):
         draw = sampler.draw()
         assert list(draw) == list(SIZES)
@@ -23,7 +23,7 @@ def test_every_draw_has_the_same_number_of_rows_of_every_task() -> None:
 @settings(max_examples=50, deadline=None)
 @given(size=st.integers(1, 12), rows_per_task=st.integers(1, 9), draws=st.integers(1, 12))
 def test_every_row_is_seen_once_before_any_is_seen_again(size: int, rows_per_task: int, draws: int) -> None:
-    sampler = BalancedSampler({"a": size}, rows_per_task, seed=0)
+    sampler = Sampler({"a": size}, rows_per_task, seed=0)
     rows = [row for _ in range(draws) for row in sampler.draw()["a"]]
     for start in range(0, len(rows), size):
         epoch = rows[start : start + size]
@@ -32,56 +32,56 @@ def test_every_row_is_seen_once_before_any_is_seen_again(size: int, rows_per_tas
 
 
 def test_each_epoch_has_its_own_order() -> None:
-    sampler = BalancedSampler({"a": 20}, rows_per_task=20, seed=0)
+    sampler = Sampler({"a": 20}, rows_per_task=20, seed=0)
     assert sampler.draw()["a"] != sampler.draw()["a"]
 
 
 def test_the_seed_decides_the_order() -> None:
-    first, again, other = (BalancedSampler({"a": 20}, 20, seed).draw() for seed in (0, 0, 1))
+    first, again, other = (Sampler({"a": 20}, 20, seed).draw() for seed in (0, 0, 1))
     assert first == again != other
 
 
 def test_a_tasks_order_does_not_depend_on_the_other_tasks() -> None:
-    assert BalancedSampler({"a": 20, "b": 7}, 5, 0).draw()["a"] == BalancedSampler({"a": 20}, 5, 0).draw()["a"]
+    assert Sampler({"a": 20, "b": 7}, 5, 0).draw()["a"] == Sampler({"a": 20}, 5, 0).draw()["a"]
 
 
 def test_the_order_is_the_same_in_every_process_and_release() -> None:
-    assert BalancedSampler({"情绪": 9}, 9, 3).draw() == {"情绪": [4, 0, 7, 5, 2, 1, 3, 8, 6]}
+    assert Sampler({"情绪": 9}, 9, 3).draw() == {"情绪": [4, 0, 7, 5, 2, 1, 3, 8, 6]}
 
 
 def test_the_global_random_state_is_left_alone() -> None:
     before = random.getstate()
-    BalancedSampler(SIZES, 4, 0).draw()
+    Sampler(SIZES, 4, 0).draw()
     assert random.getstate() == before
 
 
 @pytest.mark.parametrize("num_draws", [0, 1, 2, 5, 17])
 def test_a_resumed_sampler_goes_on_with_the_very_next_row(num_draws: int) -> None:
-    sampler = BalancedSampler(SIZES, rows_per_task=4, seed=5)
+    sampler = Sampler(SIZES, rows_per_task=4, seed=5)
     for _ in range(num_draws):
         sampler.draw()
     state = json.loads(json.dumps(sampler.state_dict()))
-    resumed = BalancedSampler(SIZES, rows_per_task=4, seed=5)
+    resumed = Sampler(SIZES, rows_per_task=4, seed=5)
     resumed.draw()
     resumed.load_state_dict(state)
     assert [sampler.draw() for _ in range(5)] == [resumed.draw() for _ in range(5)]
 
 
 def test_a_saved_state_does_not_change_with_the_sampler() -> None:
-    sampler = BalancedSampler(SIZES, 4, 0)
+    sampler = Sampler(SIZES, 4, 0)
     state = sampler.state_dict()
     sampler.draw()
     assert state["drawn"] == {"qa": 0, "情绪": 0, "one": 0}
 
 
 def test_epochs_are_passes_through_each_tasks_rows() -> None:
-    sampler = BalancedSampler({"a": 8, "b": 2}, rows_per_task=2, seed=0)
+    sampler = Sampler({"a": 8, "b": 2}, rows_per_task=2, seed=0)
     sampler.draw()
     assert sampler.epochs() == {"a": 0.25, "b": 1.0}
 
 
 def test_large_tasks_are_seen_evenly() -> None:
-    sampler = BalancedSampler({"a": 7}, rows_per_task=3, seed=0)
+    sampler = Sampler({"a": 7}, rows_per_task=3, seed=0)
     counts = Counter(row for _ in range(70) for row in sampler.draw()["a"])
     assert set(counts.values()) == {30}
 
@@ -89,17 +89,17 @@ def test_large_tasks_are_seen_evenly() -> None:
 @pytest.mark.parametrize("other", [{"qa": 10}, {**SIZES, "qa": 11}, {"q": 10, "情绪": 3, "one": 1}])
 def test_a_state_of_other_data_is_refused(other: dict[str, int]) -> None:
     with pytest.raises(InputError, match="`sizes`"):
-        BalancedSampler(SIZES, 4, 0).load_state_dict(BalancedSampler(other, 4, 0).state_dict())
+        Sampler(SIZES, 4, 0).load_state_dict(Sampler(other, 4, 0).state_dict())
 
 
 def test_a_state_of_another_seed_is_refused() -> None:
     with pytest.raises(InputError, match="`seed`"):
-        BalancedSampler(SIZES, 4, 0).load_state_dict(BalancedSampler(SIZES, 4, 1).state_dict())
+        Sampler(SIZES, 4, 0).load_state_dict(Sampler(SIZES, 4, 1).state_dict())
 
 
 @pytest.mark.parametrize("drawn", [None, {}, {"qa": 1}, {"qa": -1, "情绪": 0, "one": 0}])
 def test_a_damaged_state_is_refused(drawn: object) -> None:
-    sampler = BalancedSampler(SIZES, 4, 0)
+    sampler = Sampler(SIZES, 4, 0)
     with pytest.raises(InputError, match="`drawn`"):
         sampler.load_state_dict({**sampler.state_dict(), "drawn": drawn})
 
@@ -110,4 +110,4 @@ def test_a_damaged_state_is_refused(drawn: object) -> None:
 )
 def test_sizes_without_rows_are_refused(sizes: dict[str, int], rows_per_task: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        BalancedSampler(sizes, rows_per_task, 0)
+        Sampler(sizes, rows_per_task, 0)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mtl_opt.data.formats import Row, read_rows
+from mtl_opt.data.rows import Row
+from mtl_opt.data.sources import read_rows
 from mtl_opt.errors import InputError
 
 GOOD = {"instruction": "Is the customer angry?", "input": "客户：怎么\n还没到！", "output": "是", "task_name": "情绪"}
@@ -149,7 +150,7 @@ def test_a_bad_row_is_refused_with_file_line_and_rule(tmp_path: Path, record: ob
         ("a.csv", "", ["no rows"]),
         ("a.csv", "instruction,output\n", ["no rows"]),
         ("a.jsonl", b'{"instruction"\n: "\xff"', ["not UTF-8", "0xff", "line 2", "byte 4"]),
-        ("a.txt", "a", ["unknown extension", ".jsonl, .json, .csv"]),
+        ("a.text", "a", ["unknown extension", ".jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow"]),
         ("a.bin", b"\xff", ["unknown extension"]),
         ("a", "a", ["unknown extension"]),
     ],
@@ -168,10 +169,3 @@ def test_a_bad_file_is_refused_with_its_name_and_the_rule(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.jsonl` does not exist"):
         read_rows(tmp_path / "nothing.jsonl")
-
-
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").mkdir()
-    for path in (tmp_path, tmp_path / "a.jsonl"):
-        with pytest.raises(InputError, match="is a directory"):
-            read_rows(path)

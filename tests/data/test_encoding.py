@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
 from mtl_opt.batch import IGNORE_INDEX
-from mtl_opt.data.formats import Row
-from mtl_opt.data.templates import TEMPLATES, Template, encode_rows, get_template
+from mtl_opt.data.encoding import Encoder, encode_rows
+from mtl_opt.data.rows import Row
+from mtl_opt.data.template_names import TEMPLATES, get_template
+from mtl_opt.data.templates import Template
+from mtl_opt.data.tokens import EncodedRow
 from mtl_opt.errors import InputError
 
 MakeRow = Callable[..., Row]
@@ -24,7 +27,31 @@ FRAMES = {
     "tokenizer": ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
 }
 ENDS = {"default": "</s>\n", "alpaca": "</s>\n\n", "chatml": "<|im_end|>\n", "tokenizer": "<|im_end|>\n"}
+IM_USER = "<|im_start|>user\n"
+FRAMES["qwen"] = (
+    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n" + IM_USER,
+    FRAMES["chatml"][1],
+)
+FRAMES["llama2"] = ("[INST] ", " [/INST]")
+FRAMES["llama3"] = (
+    "<|start_header_id|>user<|end_header_id|>\n\n",
+    "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+)
+ENDS |= {"qwen": "<|im_end|>\n", "llama2": "</s>", "llama3": "<|eot_id|>"}
+OPENS = {"llama2": "<s>", "llama3": "<s>"}
 every_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+
+
+def encode(template: Template, row: Row, tokenizer: Tokenizer, cutoff_len: int) -> EncodedRow:
+    return Encoder(tokenizer, template, cutoff_len).encode([row])[0]
+
+
+def encode_prompt(template: Template, row: Row, tokenizer: Tokenizer, cutoff_len: int) -> list[int]:
+    return Encoder(tokenizer, template, cutoff_len).prompt(row)
+
+
+def texts(template: Template, row: Row, tokenizer: Tokenizer) -> list[str]:
+    return Encoder(tokenizer, template, 500).texts(row)
 
 
 def answer_of(labels: list[int], tokenizer: Tokenizer) -> str:
@@ -37,9 +64,8 @@ def test_the_texts_are_exactly_those_of_the_convention(
 ) -> None:
     before, after = FRAMES[template.name]
     row = make_row("年费是多少？", "没有。", text="卡片：金卡")
-    assert template.frame(chat_tokenizer) == (before, after)
-    assert template.prompt_text(row, chat_tokenizer) == f"{before}年费是多少？\n卡片：金卡{after}"
-    assert template.answer_text(row, chat_tokenizer) == f"没有。{ENDS[template.name]}"
+    assert texts(template, row, chat_tokenizer)[0] == f"{before}年费是多少？\n卡片：金卡{after}"
+    assert texts(template, row, chat_tokenizer)[1] == f"没有。{ENDS[template.name]}"
 
 
 @every_template
@@ -47,13 +73,13 @@ def test_a_row_that_fits_is_prompt_and_answer_with_the_prompt_masked(
     template: Template, chat_tokenizer: Tokenizer, make_row: MakeRow
 ) -> None:
     row = make_row("Is the customer angry?", "是的，非常生气", text="客户：怎么还没到！")
-    encoded = template.encode(row, chat_tokenizer, 500)
-    prompt = template.encode_prompt(row, chat_tokenizer, 500)
+    encoded = encode(template, row, chat_tokenizer, 500)
+    prompt = encode_prompt(template, row, chat_tokenizer, 500)
     assert not encoded.shortened
     assert encoded.input_ids[: len(prompt)] == prompt
     assert encoded.labels == [IGNORE_INDEX] * len(prompt) + encoded.input_ids[len(prompt) :]
-    assert chat_tokenizer.decode(prompt) == template.prompt_text(row, chat_tokenizer)
-    assert answer_of(encoded.labels, chat_tokenizer) == template.answer_text(row, chat_tokenizer)
+    assert chat_tokenizer.decode(prompt) == OPENS.get(template.name, "") + texts(template, row, chat_tokenizer)[0]
+    assert answer_of(encoded.labels, chat_tokenizer) == texts(template, row, chat_tokenizer)[1]
 
 
 @pytest.mark.parametrize("name", ["default", "alpaca"])
@@ -61,28 +87,28 @@ def test_the_real_eos_token_is_learnt(
     name: str, real_tokenizer: Tokenizer, plain_tokenizer: Tokenizer, make_row: MakeRow
 ) -> None:
     for tokenizer in (real_tokenizer, plain_tokenizer):
-        assert tokenizer.eos_token_id in get_template(name).encode(make_row(), tokenizer, 500).labels
+        assert tokenizer.eos_token_id in encode(get_template(name), make_row(), tokenizer, 500).labels
 
 
 def test_the_end_of_a_chatml_answer_is_learnt(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
     end = plain_tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert end in get_template("chatml").encode(make_row(), plain_tokenizer, 500).labels
+    assert end in encode(get_template("chatml"), make_row(), plain_tokenizer, 500).labels
 
 
 def test_the_opening_token_is_there_where_the_tokenizer_adds_one(
     bos_tokenizer: Tokenizer, plain_tokenizer: Tokenizer, make_row: MakeRow
 ) -> None:
     template = get_template("default")
-    with_bos = template.encode(make_row(), bos_tokenizer, 500).input_ids
-    assert with_bos == [bos_tokenizer.bos_token_id, *template.encode(make_row(), plain_tokenizer, 500).input_ids]
+    with_bos = encode(template, make_row(), bos_tokenizer, 500).input_ids
+    assert with_bos == [bos_tokenizer.bos_token_id, *encode(template, make_row(), plain_tokenizer, 500).input_ids]
 
 
 def test_the_real_tokenizer_sees_the_text_it_would_see_by_itself(real_tokenizer: Tokenizer, make_row: MakeRow) -> None:
     template = get_template("default")
     row = make_row("Once upon a time 从前", "yes")
-    prompt = template.encode_prompt(row, real_tokenizer, 500)
-    assert prompt == real_tokenizer(template.prompt_text(row, real_tokenizer))["input_ids"]
-    assert real_tokenizer.decode(template.encode(row, real_tokenizer, 500).input_ids[len(prompt) :]) == "yes</s> \n"
+    prompt = encode_prompt(template, row, real_tokenizer, 500)
+    assert prompt == real_tokenizer(texts(template, row, real_tokenizer)[0])["input_ids"]
+    assert real_tokenizer.decode(encode(template, row, real_tokenizer, 500).input_ids[len(prompt) :]) == "yes</s> \n"
 
 
 def test_the_chat_template_writes_its_own_opening_token(
@@ -92,24 +118,26 @@ def test_the_chat_template_writes_its_own_opening_token(
         "{{ bos_token }}{{ messages[0].content }}>{% if messages|length > 1 %}{{ messages[1].content }}</s>{% endif %}"
     )
     tokenizer = make_tokenizer(opens=True, chat_template=chat)
-    ids = get_template("tokenizer").encode(make_row(), tokenizer, 500).input_ids
+    ids = encode(get_template("tokenizer"), make_row(), tokenizer, 500).input_ids
     assert ids.count(tokenizer.bos_token_id) == 1
     assert ids[0] == tokenizer.bos_token_id
 
 
 @pytest.mark.parametrize(
-    ("name", "stop", "stop_text"),
+    ("name", "stop_text"),
     [
-        ("default", None, None),
-        ("alpaca", None, None),
-        ("chatml", "<|im_end|>", "<|im_end|>"),
-        ("tokenizer", None, "<|im_end|>"),
+        ("default", None),
+        ("alpaca", None),
+        ("chatml", "<|im_end|>"),
+        ("qwen", "<|im_end|>"),
+        ("llama2", None),
+        ("llama3", "<|eot_id|>"),
+        ("tokenizer", "<|im_end|>"),
     ],
 )
 def test_every_template_knows_where_a_generated_answer_ends(
-    name: str, stop: str | None, stop_text: str | None, chat_tokenizer: Tokenizer
+    name: str, stop_text: str | None, chat_tokenizer: Tokenizer
 ) -> None:
-    assert get_template(name).stop == stop
     assert get_template(name).stop_text(chat_tokenizer) == stop_text
 
 
@@ -120,7 +148,7 @@ def test_an_unknown_template_is_refused_with_the_nearest_name() -> None:
 
 def test_a_tokenizer_without_chat_template_is_refused(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
     with pytest.raises(InputError, match="`tokenizer` needs a chat template"):
-        get_template("tokenizer").encode(make_row(), plain_tokenizer, 500)
+        encode(get_template("tokenizer"), make_row(), plain_tokenizer, 500)
 
 
 @pytest.mark.parametrize("name", ["default", "alpaca"])
@@ -128,12 +156,12 @@ def test_a_tokenizer_without_eos_token_is_refused_where_the_template_needs_one(
     name: str, make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
 ) -> None:
     with pytest.raises(InputError, match=f"`{name}` needs an eos token"):
-        get_template(name).encode(make_row(), make_tokenizer(eos_token=None), 500)
+        encode(get_template(name), make_row(), make_tokenizer(eos_token=None), 500)
 
 
 def test_chatml_needs_no_eos_token(make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow) -> None:
     tokenizer = make_tokenizer(eos_token=None)
-    labels = get_template("chatml").encode(make_row(output="no"), tokenizer, 500).labels
+    labels = encode(get_template("chatml"), make_row(output="no"), tokenizer, 500).labels
     assert answer_of(labels, tokenizer) == "no<|im_end|>\n"
 
 
@@ -150,7 +178,7 @@ def test_a_chat_template_whose_prompt_is_no_prefix_is_refused(
     chat: str, make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
 ) -> None:
     with pytest.raises(InputError, match=r"rows\.jsonl`, line 1: .*not a token prefix"):
-        get_template("tokenizer").encode(make_row(output="customer"), make_tokenizer(chat_template=chat), 500)
+        encode(get_template("tokenizer"), make_row(output="customer"), make_tokenizer(chat_template=chat), 500)
 
 
 @pytest.mark.parametrize("chat", ["{{ raise_exception('no') }}", "{% if %}", "{{ 1 + messages[0].content }}"])
@@ -158,13 +186,13 @@ def test_a_chat_template_that_fails_is_an_input_error(
     chat: str, make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
 ) -> None:
     with pytest.raises(InputError, match="chat template fails"):
-        get_template("tokenizer").encode(make_row(), make_tokenizer(chat_template=chat), 500)
+        encode(get_template("tokenizer"), make_row(), make_tokenizer(chat_template=chat), 500)
 
 
 def test_an_answer_without_tokens_is_refused(make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow) -> None:
     chat = "{{ messages[0].content }}"
     with pytest.raises(InputError, match="no token of the answer"):
-        get_template("tokenizer").encode(make_row(), make_tokenizer(chat_template=chat), 500)
+        encode(get_template("tokenizer"), make_row(), make_tokenizer(chat_template=chat), 500)
 
 
 def test_a_cutoff_without_room_for_two_tokens_is_refused(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
@@ -181,27 +209,30 @@ def test_a_long_row_loses_the_left_of_the_user_text_and_keeps_the_frame(
     template: Template, chat_tokenizer: Tokenizer, make_row: MakeRow
 ) -> None:
     row = make_row("客户 customer " * 50 + "angry about the 信用卡", "是的")
-    whole = template.encode(row, chat_tokenizer, 10_000)
-    cut = template.encode(row, chat_tokenizer, len(whole.input_ids) - 30)
+    whole = encode(template, row, chat_tokenizer, 10_000)
+    cut = encode(template, row, chat_tokenizer, len(whole.input_ids) - 30)
     before, after = FRAMES[template.name]
     prompt = chat_tokenizer.decode(cut.input_ids[: cut.labels.count(IGNORE_INDEX)])
     assert cut.shortened
     assert len(cut.input_ids) == len(whole.input_ids) - 30
-    assert prompt.startswith(before.rstrip(" "))  # the frame's last blank may be one token with the user's first word
+    opens = OPENS.get(template.name, "")
+    assert prompt.startswith(
+        opens + before.rstrip(" ")
+    )  # the frame's last blank may be one token with the user's first word
     assert prompt.endswith("angry about the 信用卡" + after)
     assert answer_of(cut.labels, chat_tokenizer) == answer_of(whole.labels, chat_tokenizer)
 
 
 def test_where_the_frame_does_not_fit_it_is_cut_from_the_left(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
-    cut = get_template("default").encode(make_row("What? " * 20, "yes"), plain_tokenizer, 8)
-    whole = get_template("default").encode(make_row("", "yes", text="a"), plain_tokenizer, 100)
+    cut = encode(get_template("default"), make_row("What? " * 20, "yes"), plain_tokenizer, 8)
+    whole = encode(get_template("default"), make_row("", "yes", text="a"), plain_tokenizer, 100)
     assert cut.input_ids == whole.input_ids[-8:]
 
 
 def test_an_answer_too_long_for_itself_loses_its_right(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
     row = make_row("What?", "信用卡 " * 50)
-    whole = get_template("default").encode(row, plain_tokenizer, 10_000)
-    cut = get_template("default").encode(row, plain_tokenizer, 10)
+    whole = encode(get_template("default"), row, plain_tokenizer, 10_000)
+    cut = encode(get_template("default"), row, plain_tokenizer, 10)
     answer = [label for label in whole.labels if label != IGNORE_INDEX]
     assert cut.labels == [IGNORE_INDEX, *answer[:9]]
     assert cut.shortened
@@ -210,9 +241,9 @@ def test_an_answer_too_long_for_itself_loses_its_right(plain_tokenizer: Tokenize
 def test_a_prompt_for_generation_is_cut_like_a_row(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
     template = get_template("chatml")
     row = make_row("customer " * 50, "yes")
-    cut = template.encode(row, plain_tokenizer, 40)
+    cut = encode(template, row, plain_tokenizer, 40)
     num_prompt = cut.labels.count(IGNORE_INDEX)
-    assert template.encode_prompt(row, plain_tokenizer, num_prompt) == cut.input_ids[:num_prompt]
+    assert encode_prompt(template, row, plain_tokenizer, num_prompt) == cut.input_ids[:num_prompt]
 
 
 def test_a_chat_template_that_hides_the_user_text_is_cut_from_the_left(
@@ -221,15 +252,15 @@ def test_a_chat_template_that_hides_the_user_text_is_cut_from_the_left(
     chat = "U {{ messages[0].content | upper }}\n{% if messages|length > 1 %}{{ messages[1].content }}</s>{% endif %}"
     tokenizer = make_tokenizer(chat_template=chat)
     row = make_row("客户 " * 30, "yes")
-    whole = get_template("tokenizer").encode(row, tokenizer, 1000)
-    assert get_template("tokenizer").encode(row, tokenizer, 20).input_ids == whole.input_ids[-20:]
+    whole = encode(get_template("tokenizer"), row, tokenizer, 1000)
+    assert encode(get_template("tokenizer"), row, tokenizer, 20).input_ids == whole.input_ids[-20:]
 
 
 def test_a_slow_tokenizer_keeps_the_frame_too(make_row: MakeRow) -> None:
     tokenizer = ByT5Tokenizer()
     row = make_row("问" * 60, "yes")
-    whole = get_template("default").encode(row, tokenizer, 1000)
-    cut = get_template("default").encode(row, tokenizer, 50)
+    whole = encode(get_template("default"), row, tokenizer, 1000)
+    cut = encode(get_template("default"), row, tokenizer, 50)
     assert len(cut.input_ids) == 50
     assert tokenizer.decode(cut.input_ids).startswith("Human: ")
     assert "</s>Assistant:yes</s>" in tokenizer.decode(cut.input_ids).replace("\n", "")
@@ -248,7 +279,7 @@ def test_cutting_keeps_its_promises(
 ) -> None:
     template = get_template(name)
     row = make_row(user, answer)
-    whole, cut = (template.encode(row, chat_tokenizer, n) for n in (10_000, cutoff_len))
+    whole, cut = (encode(template, row, chat_tokenizer, n) for n in (10_000, cutoff_len))
     num_prompt = cut.labels.count(IGNORE_INDEX)
     full_answer = [label for label in whole.labels if label != IGNORE_INDEX]
     assert not whole.shortened
@@ -277,4 +308,4 @@ def test_many_rows_are_the_same_as_one_by_one(bos_tokenizer: Tokenizer, make_row
     rows = [make_row(f"客户 {i} " * (i % 9 + 1), f"answer {i}") for i in range(1100)]
     encoded = encode_rows(rows, bos_tokenizer, template, 60)
     for i in (0, 8, 999, 1000, 1099):
-        assert encoded[i] == template.encode(rows[i], bos_tokenizer, 60)
+        assert encoded[i] == encode(template, rows[i], bos_tokenizer, 60)

@@ -1,0 +1,1 @@
+"""Do Chinese and English instruction tasks of a LLaMA-Factory folder pull one model apart?"""

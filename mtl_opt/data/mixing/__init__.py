@@ -1,0 +1,63 @@
+"""How tasks share the rows of a step: one small class per strategy, rounding to rows, and the sampler."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_opt.data.mixing.base import Facts, Mixer
+from mtl_opt.data.mixing.fixed import Balanced, Equal, Inverse, Proportional, Ratios, Sqrt, Temperature, UniMax
+from mtl_opt.data.mixing.learning import Bandit, LearningSpeed, LossSoftmax
+from mtl_opt.data.mixing.order import RowOrder
+from mtl_opt.data.mixing.sampler import Sampler, rank_slice
+from mtl_opt.data.mixing.scheduled import Curriculum, Homogeneous, RatioSchedule, Rotation
+from mtl_opt.errors import InputError, UnknownNameError
+
+__all__ = ["EXHAUSTION", "MIXINGS", "Facts", "Mixer", "RowOrder", "Sampler", "build_mixer", "rank_slice"]
+
+MIXINGS: dict[str, type[Mixer]] = {
+    "balanced": Balanced,
+    "equal": Equal,
+    "proportional": Proportional,
+    "sqrt": Sqrt,
+    "temperature": Temperature,
+    "inverse": Inverse,
+    "unimax": UniMax,
+    "ratios": Ratios,
+    "homogeneous": Homogeneous,
+    "rotation": Rotation,
+    "curriculum": Curriculum,
+    "ratio_schedule": RatioSchedule,
+    "learning_speed": LearningSpeed,
+    "loss_softmax": LossSoftmax,
+    "bandit": Bandit,
+}
+"""Every mixing by its name in the configuration."""
+
+EXHAUSTION = ("repeat", "stop_first", "stop_all", "once")
+"""What follows once the rows of a task are used up: start over; end the run with the first task, or when all were seen;
+leave the task out from then on."""
+
+
+def build_mixer(name: str, facts: Facts, arguments: Mapping[str, Any]) -> Mixer:
+    """Build a mixing.
+
+    Args:
+        name: A key of `MIXINGS`.
+        facts: What it may know of the data and the run.
+        arguments: Its own arguments.
+
+    Returns:
+        The mixing, before its first step.
+
+    Raises:
+        InputError: If an argument is unknown or not allowed.
+    """  # noqa: DOC501 - ruff takes the function that builds the error for its class
+    if name not in MIXINGS:
+        raise UnknownNameError("mixing", name, MIXINGS)
+    accepted = [key for key in inspect.signature(MIXINGS[name]).parameters if key != "facts"]
+    for key in arguments:
+        if key not in accepted:
+            raise InputError(
+                f"`mixing_args`: `{name}` has no argument `{key}`. Allowed: {', '.join(accepted) or 'none'}."
+            )
+    return MIXINGS[name](facts, **arguments)  # type: ignore[call-arg]  # every class takes the facts

@@ -1,0 +1,95 @@
+"""In which order the rows of one task come: a fresh permutation each epoch, perhaps stratified or grouped by length."""
+
+import random
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+POOL = 50
+"""Batches whose rows are sorted by length together: enough to make batches even, few enough to keep chance."""
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """Say how the rows of one task are ordered.
+
+    Attributes:
+        task: Its name; a task's order depends on no other task.
+        size: Number of its rows; None for a stream, whose rows come as they are numbered.
+        seed: Seed of the run.
+        rows_per_draw: Rows of one batch, for grouping.
+        labels: Label of each row as a number, to stratify by; None for not. `[rows]`
+        lengths: Tokens of each row, to group by; None for not. `[rows]`
+    """
+
+    task: str
+    size: int | None
+    seed: int
+    rows_per_draw: int = 1
+    labels: Any = None
+    lengths: Any = None
+
+    def permutation(self, epoch: int) -> Sequence[int]:
+        """Order the rows for one epoch.
+
+        Args:
+            epoch: Number of the task's epoch, from 0.
+
+        Returns:
+            All row indices of the task.
+        """
+        order = list(range(self.size or 0))
+        # Seeding with a text hashes it by SHA-512: the same in every process, unlike hash().
+        chance = random.Random(f"{self.seed}/{epoch}/{self.task}")
+        chance.shuffle(order)
+        if self.labels is not None:
+            order = stratified(order, self.labels)
+        if self.lengths is not None:
+            order = grouped(order, self.lengths, self.rows_per_draw, chance)
+        return array("q", order)
+
+
+def stratified(order: Sequence[int], labels: Any) -> list[int]:
+    """Spread every label evenly over an order, so that each stretch has the labels in their shares.
+
+    Args:
+        order: Rows in a random order.
+        labels: Label of every row. `[rows]`
+
+    Returns:
+        The same rows; within each label the order is kept.
+    """
+    rows = np.asarray(order)
+    codes = np.asarray(labels)[rows]
+    when = np.empty(len(rows))
+    for number, code in enumerate(np.unique(codes)):
+        mine = np.flatnonzero(codes == code)
+        # Row i of n comes at (i + 1/2) / n of the epoch; a hair apart for labels of the same size.
+        when[mine] = (np.arange(len(mine)) + 0.5) / len(mine) + number * 1e-12
+    return rows[np.argsort(when, kind="stable")].tolist()
+
+
+def grouped(order: Sequence[int], lengths: Any, rows_per_draw: int, chance: random.Random) -> list[int]:
+    """Put rows of similar length into the same batch, batches in a random order.
+
+    Args:
+        order: Rows in a random order.
+        lengths: Tokens of every row. `[rows]`
+        rows_per_draw: Rows of one batch.
+        chance: Shuffles the batches.
+
+    Returns:
+        The same rows.
+    """
+    size = rows_per_draw * POOL
+    batches = []
+    for start in range(0, len(order), size):
+        pool = sorted(order[start : start + size], key=lambda row: (int(lengths[row]), row))
+        batches += [pool[i : i + rows_per_draw] for i in range(0, len(pool), rows_per_draw)]
+    # A last batch that is not full stays last: otherwise all behind it would straddle two groups.
+    tail = [batches.pop()] if batches and len(batches[-1]) < rows_per_draw else []
+    chance.shuffle(batches)
+    return [row for batch in (*batches, *tail) for row in batch]

@@ -1,0 +1,245 @@
+"""Which rows come in which step, for all processes together; a resumed run goes on with the very next row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl_opt.data.mixing.base import Facts, Mixer, Quota, normalised
+from mtl_opt.data.mixing.fixed import Balanced
+from mtl_opt.data.mixing.order import RowOrder
+from mtl_opt.errors import InputError
+
+
+class Sampler:
+    """Draw the micro-batches of all processes together.
+
+    Each task runs through a fresh permutation of its rows in each of its own epochs, so small tasks start over while
+    large ones are still in their first epoch. A permutation depends on seed, task name and epoch alone: adding a task
+    changes no other task's order, and the state of a task is one number. How many rows each task gets is the mixing's
+    choice; a draw has `rows_per_task * tasks * processes` rows under every one.
+
+    Args:
+        sizes: Number of rows of each task; None for a stream, whose rows are numbered on and on.
+        rows_per_task: Rows of each task per process in one draw.
+        seed: Decides the permutations.
+        mixer: How tasks share the rows; None for the same number of every task.
+        processes: Number of processes that share a draw.
+        draws_per_step: Draws that make one step; shares change between steps only.
+        tasks_per_step: Most tasks in one step; None for all.
+        orders: How the rows of each task are ordered; None for plain permutations.
+        limits: Rows after which a task leaves the mix; None for never.
+
+    Raises:
+        InputError: If there is no task, a task has no rows, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int | None],
+        rows_per_task: int,
+        seed: int,
+        mixer: Mixer | None = None,
+        *,
+        processes: int = 1,
+        draws_per_step: int = 1,
+        tasks_per_step: int | None = None,
+        orders: Mapping[str, RowOrder] | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
+        if not sizes:
+            raise InputError("`sizes` is empty; at least one task is needed.")
+        for task, size in sizes.items():
+            if size is not None and size < 1:
+                raise InputError(f"Task `{task}` has no rows to draw from.")
+        if tasks_per_step is not None and limits is not None:
+            raise InputError("`tasks_per_step` and `exhaustion: once` do not go together: the last rows must be drawn.")
+        if rows_per_task < 1:
+            raise InputError(f"`rows_per_task` must be at least 1, got {rows_per_task}.")
+        self.sizes = dict(sizes)
+        self.rows_per_task = rows_per_task
+        self.seed = seed
+        self.mixer = mixer or Balanced(Facts(sizes))
+        self.rows_per_draw = rows_per_task * len(self.sizes) * processes
+        self.draws_per_step = draws_per_step
+        self.tasks_per_step = None if tasks_per_step is None else min(tasks_per_step, len(self.sizes))
+        self.orders = dict(orders or {task: RowOrder(task, size, seed) for task, size in sizes.items()})
+        self.limits = None if limits is None else dict(limits)
+        self.quota = Quota(len(self.sizes))
+        self.drawn = dict.fromkeys(self.sizes, 0)
+        self.draws = 0
+        self.current: list[float] = []  # shares of the step that is drawn
+        self.step_shares: list[float] | None = None  # what the tasks of that step get, where they are not all
+        self.step_quota = Quota(len(self.sizes))
+        self.permutations: dict[str, tuple[int, Sequence[int]]] = {}  # task: its epoch and the order of rows in it
+
+    def draw(self) -> dict[str, list[int]]:
+        """Draw the next micro-batch of all processes.
+
+        Returns:
+            Row indices per task; empty for a task that is absent. A draw may straddle two epochs of a task, and a task
+            with fewer rows than are drawn is repeated within it.
+        """
+        counts = self.counts()
+        return {task: [self.next_row(task) for _ in range(count)] for task, count in counts.items()}
+
+    def skip(self) -> dict[str, int]:
+        """Go on by one draw without looking its rows up.
+
+        Returns:
+            Rows of every task in it.
+        """
+        counts = self.counts()
+        for task, count in counts.items():
+            self.drawn[task] += count
+        return counts
+
+    def counts(self) -> dict[str, int]:
+        """Decide how many rows of each task the next draw has."""
+        first = self.draws % self.draws_per_step == 0
+        if first or not self.current:
+            self.current = self.mixer.shares(self.draws // self.draws_per_step)
+        self.draws += 1
+        if isinstance(self.mixer, Balanced) and self.tasks_per_step is None and self.limits is None:
+            return dict.fromkeys(self.sizes, self.rows_per_draw // len(self.sizes))
+        if self.tasks_per_step is not None and self.limits is None:
+            counts = self._of_step(first)
+        else:
+            counts = self._limited(self._of_tasks_left(self.current))
+        return dict(zip(self.sizes, counts, strict=True))
+
+    def _of_step(self, first: bool) -> list[int]:
+        """Divide the rows of a whole step over its few tasks, then evenly over its draws."""
+        if first or self.step_shares is None:
+            whole = self.quota.take(self.current, self.rows_per_draw * self.draws_per_step, self.tasks_per_step)
+            self.step_shares, self.step_quota = normalised(whole), Quota(len(whole))
+        return self.step_quota.take(self.step_shares, self.rows_per_draw)
+
+    def _left(self, task: str) -> int | None:
+        """Count the rows that a task may still give; None for any number."""
+        return None if self.limits is None else max(0, self.limits[task] - self.drawn[task])
+
+    def _of_tasks_left(self, shares: Sequence[float]) -> list[float]:
+        """Give the shares of tasks that have left the mix to the others; zeros where none is left."""
+        if self.limits is None:
+            return list(shares)
+        kept = [share if self._left(task) else 0.0 for task, share in zip(self.sizes, shares, strict=True)]
+        if not any(kept):  # those that are left have no share of their own
+            kept = [1.0 if self._left(task) else 0.0 for task in self.sizes]
+        return normalised(kept) if any(kept) else kept
+
+    def _limited(self, shares: Sequence[float]) -> list[int]:
+        """Round shares to rows, no task beyond the rows it may still give."""
+        if self.limits is None:
+            return self.quota.take(shares, self.rows_per_draw)
+        counts = [0] * len(self.sizes)
+        left = {number: self._left(task) or 0 for number, task in enumerate(self.sizes)}
+        rows = min(self.rows_per_draw, sum(left.values()))
+        while rows:
+            able = [share if left[task] else 0.0 for task, share in enumerate(shares)]
+            able = able if any(able) else [float(bool(left[task])) for task in range(len(shares))]
+            for task, count in enumerate(self.quota.take(normalised(able), rows)):
+                given = min(count, left[task])
+                counts[task] += given
+                left[task] -= given
+                rows -= given
+        return counts
+
+    def next_row(self, task: str) -> int:
+        """Draw one row.
+
+        Args:
+            task: Whose row.
+
+        Returns:
+            The index of the row.
+        """
+        size = self.sizes[task]
+        epoch, position = (0, self.drawn[task]) if size is None else divmod(self.drawn[task], size)
+        self.drawn[task] += 1
+        if size is None:
+            return position
+        if task not in self.permutations or self.permutations[task][0] != epoch:
+            self.permutations[task] = (epoch, self.orders[task].permutation(epoch))
+        return self.permutations[task][1][position]
+
+    def observe(self, losses: Mapping[str, float], step: int) -> None:
+        """Hand the losses of a step to a mixing that learns.
+
+        Args:
+            losses: Mean loss of every task that was present.
+            step: Number of the step, from 0.
+        """
+        self.mixer.observe(losses, step)
+
+    def epochs(self) -> dict[str, float]:
+        """Tell how often each task has been seen.
+
+        Returns:
+            Passes through each task's rows so far; 0 for a stream, whose length is not known.
+        """
+        return {task: self.drawn[task] / size if size else 0.0 for task, size in self.sizes.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Describe where the sampler stands, in plain values that JSON can hold.
+
+        Returns:
+            What `load_state_dict` takes.
+        """
+        return {
+            "seed": self.seed,
+            "sizes": dict(self.sizes),
+            "drawn": dict(self.drawn),
+            "draws": self.draws,
+            "owed": list(self.quota.owed),
+            "mixer": self.mixer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the very row that would have come next.
+
+        Args:
+            state: What `state_dict` gave, between two steps; `rows_per_task` may have changed since.
+
+        Raises:
+            InputError: If the state is of other tasks, sizes, seed or mixing.
+        """
+        for key, own in (("sizes", self.sizes), ("seed", self.seed)):
+            if state.get(key) != own:
+                raise InputError(f"The sampler's saved `{key}` {state.get(key)} do not fit those of the data, {own}.")
+        drawn = state.get("drawn")
+        if not isinstance(drawn, Mapping) or set(drawn) != set(self.sizes) or min(drawn.values()) < 0:
+            raise InputError(f"The sampler's saved `drawn` must give a count of rows for every task, got {drawn}.")
+        self.drawn = {task: int(drawn[task]) for task in self.sizes}
+        # A checkpoint of a release without mixings knows neither: it drew the same number of rows of every task.
+        before = sum(self.drawn.values()) // self.rows_per_draw
+        self.draws = int(state.get("draws", before))
+        self.quota.owed = [float(owed) for owed in state.get("owed", [0.0] * len(self.sizes))]
+        self.current, self.step_shares = [], None
+        try:
+            self.mixer.load_state_dict(state.get("mixer", {}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"The sampler's saved state of the mixing does not fit: {error!r}.") from error
+
+
+def rank_slice(draw: Mapping[str, Sequence[int]], rank: int, world: int) -> dict[str, list[int]]:
+    """Take one process's part of the rows of every task.
+
+    Every process takes a run of consecutive rows; where a task's rows do not divide, the processes that take one more
+    are dealt on from task to task, so that all processes end up with the same number of rows in all, to within one.
+    Over all processes the parts are exactly the draw.
+
+    Args:
+        draw: Rows of every task, of all processes together.
+        rank: Number of the process, from 0.
+        world: Number of processes.
+
+    Returns:
+        Rows of every task for this process.
+    """
+    found, dealt = {}, 0
+    for task, rows in draw.items():
+        whole, more = divmod(len(rows), world)
+        extra = {(dealt + i) % world for i in range(more)}
+        dealt += more
+        begin = rank * whole + sum(1 for other in extra if other < rank)
+        found[task] = list(rows[begin : begin + whole + (rank in extra)])
+    return found

@@ -1,0 +1,180 @@
+"""What a task's rows look like: lengths, labels, duplicates, diversity."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtl_opt.data.rows import Row
+from mtl_opt.data.tables import Numbers, TokenView
+
+SHINGLE = 5
+"""Letters of a shingle: long enough that unrelated texts share few, also in Chinese."""
+
+HASHES = 64
+BANDS = 16
+"""With 16 bands of 4 hashes, texts that share 80 % of their shingles are met with 99.9 %."""
+
+NEAR = 0.8
+"""Jaccard similarity of shingles from which on two rows are near duplicates."""
+
+MOST_COMPARED = 8
+"""Rows of one bucket that a new one is compared with: the texts of a template must not cost the square of the rows."""
+
+SAMPLE = 50_000
+"""Rows of a task that are looked at for near duplicates; of more, evenly spread ones."""
+
+WORD = re.compile(r"[\u3400-\u9fff\uac00-\ud7af\u3040-\u30ff]|[^\W\u3400-\u9fff\uac00-\ud7af\u3040-\u30ff]+")
+"""A word, or a single letter of a script without blanks between words."""
+
+
+def length_statistics(tokens: TokenView) -> dict[str, float]:
+    """Describe the lengths of rows.
+
+    Args:
+        tokens: The rows.
+
+    Returns:
+        Smallest, mean, median, 95th percentile, largest and total number of tokens.
+    """
+    lengths = tokens.lengths
+    return {
+        "min": int(lengths.min()),
+        "mean": round(float(lengths.mean()), 1),
+        "median": float(np.median(lengths)),
+        "p95": round(float(np.percentile(lengths, 95)), 1),
+        "max": int(lengths.max()),
+        "total": int(lengths.sum()),
+    }
+
+
+def text_statistics(rows: Sequence[Row]) -> dict[str, Any]:
+    """Describe labels, duplicates and diversity of rows.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        `labels`: different answers; `label_entropy`: of the answers, in bits; `exact_duplicates`: rows that an earlier
+        one equals; `near_duplicates`: rows, not counted before, whose letters are nearly those of an earlier one, among
+        `near_duplicates_of` rows; `distinct_1` to `distinct_3`: different n-grams of words over all n-grams.
+    """
+    answers: Counter[str] = Counter()
+    seen: set[int] = set()
+    exact = 0
+    grams: list[set[int]] = [set(), set(), set()]
+    totals = [0, 0, 0]
+    texts: list[str] = []
+    every = max(1, math.ceil(len(rows) / SAMPLE))
+    for number, row in enumerate(rows):
+        text = text_of(row)
+        answers[row.output] += 1
+        key = hash((text, row.output))
+        known = key in seen
+        exact += known
+        seen.add(key)
+        words = WORD.findall(f"{text} {row.output}".casefold())
+        for n in range(3):
+            found = [hash(gram) for gram in zip(*(words[i:] for i in range(n + 1)), strict=False)]
+            grams[n].update(found)
+            totals[n] += len(found)
+        if not known and number % every == 0:
+            texts.append(f"{text}\n{row.output}")
+    return {
+        "labels": len(answers),
+        "label_entropy": round(entropy(answers.values()), 3),
+        "exact_duplicates": exact,
+        "near_duplicates": near_duplicates(texts),
+        "near_duplicates_of": len(texts),
+        **{f"distinct_{n + 1}": round(len(grams[n]) / max(1, totals[n]), 4) for n in range(3)},
+    }
+
+
+def text_of(row: Row) -> str:
+    """Write all that comes before the last answer of a row as one text."""
+    return "\n".join([row.system, *(turn.text for turn in row.history), row.user_text])
+
+
+def entropy(counts: Iterable[int]) -> float:
+    """Compute the entropy of counts.
+
+    Args:
+        counts: How often each value occurs.
+
+    Returns:
+        The entropy in bits.
+    """
+    numbers = list(counts)
+    total = sum(numbers)
+    return abs(-sum(count / total * math.log2(count / total) for count in numbers))
+
+
+def shingles(text: str) -> Numbers:  # [shingles]
+    """Hash every stretch of `SHINGLE` letters of a text, blanks and case left out.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The different hashes. `[shingles]`
+    """
+    plain = "".join(text.casefold().split()) or " "
+    letters = np.frombuffer(plain.encode("utf-32-le", errors="replace"), dtype=np.uint32).astype(np.uint64)
+    if len(letters) < SHINGLE:
+        letters = np.concatenate([letters, np.zeros(SHINGLE - len(letters), np.uint64)])
+    hashed = np.zeros(len(letters) - SHINGLE + 1, np.uint64)
+    for i in range(SHINGLE):
+        hashed = hashed * np.uint64(0x9E3779B97F4A7C15) + letters[i : len(letters) - SHINGLE + 1 + i]
+    return np.unique(hashed ^ (hashed >> np.uint64(29)))
+
+
+def near_duplicates(texts: Sequence[str]) -> int:
+    """Count texts whose shingles are nearly those of an earlier one.
+
+    Candidates are found by locality-sensitive hashing of MinHash signatures, then compared exactly.
+
+    Args:
+        texts: Different texts.
+
+    Returns:
+        Number of texts with an earlier near duplicate.
+
+    References:
+        Broder, "On the resemblance and containment of documents", SEQUENCES 1997.
+    """
+    chance = np.random.default_rng(0)
+    factors = chance.integers(1, 2**63, HASHES, dtype=np.uint64) | np.uint64(1)
+    offsets = chance.integers(0, 2**63, HASHES, dtype=np.uint64)
+    buckets: dict[tuple[int, bytes], list[int]] = {}
+    sets: list[Numbers] = []
+    found = 0
+    for number, text in enumerate(texts):
+        mine = shingles(text)
+        sets.append(mine)
+        signature = (mine[None, :] * factors[:, None] + offsets[:, None]).min(axis=1).reshape(BANDS, -1)
+        keys = [(band, signature[band].tobytes()) for band in range(BANDS)]
+        candidates = {other for key in keys for other in buckets.get(key, ())}
+        if any(similarity(mine, sets[other]) >= NEAR for other in candidates):
+            found += 1
+        for key in keys:
+            bucket = buckets.setdefault(key, [])
+            if len(bucket) < MOST_COMPARED:
+                bucket.append(number)
+    return found
+
+
+def similarity(first: Numbers, second: Numbers) -> float:  # [shingles], [shingles]
+    """Compute the Jaccard similarity of two sets.
+
+    Args:
+        first: Different values, sorted. `[shingles]`
+        second: Different values, sorted. `[shingles]`
+
+    Returns:
+        Common values over all values.
+    """
+    common = len(np.intersect1d(first, second, assume_unique=True))
+    return common / (len(first) + len(second) - common)

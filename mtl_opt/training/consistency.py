@@ -1,0 +1,63 @@
+"""Settings that contradict each other: what one key alone does not show."""
+
+from typing import Any
+
+from mtl_opt.errors import InputError
+
+
+def check_data(config: Any) -> None:
+    """Check what one key alone does not show.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        InputError: If keys contradict each other.
+    """
+    given = [key for key in ("tasks", "dataset", "train_file") if getattr(config, key) is not None]
+    if len(given) != 1:
+        raise InputError(
+            "Give one of `tasks` (name: {file, ...}), `dataset` (names in `dataset_dir`) and `train_file`, not both or "
+            f"neither; got {' and '.join(f'`{key}`' for key in given) or 'none'}."
+        )
+    if config.eval_file is not None and config.train_file is None:
+        raise InputError("`eval_file` goes with `train_file`; under `tasks` give every task its own `eval_file`.")
+    if config.eval_dataset is not None and config.dataset is None:
+        raise InputError("`eval_dataset` goes with `dataset`.")
+    if config.streaming and config.max_steps < 1:
+        raise InputError("`streaming` needs `max_steps`: a stream does not tell how many rows it has.")
+    if config.tokens_per_batch is not None and config.gradient_engine == "two_pass":
+        raise InputError("`tokens_per_batch` may divide a step, and `gradient_engine: two_pass` takes it whole.")
+    if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:
+        raise InputError(
+            f"`tokens_per_batch` ({config.tokens_per_batch}) must be at least `cutoff_len` ({config.cutoff_len}): "
+            "a row goes through the model whole."
+        )
+
+
+def check_model(config: Any) -> None:
+    """Check how the model is trained.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        InputError: If keys contradict each other.
+    """
+    if config.gradient_engine == "two_pass" and config.gradient_accumulation_steps > 1:
+        raise InputError(
+            "`gradient_engine: two_pass` takes one micro-batch per step, got `gradient_accumulation_steps: "
+            f"{config.gradient_accumulation_steps}`; accumulate with `one_pass`, or take more `rows_per_task`."
+        )
+    if config.bf16 and config.fp16:
+        raise InputError("`bf16` and `fp16` are both true; give one of them.")
+    if config.quantization_bit is not None and config.finetuning_type != "lora":
+        raise InputError(
+            f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "
+            f"`{config.finetuning_type}`: quantised weights cannot be trained."
+        )
+    if config.torch_compile and config.gradient_engine not in {"auto", "per_task"}:
+        raise InputError(
+            f"`torch_compile: true` goes with `gradient_engine: per_task`, got `{config.gradient_engine}`: that engine "
+            "replaces the forward of layers, which compiled code does not see."
+        )
