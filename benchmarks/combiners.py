@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.command import add_outputs, device_of, names, output, positive, positives
 from benchmarks.peers import PEER, failure, missing, peer
-from benchmarks.step_cost import names, positive
-from benchmarks.timer import environment, interleaved, peak_bytes, summary, synchronizer, write_json
+from benchmarks.timer import environment, interleaved, peak_bytes, summary, synchronizer
 from mtl_opt.combiners import COMBINERS, Combiner, TrimmedMean
 from mtl_opt.linalg import gramian
 
@@ -54,11 +54,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.combiners", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
+    add_outputs(parser, "combiners")
     parser.add_argument("--methods", type=names(list(COMBINERS)), default=list(COMBINERS), help="default: all")
     parser.add_argument("--tasks", type=positive, default=8, help="tasks of the forward part (default 8)")
     parser.add_argument("--params", type=positive, default=4_000_000, help="parameters (default 4 million)")
-    parser.add_argument("--weights-tasks", type=lambda t: [positive(n) for n in t.split(",")], default=[8, 40])
+    parser.add_argument("--weights-tasks", type=positives, default=[8, 40])
     parser.add_argument("--repeats", type=positive, default=15, help="timed rounds (default 15)")
     parser.add_argument("--warmup", type=positive, default=2, help="rounds before that (default 2)")
     parser.add_argument("--threads", type=positive, help="threads of torch in the forward part")
@@ -227,8 +227,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(auto if settings.device == "auto" else settings.device)
+    device = device_of(settings)
     result: dict[str, Any] = {
         "benchmark": "combiners",
         "environment": environment(device),
@@ -255,10 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that gradients are stationary is worth a warning in training, not here
         result = run(settings)
-    if settings.json:
-        write_json(result, sys.stdout)
-    else:
-        print(table(result))
+    output(result, settings, table)
 
 
 def table(result: dict[str, Any]) -> str:

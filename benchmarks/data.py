@@ -18,9 +18,11 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.timer import environment, interleaved, write_json
+from benchmarks.command import add_outputs, output
+from benchmarks.sizes import SIZES
+from benchmarks.timer import environment, interleaved
 from benchmarks.variants import build_step
-from benchmarks.workload import SIZES, build_model, build_workload
+from benchmarks.workload import build_model, build_workload
 from mtl_opt.data import MIXINGS, Encoder, Facts, Row, Sampler, build_mixer, get_template, support_desk
 from mtl_opt.data.tables import table_of
 from mtl_opt.models.tiny import train_tokenizer
@@ -42,7 +44,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of all tasks together (1000000)")
     parser.add_argument("--tasks", type=int, default=40, help="number of tasks (40)")
     parser.add_argument("--texts", type=int, default=20_000, help="rows that are tokenised (20000)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_outputs(parser, "data")
     parser.add_argument("--start", metavar="CONFIG", help=argparse.SUPPRESS)  # the process whose start is measured
     return parser.parse_args(argv)
 
@@ -228,6 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = make_rows(settings.texts)
     tokenizer = train_tokenizer([row.user_text for row in rows[:2000]], VOCABULARY)
     result = {
+        "benchmark": "data",
         "environment": environment(torch.device("cpu")),
         "rows": settings.rows,
         "tasks": settings.tasks,
@@ -235,13 +238,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "start": starting(settings, tokenizer),
         "sampling": sampling(),
     }
-    if settings.json:
-        write_json(result, sys.stdout)
-        return
-    for what, found, sign, wanted in targets(result):
-        print(f"{what:45} {found:10.4f}   wanted {sign} {wanted}")
-    print(f"tokenising, part of the backend's speed       {result['tokenising']['speed_of_backend'][1]:10.4f}")
-    print(f"first start, seconds                          {result['start']['first']['seconds']:10.4f}")
+    output(result, settings, table)
+
+
+def table(result: dict[str, Any]) -> str:
+    """Lay a result out for reading."""
+    lines = [f"{what:45} {found:10.4f}   wanted {sign} {wanted}" for what, found, sign, wanted in targets(result)]
+    lines.append(f"tokenising, part of the backend's speed       {result['tokenising']['speed_of_backend'][1]:10.4f}")
+    lines.append(f"first start, seconds                          {result['start']['first']['seconds']:10.4f}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

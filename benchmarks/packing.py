@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.step_cost import CLOCKS, names, positive
-from benchmarks.timer import environment, interleaved, peak_bytes, synchronizer, write_json
-from benchmarks.variants import TOLERANCE, Step
-from benchmarks.workload import SIZES, Size, build_model
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive, positives
+from benchmarks.command import check as check_settings
+from benchmarks.sizes import SIZES, Size
+from benchmarks.step import Step, emptier
+from benchmarks.timer import environment, interleaved, peak_bytes, synchronizer
+from benchmarks.workload import build_model
 from mtl_opt import PCGrad, TaskGradients, Weighted
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
 from mtl_opt.data import EncodedRow, collate, collate_packed
@@ -28,6 +30,9 @@ LIMIT = {"packed_one_pass": 0.8}
 """Target: the largest ratio to `padded_plain` where lengths differ by `FROM_SPREAD` or more."""
 
 FROM_SPREAD = 4
+
+TOLERANCE = 1e-5
+"""Largest relative difference between the gradients of two variants: rounding in float32."""
 
 VARIANTS = ("padded_plain", "padded_one_pass", "packed_plain", "packed_one_pass")
 
@@ -67,16 +72,11 @@ def build_step(variant: str, model: nn.Module, batch: TaskBatch, num_tasks: int,
         The step.
     """
     if variant.endswith("plain"):
-        parameters = [p for p in model.parameters() if p.requires_grad]
 
         def fill() -> None:
             task_losses(model, batch, num_tasks)[0].sum().backward()
 
-        def zero() -> None:
-            for parameter in parameters:
-                parameter.grad = None
-
-        return Step(fill, zero)
+        return Step(fill, emptier([p for p in model.parameters() if p.requires_grad]))
     grads = TaskGradients(model, [f"task {t}" for t in range(num_tasks)], "one_pass")
     combiner = PCGrad() if combine == "pcgrad" else Weighted([1.0] * num_tasks)
 
@@ -166,20 +166,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     Returns:
         The settings.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.packing", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
-    parser.add_argument("--spread", type=lambda t: [positive(n) for n in t.split(",")], default=[1, 2, 4, 8])
-    parser.add_argument("--size", type=names(list(SIZES)), default=["large", "small"], help=", ".join(SIZES))
+    parser = build_parser("packing", __doc__)
+    parser.add_argument("--spread", type=positives, default=[1, 2, 4, 8])
+    parser.add_argument("--size", type=names([n for n, size in SIZES.items() if not size.autocast]),
+                        default=["large", "small"])  # fmt: skip
     parser.add_argument("--tasks", type=positive, default=4)
-    parser.add_argument("--repeats", type=positive, default=15, help="timed rounds (default 15)")
-    parser.add_argument("--warmup", type=positive, default=2, help="rounds before that (default 2)")
-    parser.add_argument("--threads", type=positive, help="threads of torch (default: torch's own choice)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
     settings = parser.parse_args(argv)
-    if settings.clock == "cpu" and (settings.threads != 1 or settings.device != "cpu"):
-        parser.error("--clock cpu counts waiting threads and no GPU: it needs --threads 1 --device cpu")
+    check_settings(parser, settings)
     return settings
 
 
@@ -194,9 +187,8 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(auto if settings.device == "auto" else settings.device)
-    kept = {name: getattr(settings, name) for name in ("repeats", "warmup", "clock", "tasks")}
+    device = device_of(settings)
+    kept = {name: getattr(settings, name) for name in (*RECORDED, "tasks")}
     result: dict[str, Any] = {"benchmark": "packing", "environment": environment(device), "settings": kept}
     rounds = (settings.repeats + settings.warmup) * len(settings.size) * len(settings.spread)
     found = []
@@ -244,11 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Words of the command line, None for those of the process.
     """
     settings = arguments(argv)
-    result = run(settings)
-    if settings.json:
-        write_json(result, sys.stdout)
-    else:
-        print(table(result))
+    output(run(settings), settings, table)
 
 
 if __name__ == "__main__":

@@ -1,71 +1,27 @@
-"""What does one training step cost with a gradient per task, against plain joint training and against TorchJD?
+"""What does one training step cost with a gradient per task, against plain joint training and against others' ways?
 
-    python -m benchmarks.step_cost [--json] [--tasks 2,4,8] [--size large,small] [--repeats 15] [--threads 2]
+    python -m benchmarks.step_cost [--json] [--tasks 2,4,8,16] [--size large,small] [--rows equal,ragged]
+                                   [--train lora,full] [--repeats 15] [--threads 2] [--save]
 
 A step is forward, backward and combination into `.grad`; the optimizer, the same for all, is left out.
 """
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.timer import Timings, environment, interleaved, peak_bytes, synchronizer, write_json
-from benchmarks.variants import VARIANTS, build_step, check, missing
-from benchmarks.workload import LORA_RANK, SIZES, Workload, build_model, build_workload
-
-ONE_PASS_LIMIT = {"large": 1.05, "small": 1.15}
-"""Targets: the largest `one_pass / plain`, at 4 and 8 tasks."""
-
-TORCHJD_LIMIT = {4: 2.5, 8: 4.0}
-"""Targets: the smallest `torchjd / one_pass`, by number of tasks."""
-
-
-RECORDED = ("repeats", "warmup", "clock")
-"""Settings that a reader of the numbers needs to know."""
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-def names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
-    """Build the reader of an argument that lists names.
-
-    Args:
-        allowed: The names that exist.
-
-    Returns:
-        A function from "a,b" to ["a", "b"].
-    """
-
-    def read(text: str) -> list[str]:
-        found = text.split(",")
-        unknown = [name for name in found if name not in allowed]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; allowed: {', '.join(allowed)}")
-        return found
-
-    return read
-
-
-def positive(text: str) -> int:
-    """Read a whole number above 0.
-
-    Args:
-        text: The argument.
-
-    Returns:
-        Its value.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
-    return int(text)
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positives
+from benchmarks.command import check as check_settings
+from benchmarks.peer_steps import PEERS
+from benchmarks.sizes import SIZES
+from benchmarks.targets import OPTION_LIMIT, targets
+from benchmarks.timer import environment, interleaved, peak_bytes, synchronizer
+from benchmarks.variants import FULL_VARIANTS, VARIANTS, build_step, check, missing, unsuitable
+from benchmarks.workload import Workload, build_model, build_workload
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -77,22 +33,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     Returns:
         The settings.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.step_cost", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
-    parser.add_argument("--tasks", type=lambda t: [positive(n) for n in t.split(",")], default=[2, 4, 8])
+    parser = build_parser("step_cost", __doc__)
+    parser.add_argument("--tasks", type=positives, default=[2, 4, 8, 16], help="numbers of tasks")
     parser.add_argument("--size", type=names(list(SIZES)), default=["large", "small"], help=", ".join(SIZES))
-    parser.add_argument("--variants", type=names(VARIANTS), default=list(VARIANTS), help=", ".join(VARIANTS))
-    parser.add_argument("--repeats", type=positive, default=15, help="timed rounds (default 15)")
-    parser.add_argument("--warmup", type=positive, default=2, help="rounds before that (default 2)")
-    parser.add_argument("--threads", type=positive, help="threads of torch (default: torch's own choice)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
+    parser.add_argument("--rows", type=names(["equal", "ragged"]), default=["equal", "ragged"])
+    parser.add_argument("--train", type=names(["lora", "full"]), default=["lora", "full"], help="what is trained")
+    parser.add_argument("--variants", type=names(VARIANTS), help=f"{', '.join(VARIANTS)}; default: all for lora, "
+                        f"{', '.join(FULL_VARIANTS)} for full")  # fmt: skip
     settings = parser.parse_args(argv)
-    if settings.clock == "cpu" and (settings.threads != 1 or settings.device != "cpu"):
-        parser.error("--clock cpu counts waiting threads and no GPU: it needs --threads 1 --device cpu")
-    if "plain" not in settings.variants:
+    if settings.variants and "plain" not in settings.variants:
         parser.error("--variants must include plain: every ratio is to it")
+    check_settings(parser, settings)
     return settings
 
 
@@ -107,14 +58,20 @@ def measure(work: Workload, variants: list[str], settings: argparse.Namespace, b
 
     Returns:
         Check and measurements, ready for JSON.
+
+    Raises:
+        SystemExit: If the variants do not compute the same gradient: their times would mean nothing.
     """
-    device = work.input_ids.device
     checked = check(work, variants)
+    if not checked["passed"]:
+        raise SystemExit(f"The variants do not compute the same gradient: {checked}")
     steps = {variant: build_step(variant, work) for variant in variants}
-    clock = CLOCKS[settings.clock]
-    timings = interleaved(steps, settings.repeats, settings.warmup, synchronizer(device), bar.update, clock)
+    buffers = {variant: step.buffer_bytes for variant, step in steps.items()}
+    clock, wait = CLOCKS[settings.clock], synchronizer(work.device)
+    timings = interleaved(steps, settings.repeats, settings.warmup, wait, bar.update, clock)
     del steps
-    peaks = {v: peak_bytes(lambda v=v: build_step(v, work), device) for v in variants}  # type: ignore[misc]
+    peaks = {v: peak_bytes(lambda v=v: build_step(v, work), work.device) for v in variants}  # type: ignore[misc]
+    to_one_pass = {v: t.ratio_to(timings["one_pass"]) for v, t in timings.items() if "one_pass" in timings}
     return {
         "check": checked,
         "variants": {
@@ -123,39 +80,35 @@ def measure(work: Workload, variants: list[str], settings: argparse.Namespace, b
                 "ratio_to_plain": timings[variant].ratio_to(timings["plain"]),
                 "peak_bytes": peaks[variant],
                 "memory_ratio_to_plain": peaks[variant] / peaks["plain"],
+                "bytes_over_plain": peaks[variant] - peaks["plain"],
+                "buffer_bytes": buffers[variant],
+                "layer_bytes": work.num_tasks * max(p.numel() for p in work.parameters) * 4,
             }
             for variant in variants
         },
-        "peer_ratios": {v: timings[v].ratio_to(timings["one_pass"]) for v in _peers(timings)},
+        "peer_ratios": {v: ratio for v, ratio in to_one_pass.items() if v in PEERS},
+        "option_ratios": {v: ratio for v, ratio in to_one_pass.items() if v in OPTION_LIMIT},
     }
 
 
-def _peers(timings: dict[str, Timings]) -> list[str]:
-    """List the peer's variants where `one_pass` was measured beside them."""
-    return [v for v in timings if v.startswith("torchjd")] if "one_pass" in timings else []
-
-
-def targets(size: str, num_tasks: int, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Compare measured ratios with the project's targets.
+def workloads(settings: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Workload]]:
+    """Build everything the command line asks for, one after the other.
 
     Args:
-        size: Name of the size.
-        num_tasks: Number of tasks.
-        result: What `measure` returned.
+        settings: Settings of the command line.
 
-    Returns:
-        Every target that applies: name, measured ratio, limit, whether it is met.
+    Yields:
+        A description, ready for JSON, and the workload.
     """
-    found = []
-    if num_tasks in TORCHJD_LIMIT and "one_pass" in result["variants"] and size in ONE_PASS_LIMIT:
-        measured, limit = result["variants"]["one_pass"]["ratio_to_plain"].median, ONE_PASS_LIMIT[size]
-        found.append({"name": "one_pass / plain", "measured": measured, "at_most": limit, "met": measured <= limit})
-    for peer, ratio in result["peer_ratios"].items():
-        if num_tasks in TORCHJD_LIMIT:
-            measured, limit = ratio.median, TORCHJD_LIMIT[num_tasks]
-            found.append({"name": f"{peer} / one_pass", "measured": measured, "at_least": limit})
-            found[-1]["met"] = measured >= limit
-    return found
+    for train in settings.train:
+        for size in settings.size:
+            model = build_model(SIZES[size], device_of(settings), train)
+            for rows in settings.rows:
+                for num_tasks in settings.tasks:
+                    work = build_workload(model, SIZES[size], num_tasks, rows)
+                    head = {"size": size, "train": train, "rows": rows, "tasks": num_tasks}
+                    tokens = {"tokens": work.input_ids.numel(), "label_tokens": int(work.counts.sum())}
+                    yield {**head, **tokens, "parameters": sum(p.numel() for p in work.parameters)}, work
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
@@ -166,37 +119,29 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
     Returns:
         The whole result, ready for JSON.
-
-    Raises:
-        SystemExit: If the variants do not compute the same gradient: their times would mean nothing.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(auto if settings.device == "auto" else settings.device)
-    left_out = {v: missing(v) for v in settings.variants if missing(v)}
-    variants = [v for v in settings.variants if v not in left_out]
-    result: dict[str, Any] = {
+    device = device_of(settings)
+    wanted = {"lora": settings.variants or VARIANTS, "full": settings.variants or FULL_VARIANTS}
+    left_out = {v: missing(v) for train in settings.train for v in wanted[train] if missing(v)}
+    results = []
+    numbers = [len(getattr(settings, name)) for name in ("train", "size", "rows", "tasks")]
+    rounds = (settings.repeats + settings.warmup) * numbers[0] * numbers[1] * numbers[2] * numbers[3]
+    with tqdm(total=rounds, unit="round", file=sys.stderr) as bar:
+        for head, work in workloads(settings):
+            bar.set_description("{size}, {train}, {rows} rows, {tasks} tasks".format(**head))
+            cannot = {v: unsuitable(v, work) for v in wanted[head["train"]] if v not in left_out}
+            found = measure(work, [v for v, reason in cannot.items() if not reason], settings, bar)
+            found["left_out"] = {v: reason for v, reason in cannot.items() if reason}
+            results.append({**head, **found, "targets": targets(head, found, device.type == "cuda")})
+    return {
         "benchmark": "step_cost",
         "environment": environment(device),
-        "settings": {**{name: getattr(settings, name) for name in RECORDED}, "lora_rank": LORA_RANK},
+        "settings": {name: getattr(settings, name) for name in RECORDED},
         "left_out": left_out,
-        "results": [],
+        "results": results,
     }
-    rounds = (settings.repeats + settings.warmup) * len(settings.size) * len(settings.tasks)
-    with tqdm(total=rounds, unit="round", file=sys.stderr) as bar:
-        for size in settings.size:
-            model = build_model(SIZES[size], device)
-            for num_tasks in settings.tasks:
-                bar.set_description(f"{size}, {num_tasks} tasks")
-                work = build_workload(model, SIZES[size], num_tasks)
-                found = measure(work, variants, settings, bar)
-                if not found["check"]["passed"]:
-                    raise SystemExit(f"The variants do not compute the same gradient: {found['check']}")
-                found = {**found, "targets": targets(size, num_tasks, found)}
-                head = {"size": size, "tasks": num_tasks, "tokens": work.input_ids.numel()}
-                result["results"].append({**head, "parameters": sum(p.numel() for p in work.parameters), **found})
-    return result
 
 
 def table(result: dict[str, Any]) -> str:
@@ -213,15 +158,18 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"{about['gpu'] or about['cpu']}, {about['cores']} cores, {about['threads']} threads; {versions}"]
     lines += [f"{variant} is left out: {why}" for variant, why in result["left_out"].items()]
     for found in result["results"]:
-        lines += ["", f"{found['size']}: {found['tasks']} tasks, {found['tokens']} tokens a step"]
+        lines += ["", "{size}, {train}, {rows} rows: {tasks} tasks, {tokens} tokens a step".format(**found)]
         lines += [f"  {'variant':<20}{'time':>12}{'x plain':>10}{'[quartiles]':>18}{'memory':>13}{'x plain':>10}"]
+        lines[-1] += f"{'over plain':>15}{'buffer':>13}"
         for name, one in found["variants"].items():
             ratio = one["ratio_to_plain"]
             lines.append(
                 f"  {name:<20}{one['seconds'].median * 1e3:>9.1f} ms{ratio.median:>10.3f}"
                 f"{f'[{ratio.low:.3f}, {ratio.high:.3f}]':>18}{one['peak_bytes'] / 2**20:>9.1f} MiB"
-                f"{one['memory_ratio_to_plain']:>10.3f}"
+                f"{one['memory_ratio_to_plain']:>10.3f}{one['bytes_over_plain'] / 2**20:>11.1f} MiB"
+                f"{one['buffer_bytes'] / 2**20:>9.1f} MiB"
             )
+        lines += [f"  {variant} is left out: {why}" for variant, why in found["left_out"].items()]
         for target in found["targets"]:
             limit = f"<= {target['at_most']}" if "at_most" in target else f">= {target['at_least']}"
             met = "met" if target["met"] else "missed"
@@ -236,11 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Words of the command line, None for those of the process.
     """
     settings = arguments(argv)
-    result = run(settings)
-    if settings.json:
-        write_json(result, sys.stdout)
-    else:
-        print(table(result))
+    output(run(settings), settings, table)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     Returns:
         Date, processor, cores, threads, load of the machine, GPU and versions, ready for JSON.
     """
-    packages = ("torch", "transformers", "peft", "torchjd")
+    packages = ("torch", "transformers", "peft", "torchjd", "pytorch-optimizer")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),

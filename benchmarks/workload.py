@@ -1,6 +1,8 @@
-"""The model and the batch that every variant steps on: a Llama with LoRA on all linear layers, random weights."""
+"""The model and the batch that every variant steps on: a Llama with random weights, with LoRA or trained in full."""
 
 from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -8,38 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.sizes import Size
+from mtl_opt.batch import IGNORE_INDEX
 
-@dataclass(frozen=True)
-class Size:
-    """Hold the sizes of a model and of a step's batch.
+Train = Literal["lora", "full"]
+Rows = Literal["equal", "ragged"]
 
-    Attributes:
-        hidden: Width of the model.
-        intermediate: Width of its feed-forward layers.
-        layers: Number of layers.
-        heads: Number of attention heads.
-        vocabulary: Number of tokens.
-        rows: Rows of a step, divided equally among the tasks.
-        length: Tokens of a row.
-    """
-
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    vocabulary: int
-    rows: int
-    length: int
-
-
-SIZES = {
-    "large": Size(hidden=512, intermediate=1376, layers=4, heads=8, vocabulary=2048, rows=16, length=128),
-    "small": Size(hidden=256, intermediate=688, layers=4, heads=8, vocabulary=2048, rows=16, length=32),
-    "tiny": Size(hidden=32, intermediate=64, layers=2, heads=2, vocabulary=64, rows=8, length=8),
-}
-"""large: 2048 tokens a step; small: 512, about 60 ms on two cores, where overhead shows; tiny: for tests."""
-
-LORA_RANK = 8
+RAGGED = ((1, 1.0), (3, 0.5), (2, 0.75), (2, 0.25))
+"""Of every four tasks: share of the rows, and length as a part of the longest. Few long rows beside many short ones."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +25,24 @@ class Workload:
     """Hold what a step works on.
 
     Attributes:
-        model: The model; only its adapters are trainable.
-        input_ids: Tokens; the rows of one task are contiguous. `[batch, seq]`
+        model: The model; only what is trained requires gradients.
+        input_ids: Tokens, padded on the right; the rows of one task are contiguous. `[batch, seq]`
+        attention_mask: 1 for tokens, 0 for padding; None where nothing is padded. `[batch, seq]`
+        labels: The tokens, `IGNORE_INDEX` where padded. `[batch, seq]`
         task_ids: Task of every row. `[batch]`
+        row_counts: Label tokens of every row. `[batch]`
         counts: Label tokens of every task. `[tasks]`
+        autocast: Whether the forward runs in bf16.
     """
 
     model: nn.Module
     input_ids: Tensor
+    attention_mask: Tensor | None
+    labels: Tensor
     task_ids: Tensor
+    row_counts: Tensor
     counts: Tensor
+    autocast: bool = False
 
     @property
     def num_tasks(self) -> int:
@@ -64,9 +50,19 @@ class Workload:
         return len(self.counts)
 
     @property
+    def device(self) -> torch.device:
+        """Where everything lives."""
+        return self.input_ids.device
+
+    @property
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters, in model order."""
         return [p for p in self.model.parameters() if p.requires_grad]
+
+    @property
+    def tolerance(self) -> float:
+        """Largest relative difference between the gradients of two variants: rounding, of bf16 under autocast."""
+        return 5e-2 if self.autocast else 1e-5
 
     def losses(self) -> Tensor:  # [tasks]
         """Run the one forward that all variants share.
@@ -77,19 +73,37 @@ class Workload:
         Returns:
             Mean next-token loss of every task, in nats, negated for every second one. `[tasks]`
         """
-        logits = self.model(input_ids=self.input_ids, use_cache=False).logits[:, :-1]
-        targets = self.input_ids[:, 1:]
-        per_token = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        means = per_token.view(self.num_tasks, -1).mean(1)  # rows of one task are contiguous, equally many each
-        return means * (1 - 2 * (self.task_ids[:: len(self.task_ids) // self.num_tasks] % 2))
+        return self.losses_of(self.task_ids, self.counts)
+
+    def losses_of(self, owners: Tensor, counts: Tensor) -> Tensor:  # [batch], [groups] -> [groups]
+        """Compute the losses of other groups of rows than the tasks.
+
+        Args:
+            owners: Group of every row; group `g` is of task `g % num_tasks`. `[batch]`
+            counts: Label tokens of every group. `[groups]`
+
+        Returns:
+            Mean loss of every group. `[groups]`
+        """
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = self.model(**inputs, use_cache=False).logits[:, :-1]
+        targets = self.labels[:, 1:]
+        per_token = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        per_row = per_token.view_as(targets).sum(1)  # 0 where padded
+        sums = torch.zeros(len(counts), device=self.device).index_add(0, owners, per_row)
+        signs = 1 - 2 * (torch.arange(len(counts), device=self.device) % self.num_tasks % 2)
+        return sums / counts * signs
 
 
-def build_model(size: Size, device: torch.device) -> nn.Module:
-    """Build a Llama with random weights and LoRA on all linear layers.
+def build_model(size: Size, device: torch.device, train: Train = "lora", rank: int | None = None) -> nn.Module:
+    """Build a Llama with random weights, and what is trained of it.
 
     Args:
         size: Its sizes.
         device: Where it lives.
+        train: "lora" on all linear layers, or "full": every parameter.
+        rank: Rank of the adapters; default that of the size.
 
     Returns:
         The model, adapters trainable and not zero (a fresh adapter's `B` is zero, and with it half the gradient).
@@ -100,43 +114,87 @@ def build_model(size: Size, device: torch.device) -> nn.Module:
         intermediate_size=size.intermediate,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
+        num_key_value_heads=size.key_value_heads or size.heads,
         vocab_size=size.vocabulary,
         max_position_embeddings=size.length,
+        # Tied weights are no layer's own, so that no engine but `per_task` could train them.
+        tie_word_embeddings=size.tied and train == "lora",
     )
-    lora = LoraConfig(r=LORA_RANK, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(LlamaForCausalLM(config), lora)
+    with device:
+        model = LlamaForCausalLM(config)
+    if train == "full":
+        return model.train()
+    if size.autocast:
+        model = model.to(torch.bfloat16)  # as the base of an adapter is loaded; adapters stay in float32
+    lora = LoraConfig(
+        r=rank or size.rank, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(model, lora)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.02)
     return model.to(device).train()
 
 
-def build_workload(model: nn.Module, size: Size, num_tasks: int) -> Workload:
-    """Draw a batch with equally many rows of every task and random tokens.
+def shapes_of(size: Size, num_tasks: int, rows: Rows) -> list[tuple[int, int]]:
+    """Say how many rows every task has, and how long they are.
 
-    Every second task shares the first half of its rows with the task before it.
+    Args:
+        size: Sizes of the batch.
+        num_tasks: Number of tasks.
+        rows: "equal", or "ragged": as `RAGGED` says, with more rows than the size has where they would not suffice.
+
+    Returns:
+        Rows and tokens of a row, task by task.
+
+    Raises:
+        SystemExit: If the rows cannot be divided equally.
+    """
+    if rows == "ragged":
+        shares = list(islice(cycle(RAGGED), num_tasks))
+        unit = max(1, size.rows // sum(share for share, _ in shares))
+        return [(share * unit, max(2, int(size.length * part))) for share, part in shares]
+    if num_tasks < 1 or size.rows % num_tasks:
+        raise SystemExit(f"--tasks must divide the {size.rows} rows of a step, got {num_tasks}.")
+    return [(size.rows // num_tasks, size.length)] * num_tasks
+
+
+def build_workload(model: nn.Module, size: Size, num_tasks: int, rows: Rows = "equal", *, seed: int = 0) -> Workload:
+    """Draw a batch of random tokens.
+
+    The rows of every second task begin as those of the task before it.
 
     Args:
         model: The model.
         size: Sizes of the batch.
         num_tasks: Number of tasks.
+        rows: Whether tasks have equally many rows of one length.
+        seed: Of the tokens.
 
     Returns:
         The workload, on the model's device.
-
-    Raises:
-        SystemExit: If the rows cannot be divided equally.
     """
-    if num_tasks < 1 or size.rows % num_tasks:
-        raise SystemExit(f"--tasks must divide the {size.rows} rows of a step, got {num_tasks}.")
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    task_ids = torch.arange(num_tasks).repeat_interleave(size.rows // num_tasks)
-    tokens = torch.randint(size.vocabulary, (size.rows, size.length), generator=generator)
-    of_task = tokens.view(num_tasks, -1, size.length)
-    half = size.length // 2
-    for task in range(1, num_tasks, 2):
-        of_task[task, :, :half] = of_task[task - 1, :, :half]
-    counts = torch.full((num_tasks,), size.rows // num_tasks * (size.length - 1))
-    return Workload(model, tokens.to(device), task_ids.to(device), counts.to(device))
+    generator = torch.Generator().manual_seed(seed)
+    found: list[Tensor] = []  # [rows of the task, tokens]
+    for task, (count, length) in enumerate(shapes_of(size, num_tasks, rows)):
+        own = torch.randint(size.vocabulary, (count, length), generator=generator)
+        if task % 2:
+            before = found[-1]
+            shared = min(length, before.shape[1]) // 2
+            own[:, :shared] = before[torch.arange(count) % len(before), :shared]
+        found.append(own)
+    task_ids = torch.arange(num_tasks).repeat_interleave(torch.tensor([len(own) for own in found]))
+    longest = max(own.shape[1] for own in found)
+    tokens = torch.cat([F.pad(own, (0, longest - own.shape[1])) for own in found])
+    labels = torch.cat([F.pad(own, (0, longest - own.shape[1]), value=IGNORE_INDEX) for own in found])
+    row_counts = (labels[:, 1:] != IGNORE_INDEX).sum(1)
+    counts = torch.zeros(num_tasks, dtype=torch.int64).index_add(0, task_ids, row_counts)
+    mask = labels != IGNORE_INDEX
+    return Workload(
+        model,
+        tokens.to(device),
+        None if bool(mask.all()) else mask.long().to(device),
+        *(tensor.to(device) for tensor in (labels, task_ids, row_counts, counts)),
+        autocast=size.autocast,
+    )

@@ -16,7 +16,7 @@ class BlockGramians:
     """Hold the inner products of the task gradients, parameter by parameter, and the combined gradient.
 
     In the first backward every piece of a gradient is multiplied with itself and thrown away; in the second it is
-    added to the combined gradient with the weights found in between.
+    added to the combined gradient with the weights found in between, unless its layer does so by itself.
 
     Args:
         parameters: Name and parameter of everything shared, in model order.
@@ -116,6 +116,17 @@ class BlockGramians:
         """
         return self.combined[self.tensors[name]].view(self.parameters[name].shape)
 
+    def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
+        """Give the weights of the second backward.
+
+        Args:
+            name: Name of a parameter.
+
+        Returns:
+            What its gradient of every row is multiplied with; None in the first backward. `[rows]`
+        """
+        return self._weights.get(name)
+
     def take(self, name: str, piece: Tensor, target: Tensor, lines: Tensor | None = None) -> None:
         """Take a piece of the gradients: multiply it with itself, or combine it.
 
@@ -127,6 +138,8 @@ class BlockGramians:
         """
         self.version += 1
         if not self._weights:
+            if piece.dim() == 3 and piece.mT.is_contiguous():  # inner products do not mind, and nothing is copied
+                piece = piece.mT
             self.processes.sum(piece)
             self._products[name] = self._products[name] + gramian_of(piece.flatten(1))  # snapshots stay as they are
             return

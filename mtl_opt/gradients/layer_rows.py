@@ -28,6 +28,12 @@ class LayerRows(Protocol):
     def open_lines(self, name: str, tokens: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor]]:
         """Give the same for the lines of a table that tokens look up, and where in it each token's line is."""
 
+    def add(self, name: str, part: slice, gradients: Tensor) -> None:  # [rows, *shape of part]
+        """Add the gradients of all rows at once."""
+
+    def combining(self, name: str) -> tuple[Tensor, Tensor] | None:  # ([rows], [*shape])
+        """Give a weight per row, and where the weighted sum of the rows is wanted in their place; None: the rows."""
+
 
 class BufferRows:
     """Add to the rows of the Jacobian.
@@ -74,6 +80,23 @@ class BufferRows:
             A context that gives the tokens as they are, and the rows. `[rows, lines, features]`
         """
         return nullcontext((tokens, self.views[name]))
+
+    def add(self, name: str, part: slice, gradients: Tensor) -> None:  # noqa: ARG002 - [rows, *shape]
+        """Add to the view.
+
+        Args:
+            name: Local name of the parameter.
+            part: All of it.
+            gradients: Gradients of all rows. `[rows, *shape]`
+        """
+        self.views[name].add_(gradients.to(self.views[name].device))
+
+    def combining(self, name: str) -> None:
+        """Say that rows are wanted.
+
+        Args:
+            name: Local name of the parameter.
+        """
 
 
 class ScratchRows:
@@ -140,6 +163,28 @@ class ScratchRows:
         piece = self.blocks.zeros(len(lines), *self.shapes[name][1:])
         yield torch.searchsorted(lines, tokens.contiguous()), piece
         self.blocks.take(self.known[name], piece, self._target(name), lines)
+
+    def add(self, name: str, part: slice, gradients: Tensor) -> None:  # [rows, *shape of part]
+        """Hand gradients over as they are: zeros to add them to would cost half of what the product does.
+
+        Args:
+            name: Local name of the parameter.
+            part: Slice of its first dimension.
+            gradients: Gradients of all rows. `[rows, *shape of part]`
+        """
+        self.blocks.take(self.known[name], gradients.to(self.blocks.combined), self._target(name)[part])
+
+    def combining(self, name: str) -> tuple[Tensor, Tensor] | None:  # -> ([rows], [*shape])
+        """Say whether the weights are known, so that no row is needed any more.
+
+        Args:
+            name: Local name of the parameter.
+
+        Returns:
+            One weight per row, and the combined gradient to add to, as the layer hands it over; None before.
+        """
+        weights = self.blocks.weights_of(self.known[name])
+        return None if weights is None else (weights, self._target(name))
 
     def _target(self, name: str) -> Tensor:
         """View the combined gradient as the layer hands it over."""

@@ -55,6 +55,20 @@ class Segments:
             for run in self.runs[task] or (rows,):
                 yield task, tuple(t[run] for t in flat)
 
+    def spread(self, values: Tensor) -> Tensor:  # [tasks] -> [*shape]
+        """Give every row the value of its task.
+
+        Args:
+            values: One value per task. `[tasks]`
+
+        Returns:
+            One value per row. `[*shape]`
+        """
+        found = values.new_zeros(self.shape)
+        for task, rows in self.rows.items():
+            found.view(-1)[rows] = values[task]
+        return found
+
 
 def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, seq]
     """Find the rows of every task.

@@ -38,9 +38,12 @@ class TaskLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         x, weight = ctx.saved_tensors
         if "weight" in ctx.rows.names:
-            for part in ctx.rows.parts("weight"):
-                with ctx.rows.open("weight", part) as rows:
-                    _add_products(rows, gradient[..., part], x, ctx.segments)
+            combining = ctx.rows.combining("weight")
+            if combining is None:
+                _fill_rows(ctx.rows, gradient, x, ctx.segments)
+            else:
+                weights, target = combining
+                _add_combined(weights, target, gradient, x, ctx.segments)
         if "bias" in ctx.rows.names:
             with ctx.rows.open("bias") as rows:
                 for task, (piece,) in ctx.segments.pieces(gradient):
@@ -48,21 +51,47 @@ class TaskLinear(torch.autograd.Function):
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
-def _add_products(
-    rows: Tensor,  # [tasks, out, in]
+def _fill_rows(
+    rows: LayerRows,
     gradient: Tensor,  # [*shape, ..., out]
     x: Tensor,  # [*shape, ..., in]
     segments: Segments,
 ) -> None:
     """Add `gyᵀ x` of every task's rows to its row; in one batched product where all tasks have equally many rows."""
-    if segments.equal:
-        g = gradient.reshape(len(rows), -1, gradient.shape[-1])
-        h = x.reshape(len(rows), -1, x.shape[-1])
-        add(rows, _product(g, h))  # not `baddbmm_`: into a view with gaps it was measured to be slower
-        return
-    for task, parts in segments.pieces(gradient, x):
-        g, h = (part.reshape(-1, part.shape[-1]) for part in parts)
-        add(rows[task], _product(g, h))
+    for part in rows.parts("weight"):
+        own = gradient[..., part]
+        if segments.equal:
+            g, h = (both.reshape(len(segments.rows), -1, both.shape[-1]) for both in (own, x))
+            rows.add("weight", part, _product(g, h))  # not `baddbmm_`: into a view with gaps it was seen to be slower
+            continue
+        with rows.open("weight", part) as opened:
+            for task, pieces in segments.pieces(own, x):
+                g, h = (piece.reshape(-1, piece.shape[-1]) for piece in pieces)
+                add(opened[task], _product(g, h))
+
+
+def _add_combined(
+    weights: Tensor,  # [tasks]
+    target: Tensor,  # [out, in]
+    gradient: Tensor,  # [*shape, ..., out]
+    x: Tensor,  # [*shape, ..., in]
+    segments: Segments,
+) -> None:
+    """Add the weighted sum of all rows: with the weights known it is one product, as in plain training."""
+    exact = x.dtype == target.dtype and x.device == target.device
+    # Weights hold 1 / counts and 1 / loss scale, which float16 does not: there only their proportions are used.
+    whole = 1 if exact else weights.abs().sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    share = segments.spread((weights / whole).to(x))
+    share = share.view(*share.shape, *[1] * (x.dim() - share.dim()))
+    if x.shape[-1] < gradient.shape[-1]:
+        x = x * share
+    else:
+        gradient = gradient * share
+    g, h = (both.reshape(-1, both.shape[-1]) for both in (gradient, x))
+    if exact:
+        target.addmm_(g.T, h)
+    else:
+        target.add_((g.T @ h).to(target) * whole)
 
 
 def _product(

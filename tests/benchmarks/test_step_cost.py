@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.step_cost import arguments, table, targets
+from benchmarks.step_cost import arguments, main, table
 from benchmarks.timer import Summary
-from benchmarks.variants import VARIANTS, missing
+from benchmarks.variants import FULL_VARIANTS, VARIANTS, missing
+from benchmarks.workload import Workload
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +32,11 @@ def result():
 
 @pytest.mark.slow
 def test_every_variant_has_finite_positive_ratios(result):
-    assert [found["tasks"] for found in result["results"]] == [2]
+    heads = [(found["train"], found["rows"], found["tasks"]) for found in result["results"]]
+    assert heads == [(train, rows, 2) for train in ("lora", "full") for rows in ("equal", "ragged")]
     for found in result["results"]:
-        assert set(found["variants"]) | set(result["left_out"]) == set(VARIANTS)
+        wanted = FULL_VARIANTS if found["train"] == "full" else VARIANTS
+        assert set(found["variants"]) | (set(result["left_out"]) & set(wanted)) == set(wanted)
         for one in found["variants"].values():
             numbers = [*one["seconds"].values(), *one["ratio_to_plain"].values(), one["memory_ratio_to_plain"]]
             assert all(math.isfinite(n) and n > 0 for n in numbers)
@@ -58,38 +61,25 @@ def test_a_missing_peer_is_left_out_with_a_reason(result):
     assert set(result["left_out"]) == {v for v in VARIANTS if missing(v)}
 
 
-def a_measurement(one_pass: float, torchjd: float) -> dict:
-    """Build what `measure` returns for given ratios."""
+def test_the_table_shows_ratios_targets_and_what_is_left_out():
     one = {"seconds": Summary(1, 1, 1), "peak_bytes": 1 << 20, "memory_ratio_to_plain": 1.0}
-    ratio = {"plain": 1.0, "one_pass": one_pass}
-    variants = {n: {**one, "ratio_to_plain": Summary(r, r, r)} for n, r in ratio.items()}
-    return {"variants": variants, "peer_ratios": {"torchjd": Summary(torchjd, torchjd, torchjd)}}
-
-
-@pytest.mark.parametrize(
-    ("size", "num_tasks", "one_pass", "torchjd", "met"),
-    [
-        ("large", 4, 1.04, 2.6, [True, True]),
-        ("large", 8, 1.06, 3.9, [False, False]),
-        ("small", 8, 1.14, 4.1, [True, True]),
-    ],
-)
-def test_targets_are_compared_with_the_medians(size, num_tasks, one_pass, torchjd, met):
-    found = targets(size, num_tasks, a_measurement(one_pass, torchjd))
-    assert [one["met"] for one in found] == met
-
-
-def test_two_tasks_have_no_targets():
-    assert targets("large", 2, a_measurement(9.0, 0.1)) == []
-
-
-def test_the_table_shows_ratios_and_targets():
-    measured = a_measurement(1.01, 3.1)
-    entry = {"size": "large", "tasks": 4, "tokens": 2048, **measured, "targets": targets("large", 4, measured)}
+    one |= {"bytes_over_plain": 3 << 20, "buffer_bytes": 2 << 20, "ratio_to_plain": Summary(1.0, 1.01, 1.02)}
+    judged = {"name": "one_pass / plain", "measured": 1.01, "at_most": 1.05, "met": True}
+    entry = {"size": "large", "train": "lora", "rows": "ragged", "tasks": 4, "tokens": 2048, "targets": [judged]}
+    entry |= {"variants": {"plain": one, "one_pass": one}, "left_out": {"one_pass_halves": "two rows"}}
     about = {"gpu": None, "cpu": "a processor", "cores": 2, "threads": 1, "versions": {"torch": "2.13.0"}}
     text = table({"environment": about, "left_out": {"torchjd": "not installed"}, "results": [entry]})
+    assert "large, lora, ragged rows: 4 tasks, 2048 tokens a step" in text
     assert "target one_pass / plain <= 1.05: 1.010, met" in text
     assert "torchjd is left out: not installed" in text
+    assert "one_pass_halves is left out: two rows" in text
+
+
+def test_variants_that_differ_are_an_error(monkeypatch):
+    monkeypatch.setattr(Workload, "tolerance", -1.0)
+    settings = ["--tasks", "2", "--rows", "equal", "--train", "lora", "--variants", "plain,one_pass"]
+    with pytest.raises(SystemExit, match="do not compute the same gradient"):
+        main(["--size", "tiny", "--device", "cpu", *settings])
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,9 @@ def test_a_task_with_many_runs_is_gathered_in_one_piece():
     segments = segments_of(ids, 2)
     assert segments.runs == {0: (), 1: ()}
     assert [(task, len(part)) for task, (part,) in segments.pieces(ids)] == [(0, 50), (1, 50)]
+
+
+@pytest.mark.parametrize("ids", [[2, 2, 0, 1, 0], [[0, 0, 2, 0], [1, 2, 2, 0]]])
+def test_every_row_gets_the_value_of_its_task(ids):
+    ids, values = torch.tensor(ids), torch.tensor([1.5, -2.0, 4.0])
+    assert torch.equal(segments_of(ids, 3).spread(values), values[ids])

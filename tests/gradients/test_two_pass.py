@@ -178,3 +178,24 @@ def test_the_next_step_starts_from_nothing(make_llama):
     with grads.rows(rows.ids):
         grads.backward(*token_losses(model, rows, 3))
     torch.testing.assert_close(grads.gramian(), first)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("ids", [(0, 0, 1, 1, 2, 2), IDS])
+def test_weights_below_what_the_layers_precision_holds_are_kept(dtype, ids):
+    """Counts and a loss scale are divided out by the weights: 1e-9 here, which float16 does not have."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 20, bias=False), nn.Tanh(), nn.Linear(20, 1, bias=False))
+    x, ids = torch.randn(len(ids), 6), torch.tensor(ids)
+
+    def gradient_of(engine):
+        grads = TaskGradients(model, TASKS, engine)
+        with grads.rows(ids), torch.autocast("cpu", dtype):
+            squares = model(x).squeeze(-1).float().square()
+            grads.backward(torch.stack([squares[ids == t].mean() for t in range(3)]) * 1e-9, torch.ones(3) * 1e9)
+        grads.write(torch.tensor([1.0, -2.0, 0.5]))
+        found = gradient(model)
+        grads.zero()
+        return found
+
+    assert error(gradient_of("two_pass"), gradient_of("one_pass")) < 0.01
