@@ -1,6 +1,7 @@
 """Per-tensor Gramians in place of rows: what `two_pass` keeps between its two backwards."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,6 @@ class BlockGramians:
         halves: Tell two halves of each task's rows apart.
 
     Attributes:
-        combined: The gradient that `write` hands to the optimizer. `[params]`
         columns: Where each parameter stands in it.
         version: How many pieces were taken.
         second_pass: Runs the backward of the step again; None before the first one, and once it has run.
@@ -43,12 +43,16 @@ class BlockGramians:
         self.processes = processes or Processes()
         self.num_tasks = num_tasks
         self.num_rows = num_tasks * (2 if halves else 1)
-        self.combined = torch.zeros(self.columns.size, dtype=self.columns.dtype, device=self.columns.device)
         self.second_pass: Callable[[], None] | None = None
         self._products: dict[str, Tensor] = {}  # {parameter: [rows, rows]}
         self._weights: dict[str, Tensor] = {}  # {parameter: [rows]}, while the second backward runs
         self.version = 0
         self.zero()
+
+    @cached_property
+    def combined(self) -> Tensor:  # [params]
+        """The gradient that `write` hands to the optimizer, there from `write` to `zero` like any `.grad`."""
+        return self.columns.empty_row()
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -105,16 +109,18 @@ class BlockGramians:
         """
         return torch.zeros(self.num_rows, *shape, dtype=self.columns.dtype, device=self.columns.device)
 
-    def view(self, name: str) -> Tensor:  # [*shape]
+    def view(self, name: str, transposed: bool = False) -> Tensor:  # [*shape]
         """Show the combined gradient of one parameter in its own shape.
 
         Args:
             name: Name of the parameter.
+            transposed: Whether it is wanted transposed.
 
         Returns:
             A view into `combined`. `[*shape]`
         """
-        return self.combined[self.tensors[name]].view(self.parameters[name].shape)
+        view = self.combined[self.tensors[name]].view(self.parameters[name].shape)
+        return view.mT if transposed else view
 
     def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
         """Give the weights of the second backward.
@@ -127,14 +133,14 @@ class BlockGramians:
         """
         return self._weights.get(name)
 
-    def take(self, name: str, piece: Tensor, target: Tensor, lines: Tensor | None = None) -> None:
+    def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:
         """Take a piece of the gradients: multiply it with itself, or combine it.
 
         Args:
             name: Name of the parameter.
             piece: Counts times gradients. `[rows, *shape]`
-            target: Where the piece stands in the combined gradient.
-            lines: Which lines of the target it has; None for all.
+            where: Which lines of the parameter the piece has, as the layer hands it over.
+            transposed: Whether the layer hands it over transposed.
         """
         self.version += 1
         if not self._weights:
@@ -144,10 +150,11 @@ class BlockGramians:
             self._products[name] = self._products[name] + gramian_of(piece.flatten(1))  # snapshots stay as they are
             return
         found = torch.tensordot(self._weights[name].to(piece), piece, dims=1)
-        if lines is None:
-            target.add_(found)
+        target = self.view(name, transposed)
+        if isinstance(where, slice):
+            target[where].add_(found)
         else:
-            target.index_add_(0, lines, found)
+            target.index_add_(0, where, found)
 
     def sum_over_processes(self) -> None:
         """Do nothing: the pieces were added up one by one."""
@@ -256,7 +263,8 @@ class BlockGramians:
 
     def zero(self) -> None:
         """Forget the products and set every `.grad` to None."""
-        size, like = self.num_rows, self.combined
+        self.__dict__.pop("combined", None)
+        size, like = self.num_rows, self.columns
         self._products = {n: torch.zeros(size, size, dtype=like.dtype, device=like.device) for n in self.tensors}
         self._totals = torch.ones(self.num_tasks)
         self.second_pass = None

@@ -1,6 +1,7 @@
 """The Jacobian in one preallocated buffer: a row per task, and a view per parameter to write into."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,6 @@ class RowBuffer:
     Attributes:
         rows: The rows while they are being filled, those of the second halves behind. `[tasks or 2 * tasks, params]`
         jacobian: The rows of the tasks. `[tasks, params]`
-        combined: The gradient that `write` hands to the optimizer. `[params]`
         columns: Where each parameter stands in a row.
     """
 
@@ -46,11 +46,11 @@ class RowBuffer:
         place = device or self.columns.device
         self.rows = torch.zeros(num_tasks * (2 if halves else 1), self.columns.size, dtype=kept, device=place)
         self.jacobian = self.rows[:num_tasks]
-        self.combined = torch.zeros(self.columns.size, dtype=self.columns.dtype, device=self.columns.device)
-        self._handed = [  # made once: for many small parameters making views would be most of handing over
-            (parameter, self.combined[self.tensors[name]].view(local(parameter).shape))
-            for name, parameter in self.parameters.items()
-        ]
+
+    @cached_property
+    def combined(self) -> Tensor:  # [params]
+        """The gradient that `write` hands to the optimizer, there from `write` to `zero` like any `.grad`."""
+        return self.columns.empty_row()
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -156,6 +156,7 @@ class RowBuffer:
     def zero(self) -> None:
         """Empty the rows and set every `.grad` to None."""
         self.rows.zero_()
+        self.__dict__.pop("combined", None)
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -220,7 +221,7 @@ class RowBuffer:
 
     def _over_processes(self, gramian: Tensor) -> Tensor:
         """Add up what the shards have, where the parameters are sharded; bring it to where the model is."""
-        return (self.processes.sum(gramian) if self.columns.sharded else gramian).to(self.combined.device)
+        return (self.processes.sum(gramian) if self.columns.sharded else gramian).to(self.columns.device)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Put the weighted sum of the rows into `combined`.
@@ -241,4 +242,5 @@ class RowBuffer:
 
     def hand_over(self) -> None:
         """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
-        hand_over(self._handed)
+        views = [(p, self.combined[self.tensors[name]].view(local(p).shape)) for name, p in self.parameters.items()]
+        hand_over(views)

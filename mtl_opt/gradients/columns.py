@@ -95,6 +95,14 @@ class Columns:
         """Where the parameters are."""
         return local(next(iter(self.parameters.values()))).device
 
+    def empty_row(self) -> Tensor:  # -> [params]
+        """Make room for one gradient, where the parameters are.
+
+        Returns:
+            Zeros. `[params]`
+        """
+        return torch.zeros(self.size, dtype=self.dtype, device=self.device)
+
     def blocks(self, by: str) -> dict[str, slice]:
         """Name the columns of every block.
 

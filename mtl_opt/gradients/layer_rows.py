@@ -145,7 +145,7 @@ class ScratchRows:
         size = len(range(*part.indices(lines)))
         piece = self.blocks.zeros(size, *rest)
         yield piece
-        self.blocks.take(self.known[name], piece, self._target(name)[part])
+        self.blocks.take(self.known[name], piece, part, name in self.transposed)
 
     @contextmanager
     def open_lines(self, name: str, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -162,7 +162,7 @@ class ScratchRows:
         lines = self.blocks.processes.sum(used).nonzero().flatten()
         piece = self.blocks.zeros(len(lines), *self.shapes[name][1:])
         yield torch.searchsorted(lines, tokens.contiguous()), piece
-        self.blocks.take(self.known[name], piece, self._target(name), lines)
+        self.blocks.take(self.known[name], piece, lines, name in self.transposed)
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # [rows, *shape of part]
         """Hand gradients over as they are: zeros to add them to would cost half of what the product does.
@@ -172,7 +172,8 @@ class ScratchRows:
             part: Slice of its first dimension.
             gradients: Gradients of all rows. `[rows, *shape of part]`
         """
-        self.blocks.take(self.known[name], gradients.to(self.blocks.combined), self._target(name)[part])
+        found = gradients.to(self.blocks.columns.device, self.blocks.columns.dtype)
+        self.blocks.take(self.known[name], found, part, name in self.transposed)
 
     def combining(self, name: str) -> tuple[Tensor, Tensor] | None:  # -> ([rows], [*shape])
         """Say whether the weights are known, so that no row is needed any more.
@@ -184,9 +185,4 @@ class ScratchRows:
             One weight per row, and the combined gradient to add to, as the layer hands it over; None before.
         """
         weights = self.blocks.weights_of(self.known[name])
-        return None if weights is None else (weights, self._target(name))
-
-    def _target(self, name: str) -> Tensor:
-        """View the combined gradient as the layer hands it over."""
-        target = self.blocks.view(self.known[name])
-        return target.mT if name in self.transposed else target
+        return None if weights is None else (weights, self.blocks.view(self.known[name], name in self.transposed))

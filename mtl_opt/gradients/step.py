@@ -86,7 +86,7 @@ class Step:
         processes, size = self.buffer.processes, len(self.tasks)
         if self.totals is None or self.sums is None:  # this process saw no rows, but others may
             rows = size * (2 if self.halves else 1)
-            self.totals = self.sums = torch.zeros(rows, dtype=torch.float64, device=self.buffer.combined.device)
+            self.totals = self.sums = torch.zeros(rows, dtype=torch.float64, device=self.buffer.columns.device)
         self.totals, self.sums = processes.sum(torch.stack([self.totals, self.sums])).unbind()
         if not bool(self.totals.any()):
             raise ValueError("There are no rows to read: call `grads.backward(losses)` first.")
@@ -116,7 +116,7 @@ class Step:
         with rows_untouched(lambda: self.buffer.version):
             found = torch.autograd.grad(term, [*shared, *self.private.parameters], allow_unused=True)
         if self.penalty is None:
-            self.penalty = torch.zeros_like(self.buffer.combined)
+            self.penalty = self.buffer.columns.empty_row()
         for columns, gradient in zip(self.buffer.tensors.values(), found, strict=False):
             if gradient is not None:
                 self.penalty[columns] += local(gradient).flatten()

@@ -18,6 +18,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_json_holds_every_measurement_and_every_target(capsys):
     methods = "mean,pcgrad,mgda,modo,graddrop,trimmed_mean"
     combiners.main(["--json", "--methods", methods, "--weights-tasks", "3,40", *SMALL])

@@ -15,6 +15,7 @@ def test_an_exponent_is_found_whatever_the_factor():
     assert scaling.exponent({1: 5.0, 100: 5.0}) == pytest.approx(0.0)
 
 
+@pytest.mark.slow
 def test_every_axis_has_its_points_and_exponents(capsys):
     scaling.main([*QUICK, "--json"])
     found = {one["axis"]: one for one in json.loads(capsys.readouterr().out)["results"]}

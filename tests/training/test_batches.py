@@ -148,6 +148,7 @@ def test_a_run_under_every_mixing_goes_on_after_a_kill_bit_by_bit(settings, tmp_
     goes_on_the_same(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stream_is_trained_on_and_goes_on_with_the_very_next_row(settings, tmp_path):
     changes = {"streaming": True, "val_size": 2, "buffer_size": 4}
     settings["tasks"] = {task: {"file": write_jsonl(tmp_path / f"{task}.jsonl", rows_of(task, 9))} for task in TASKS}
