@@ -8,6 +8,8 @@ from torch import Tensor
 
 CACHED_ELEMENTS = 1 << 17
 """Elements of the Jacobian in a block on the CPU: it and its temporaries stay in the cache of one core."""
+SHARED_ELEMENTS = 1 << 20
+"""The same where threads share the blocks: smaller ones spend their time waiting for each other's Python."""
 DEVICE_COLUMNS = 1 << 22
 """Columns of a block elsewhere, where starting an operation is what costs."""
 
@@ -64,7 +66,8 @@ def block_width(
     Returns:
         A number of columns, at most that of `rows` and at least 1.
     """
-    wanted = max(1024, CACHED_ELEMENTS // len(rows)) if rows.device.type == "cpu" else DEVICE_COLUMNS
+    elements = CACHED_ELEMENTS if torch.get_num_threads() == 1 else SHARED_ELEMENTS
+    wanted = max(1024, elements // len(rows)) if rows.device.type == "cpu" else DEVICE_COLUMNS
     return max(1, min(wanted, rows.shape[1]))
 
 

@@ -119,8 +119,10 @@ def pick_signs(
     # One random number per column waits where the result will stand: it does not depend on blocks or threads.
     combined = rows.new_empty(rows.shape[1]).uniform_(generator=generator)
 
+    width = block_width(rows)  # asked here: the threads below are told that each is alone
+
     def build() -> Work:
-        buffer = rows.new_empty(len(rows) + 1, block_width(rows))
+        buffer = rows.new_empty(len(rows) + 1, width)
 
         def work(at: slice) -> Tensor:
             block, columns = rows[:, at], at.stop - at.start
