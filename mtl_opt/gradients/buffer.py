@@ -109,21 +109,24 @@ class RowBuffer:
         """
         return self.rows.norm(dim=1)
 
-    def snapshot(self) -> Tensor:  # -> [rows, params]
+    def snapshot(self) -> Tensor | None:  # -> [rows, params]
         """Copy the rows while they are being filled.
 
         Returns:
-            What `restore` takes. `[rows, params]`
+            What `restore` takes; None before the first micro-batch, so that memory holds one buffer. `[rows, params]`
         """
-        return self.rows.clone()
+        return self.rows.clone() if bool(self.rows.any()) else None
 
-    def restore(self, kept: Tensor) -> None:  # [rows, params]
+    def restore(self, kept: Tensor | None) -> None:  # [rows, params]
         """Put the rows back.
 
         Args:
             kept: What `snapshot` gave. `[rows, params]`
         """
-        self.rows.copy_(kept)
+        if kept is None:
+            self.rows.zero_()
+        else:
+            self.rows.copy_(kept)
 
     def sum_over_processes(self) -> None:
         """Add up the rows of all processes; those of sharded parameters were added up by FSDP2 in the backward."""

@@ -138,3 +138,16 @@ def test_rows_on_the_cpu_are_those_on_the_gpu(engine, make_llama):
     assert found.jacobian.device.type == "cpu"
     torch.testing.assert_close(found.jacobian, wanted.jacobian.cpu())
     torch.testing.assert_close(found.buffer.combined, wanted.buffer.combined)
+
+
+def test_a_snapshot_costs_memory_only_where_there_is_something_to_keep(buffer):
+    buffer.rows.zero_()
+    assert buffer.snapshot() is None
+    buffer.rows[0, 0] = 1
+    buffer.restore(None)
+    assert buffer.rows.count_nonzero() == 0
+    buffer.rows[0, 0] = 1
+    kept = buffer.snapshot()
+    buffer.rows.zero_()
+    buffer.restore(kept)
+    assert buffer.rows.sum() == 1
