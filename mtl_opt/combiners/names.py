@@ -72,3 +72,18 @@ def keep_numbers(combiner: nn.Module, buffer: str, argument: str, given: Numbers
     """
     assert tasks is not None
     combiner.register_buffer(buffer, numbers_per_task(argument, given, tasks))
+
+
+def keep_preference_and_ideal(
+    combiner: nn.Module, preference: Numbers | None, reference: Numbers, tasks: Sequence[str] | None
+) -> None:
+    """Resolve the two arguments of methods that weigh distances to ideal losses: buffers `preferred` and `ideal`.
+
+    Args:
+        combiner: The combiner, while it is bound.
+        preference: How much each task counts; None for all alike.
+        reference: Loss that each task could reach.
+        tasks: Names of all tasks, in order.
+    """
+    keep_numbers(combiner, "preferred", "preference", 1.0 if preference is None else preference, tasks)
+    keep_numbers(combiner, "ideal", "reference", reference, tasks)

@@ -11,7 +11,7 @@ from typing_extensions import override
 from mtl_opt.combiners.arguments import check_preference, finite_numbers
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import needed_losses, shares
-from mtl_opt.combiners.names import keep_numbers
+from mtl_opt.combiners.names import keep_preference_and_ideal
 
 ON_THE_LINE = 1e-12
 """Distances from the preferred direction below this part of the losses are rounding."""
@@ -82,9 +82,7 @@ class PBI(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        preference = 1.0 if self.preference is None else self.preference
-        keep_numbers(self, "preferred", "preference", preference, self.tasks)
-        keep_numbers(self, "ideal", "reference", self.reference, self.tasks)
+        keep_preference_and_ideal(self, self.preference, self.reference, self.tasks)
 
     @override
     def weights(

@@ -10,7 +10,7 @@ from typing_extensions import override
 from mtl_opt.combiners.arguments import check_preference, finite_numbers, positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.losses import needed_losses, shares, softmax
-from mtl_opt.combiners.names import keep_numbers
+from mtl_opt.combiners.names import keep_preference_and_ideal
 
 
 class SmoothTchebycheff(Combiner):
@@ -78,9 +78,7 @@ class SmoothTchebycheff(Combiner):
         Args:
             num_tasks: Number of bound tasks.
         """
-        preference = 1.0 if self.preference is None else self.preference
-        keep_numbers(self, "preferred", "preference", preference, self.tasks)
-        keep_numbers(self, "ideal", "reference", self.reference, self.tasks)
+        keep_preference_and_ideal(self, self.preference, self.reference, self.tasks)
 
     @override
     def weights(
