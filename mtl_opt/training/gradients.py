@@ -7,7 +7,8 @@ from typing import Any
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
-from mtl_opt.training.config import BUFFER_DTYPES, TrainConfig
+from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.keys import BUFFER_DTYPES
 from mtl_opt.training.model_settings import engine_of
 
 logger = logging.getLogger(__name__)

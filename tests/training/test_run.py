@@ -9,7 +9,7 @@ from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
 from mtl_opt.training.combiner import build_combiner
-from mtl_opt.training.config import SCHEDULERS
+from mtl_opt.training.keys import SCHEDULERS
 from mtl_opt.training.prepare import prepare
 from mtl_opt.training.run import build_run
 from mtl_opt.training.sampling import num_steps
