@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from mtl_opt.data import EncodedRow, Encoder, collate, collate_prompts
+from mtl_opt.batch import task_rows
+from mtl_opt.data import Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import from_loss, score, split_name
 from mtl_opt.models import task_losses
@@ -19,7 +20,7 @@ from mtl_opt.training.measuring import may_stop_early, metrics_of, needs_answers
 from mtl_opt.training.outputs import CONFIG, PREDICTIONS, RESULTS, read_results, write_text
 from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
 from mtl_opt.training.processes import bar_disabled
-from mtl_opt.training.run import build_model
+from mtl_opt.training.sharing import build_model
 from mtl_opt.training.yaml_file import read_yaml
 
 
@@ -70,7 +71,7 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
         tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
         for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
             settings, references = prepared.settings[task], [row.output for row in prepared.eval_rows[task]]
-            loss = _loss(model, prepared.eval_encoded[task], prepared, config)
+            loss = _loss(model, task, prepared, config)
             answers = _answers(model, task, prepared, config) if needs_answers(settings) else None
             values = {"loss": loss} | task_metrics(metrics_of(settings), answers, references, loss)
             found.metrics.update({f"eval_{task}_{name}": value for name, value in values.items()})
@@ -121,16 +122,19 @@ def _prompts(task: str, prepared: Prepared) -> list[str]:
     return [encoder.tokenizer.decode(prompt, skip_special_tokens=True) for prompt in ids]
 
 
-def _loss(model: nn.Module, rows: Sequence[EncodedRow], prepared: Prepared, config: TrainConfig) -> float:
-    """Average the next-token loss over all label tokens of the rows."""
+def _loss(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> float:
+    """Average the next-token loss over all label tokens of a task's rows."""
+    rows, tasks = prepared.eval_encoded[task], tasks_of(model, prepared)
+    own = tasks.index(task)
     device = next(model.parameters()).device
     total = tokens = 0.0
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
         batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
-        with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
-            losses, counts = task_losses(model, batch, 1)
-        total += float(losses[0]) * float(counts[0])
-        tokens += float(counts[0])
+        batch = replace(batch, task_ids=torch.full_like(batch.task_ids, own))
+        with task_rows(batch.task_ids), _autocast(device, config):
+            losses, counts = task_losses(model, batch, len(tasks))
+        total += float(losses[own]) * float(counts[own])
+        tokens += float(counts[own])
     return total / tokens
 
 
@@ -145,10 +149,29 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfi
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
         prompts = [encoder.prompt(row) for row in chunk]
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
-        with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
+        ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
+        with task_rows(ids), _autocast(device, config):
             generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
         answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
     return answers
+
+
+def _autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
+    """Open the precision of the forward."""
+    return torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None)
+
+
+def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
+    """Name the tasks in the order of a model's task ids, which may be more than those measured.
+
+    Args:
+        model: The model.
+        prepared: The data.
+
+    Returns:
+        Names of tasks.
+    """
+    return getattr(model, "tasks", prepared.tasks)
 
 
 def _answer_text(ids: list[int], encoder: Encoder) -> str:
@@ -198,6 +221,8 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))
     prepared = prepare(config).only(config.only_tasks)
-    model = build_model(config, folder).to(torch.accelerator.current_accelerator() or torch.device("cpu"))
+    model = build_model(config, prepared.tasks, prepared.settings, folder).to(
+        torch.accelerator.current_accelerator() or torch.device("cpu")
+    )
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     return evaluate(model, prepared, config)
