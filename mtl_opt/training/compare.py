@@ -158,20 +158,22 @@ class _Comparison:
 @contextmanager
 def _details_once() -> Iterator[None]:
     """Log engine, sizes and loading of a model for the first run only: they are the same for all."""
-    details = logging.getLogger("mtl_opt.training.run")
+    details = [logging.getLogger(f"mtl_opt.training.{name}") for name in ("run", "gradients", "sharing", "loop")]
     loading = is_progress_bar_enabled()
     seen: set[str] = set()
 
     def once(record: logging.LogRecord) -> bool:
         again = record.msg in seen
         seen.add(record.msg)
-        return not again or record.levelno > logging.INFO
+        return not again or record.levelno > logging.INFO or "after step" in record.msg
 
-    details.addFilter(once)
+    for logger_ in details:
+        logger_.addFilter(once)
     disable_progress_bar()
     try:
         yield
     finally:
-        details.removeFilter(once)
+        for logger_ in details:
+            logger_.removeFilter(once)
         if loading:
             enable_progress_bar()
