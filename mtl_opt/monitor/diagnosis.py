@@ -23,7 +23,10 @@ from mtl_opt.monitor.events import StepEvent
 from mtl_opt.monitor.update import angles, angles_to_vector, fitted_weights, predicted_changes
 
 DIGITS = 5
-"""Significant digits of what is averaged or estimated; weights and changes keep all."""
+"""Significant digits of what is averaged, estimated or predicted."""
+
+ALL_DIGITS = 9
+"""Significant digits that tell any two weights in float32 apart."""
 
 Line = dict[str, Any]
 """Plain values, ready for JSON; None where a number is undefined."""
@@ -113,7 +116,8 @@ def shadow_lines(event: StepEvent) -> dict[str, Any]:
     turned = _angles(event, weights)
     changes = predicted_changes(event.gramian, weights, event.learning_rate, event.max_grad_norm)
     changes = torch.where(event.counts > 0, changes, torch.nan)
-    rows = zip(readings.items(), plain(weights), plain(turned), plain(changes), strict=False)
+    numbers = rounded(weights, ALL_DIGITS), rounded(turned), rounded(changes)
+    rows = zip(readings.items(), *numbers, strict=False)
     return {
         name: {
             "weights": None if reading.weights is None else own,
@@ -150,24 +154,12 @@ def _share(event: StepEvent) -> Tensor:  # [tasks]
     return fitted_weights(event.gramian, event.products) * event.products.double() / event.update_norm**2
 
 
-def rounded(values: Tensor) -> Any:
+def rounded(values: Tensor, digits: int = DIGITS) -> Any:
     """Turn a tensor into plain numbers that are short to write.
 
     Args:
         values: Numbers. `[...]`
-
-    Returns:
-        Nested lists; None where a number is not finite.
-    """
-    return plain(values, DIGITS)
-
-
-def plain(values: Tensor, digits: int | None = None) -> Any:
-    """Turn a tensor into plain numbers.
-
-    Args:
-        values: Numbers. `[...]`
-        digits: Significant digits that are kept; None: all.
+        digits: Significant digits that are kept.
 
     Returns:
         Nested lists; None where a number is not finite.
@@ -176,9 +168,7 @@ def plain(values: Tensor, digits: int | None = None) -> Any:
     def convert(value: Any) -> Any:
         if isinstance(value, list):
             return [convert(entry) for entry in value]
-        if not isfinite(value):
-            return None
-        return value if digits is None else float(f"{value:.{digits}g}")
+        return float(f"{value:.{digits}g}") if isfinite(value) else None
 
     return convert(values.tolist())
 

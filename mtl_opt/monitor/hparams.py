@@ -22,7 +22,7 @@ def write_hparams(
 
     Args:
         log_dir: Folder of the run's event files, such as `output_dir/RUN/runs`; created where missing.
-        hparams: What was set: texts, numbers, true or false, by name; Chinese is fine. None is an empty text.
+        hparams: What was set: texts, numbers, true or false (shown as texts), by name; Chinese is fine. None is empty.
         metrics: What came of it, by name, such as `eval_qa_loss`; they also appear as scalars under `hparams/`. What is
             None or not finite stays empty.
 
@@ -34,7 +34,7 @@ def write_hparams(
     for name, value in hparams.items():
         if value is not None and not isinstance(value, bool | int | float | str):
             raise ValueError(f"`hparams[{name!r}]` must be a text, a number or true or false, got {value!r}.")
-    known = {tag_text(name): "" if value is None else value for name, value in hparams.items()}
+    known = {tag_text(name): _shown(value) for name, value in hparams.items()}
     tags = {f"hparams/{tag_text(name)}": value for name, value in metrics.items()}
     with SummaryWriter(str(log_dir), filename_suffix=".hparams") as writer:
         file = writer.file_writer
@@ -44,3 +44,10 @@ def write_hparams(
         for tag, number in tags.items():
             if number is not None and isfinite(number):
                 writer.add_scalar(tag, number, 0)
+
+
+def _shown(value: Value | None) -> Value:
+    """Turn a setting into what the table can tell apart: true is not the number 1."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
