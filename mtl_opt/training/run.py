@@ -19,6 +19,7 @@ from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.gradients import build_gradients
 from mtl_opt.training.model_settings import check_rows, fit_model
+from mtl_opt.training.monitoring import build_monitor, obeyed
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.processes import rank
@@ -125,6 +126,7 @@ def build_run(
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     combiner = build_combiner(config, prepared.tasks, prepared.settings)
+    monitor = build_monitor(config, prepared, combiner, total)
     grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
     check_rows(config, combiner)
@@ -140,7 +142,8 @@ def build_run(
         epsilon=config.adam_epsilon,
     )
     scheduler = _build_scheduler(config, optimizer, total)
-    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config), total)
+    led_by, precision = obeyed(config, combiner), precision_of(config)
+    parts = Parts(model, grads, led_by, optimizer, scheduler, config.max_grad_norm, precision, total, monitor)
     if rank() > 0:  # from here on they draw dropout masks, each its own
         set_seed(config.seed + rank())
     return Run(config, prepared, parts, build_loader(config, prepared, sampler), device, total)

@@ -17,6 +17,7 @@ from mtl_opt.errors import DivergedError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
+from mtl_opt.training.monitoring import StepMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Parts:
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
         precision: What the forward is autocast to; None: nothing.
         total_steps: Steps of the whole run.
+        monitor: What measures the step; None: nothing beyond what every event has.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -44,6 +46,7 @@ class Parts:
     max_grad_norm: float
     precision: torch.dtype | None
     total_steps: int
+    monitor: StepMonitor | None = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Open the precision of the forward.
@@ -81,6 +84,8 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     if _overflowed(grads, step):
         return _skip(parts, step)
     _refuse_non_finite(grads, step)
+    if parts.monitor is not None:
+        parts.monitor.before_combining(grads, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
     event = _event(parts, weights, grad_norm, step)
@@ -148,7 +153,7 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
             f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
         )
     grads = parts.grads
-    return StepEvent(
+    event = StepEvent(
         step=step,
         losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
@@ -157,4 +162,6 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
         learning_rate=float(parts.scheduler.get_last_lr()[0]),
         grad_norm=grad_norm,
         notes=tuple(parts.combiner.take_notes()),
+        max_grad_norm=parts.max_grad_norm,
     )
+    return event if parts.monitor is None else parts.monitor.after_combining(grads, event)
