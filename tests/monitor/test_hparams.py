@@ -17,7 +17,14 @@ def rows_of(folder):
 
 
 def test_a_row_holds_what_was_set_and_what_came_of_it(tmp_path):
-    settings = {"combiner": "pcgrad", "learning_rate": 1e-4, "seed": 3, "norm_matched": True, "方法/名": "平均", "task": None}
+    settings = {
+        "combiner": "pcgrad",
+        "learning_rate": 1e-4,
+        "seed": 3,
+        "norm_matched": True,
+        "方法/名": "平均",
+        "task": None,
+    }
     write_hparams(tmp_path, settings, {"eval_情感_loss": 0.5, "eval_qa_loss": nan, "delta_m": None})
     events, parsed = rows_of(tmp_path)
     start = parsed[metadata.SESSION_START_INFO_TAG].session_start_info.hparams

@@ -153,7 +153,14 @@ def test_notes_are_a_text_of_their_step(tmp_path, writer):
 def diagnosis(**changes):
     half = [[1.0, 0.5, None], [0.5, 1.0, None], [None, None, None]]
     known = {"step": 10, "condition_number": 2.5, "shares": [0.5, 0.75, -0.25], "layers": None, "shadows": None}
-    found = {"cosines": half, "low": half, "high": half, "verdict": half, "signal_to_noise": [0.2, 0.1, 0.0], "steps": 50}
+    found = {
+        "cosines": half,
+        "low": half,
+        "high": half,
+        "verdict": half,
+        "signal_to_noise": [0.2, 0.1, 0.0],
+        "steps": 50,
+    }
     return {**known, "corrected": found, **changes}
 
 
@@ -169,7 +176,7 @@ def test_a_diagnosis_becomes_scalars_histograms_and_pictures(tmp_path, writer):
     assert scalars == {tag: pytest.approx(value) for tag, value in wanted.items()}
     histogram = events.Histograms("train/grad_cosines_of_steps")[0].histogram_value
     assert (histogram.min, histogram.max, histogram.num) == (-0.5, 0.5, 3)
-    assert events.Histograms("train/corrected_cosines")[0].histogram_value.num == 1
+    assert events.Histograms("train/corrected_cosines_of_pairs")[0].histogram_value.num == 1
     assert set(events.Tags()["images"]) == {"train/corrected_cosines", "train/layer_cosines"}
 
 
