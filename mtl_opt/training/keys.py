@@ -9,7 +9,7 @@ from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
 from mtl_opt.errors import UnknownNameError
 from mtl_opt.gradients import ENGINES
-from mtl_opt.models import COMPILERS
+from mtl_opt.models import COMPILERS, SHARING
 from mtl_opt.training.data_fields import shares, task_table
 from mtl_opt.training.fields import (
     choice,
@@ -86,6 +86,8 @@ class ModelKeys:
     quantization_method: str = setting(choice("bnb"), "who quantises: bitsandbytes", "bnb")
     quantization_type: str = setting(choice("nf4", "fp4"), "number format of 4 bits", "nf4")
     double_quantization: bool = setting(flag, "quantise the scales of 4-bit blocks too", True)
+    sharing: str = setting(choice(*SHARING), "which parameters all tasks train and which belong to one", "hard")
+    sharing_args: dict[str, Any] = setting(mapping, "arguments of the way of sharing", {})
     gradient_checkpointing: bool = setting(flag, "compute activations again instead of keeping them", False)
     torch_compile: bool = setting(flag, "compile the model; needs engine per_task", False)
     torch_compile_backend: str = setting(choice(*COMPILERS), "backend of torch.compile", "inductor")
@@ -196,6 +198,7 @@ class OutputKeys:
     save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
+    plot_loss: bool = setting(flag, "draw training_loss.png and one curve per task (needs matplotlib)", False)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
     resume_from_checkpoint: bool | str | None = setting(
         either(flag, text), "true: newest in output_dir, or a folder", False
