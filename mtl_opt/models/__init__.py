@@ -9,6 +9,7 @@ from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_mo
 from mtl_opt.models.sharing import (
     SHARING,
     Sharing,
+    TaskAttention,
     TaskOptions,
     build_sharing,
     load_sharing,
@@ -24,6 +25,7 @@ __all__ = [
     "LoraSettings",
     "QuantizationSettings",
     "Sharing",
+    "TaskAttention",
     "TaskOptions",
     "build_sharing",
     "check_packing",

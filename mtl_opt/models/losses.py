@@ -36,7 +36,9 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     counts = torch.bincount(owners, minlength=num_tasks)
     terms = row_terms(model)
     means = sums / counts.clamp(min=1)
-    return means if terms is None else means + terms, counts
+    if terms is not None:  # with rows dealt to halves there are two losses per task
+        means = means + terms.repeat(num_tasks // len(terms))
+    return means, counts
 
 
 def _inputs(batch: TaskBatch) -> dict[str, Any]:
