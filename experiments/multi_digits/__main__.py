@@ -2,9 +2,8 @@
 
 import sys
 
-from experiments.multi_digits.measure import measure
-
 from experiments.command import main
+from experiments.multi_digits.measure import add_arguments, measure
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    sys.exit(main(measure, add_arguments))
