@@ -10,7 +10,7 @@ from mtl_opt.batch import task_rows
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.arguments import at_least, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.dispatch import Plan, by_expert, collect, dispatch
+from mtl_opt.models.sharing.dispatch import Plan
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import fresh_a, fresh_b, scaling_of
 from mtl_opt.models.sharing.router_terms import RouterTerms
@@ -123,14 +123,17 @@ class SparseLora(nn.Module):
 
     def _experts(self, x: Tensor, gates: Tensor, plan: Plan, owners: Tensor | None) -> Tensor:
         """Run every expert on all of its tokens; those without any are not run."""
-        outputs = []
+        y: Tensor | None = None
         for expert, tokens, own, gate in zip(
-            plan.experts, plan.tokens, dispatch(x, plan), by_expert(gates, plan), strict=True
+            plan.experts, plan.tokens, plan.dispatch(x), plan.by_expert(gates), strict=True
         ):
-            with nullcontext() if owners is None else task_rows(owners[tokens]):
+            with nullcontext() if owners is None else task_rows(owners.index_select(0, tokens)):
                 h = self.lora_A[expert](own)
-                outputs.append(self.lora_B[expert](h * gate[:, None].to(h.dtype)))
-        return collect(outputs, plan)
+                part = self.lora_B[expert](h * gate[:, None].to(h.dtype))
+            y = part.new_zeros(len(x), part.shape[-1]) if y is None else y
+            y.index_add_(0, tokens, part)  # in place, so that no expert's output outlives its turn
+        assert y is not None
+        return y
 
     def take_row_terms(self) -> Tensor | None:  # -> [tasks]
         """Hand over the terms of the last forward in training, those of all layers at once to whoever asks first.
