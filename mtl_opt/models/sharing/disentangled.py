@@ -70,8 +70,8 @@ class Disentangled(AdapterSharing):
     * **Orthogonality.** `μ_t ‖ΔW ΔW_tᵀ‖²` of the shared and the private update in every layer: for white inputs
       the product of the two parts' outputs. Only products of rank x rank are formed.
 
-    Shared are A, B and the discriminators; A_t and B_t are private. A discriminator's own gradient (times λ) joins after
-    the tasks' gradients are combined, so that its two-sided game is no conflict that a combiner sees.
+    Shared are A, B and the discriminators; A_t and B_t are private. A discriminator's own gradient (times λ) joins
+    after the tasks' gradients are combined, so that its two-sided game is no conflict that a combiner sees.
 
     Cost: two adapters per layer, and in the chosen blocks one more product with A and `tasks² rank` operations per
     token.
@@ -96,7 +96,9 @@ class Disentangled(AdapterSharing):
         <https://arxiv.org/abs/1409.7495>`_, ICML 2015 (gradient reversal).
     """
 
-    summary: ClassVar[str] = "a shared adapter, kept free of the task by an adversary, and a private one orthogonal to it"
+    summary: ClassVar[str] = (
+        "a shared adapter, kept free of the task by an adversary, and a private one orthogonal to it"
+    )
     paper = "Liu et al., Adversarial Multi-task Learning, ACL 2017, https://arxiv.org/abs/1704.05742"
     penalises: ClassVar[bool] = True
 
