@@ -17,18 +17,29 @@ from mtl_opt.models.sharing.base import (
 )
 from mtl_opt.models.sharing.cross_stitch import CrossStitch
 from mtl_opt.models.sharing.disentangled import Disentangled
+from mtl_opt.models.sharing.experts import Experts, GatedLora
+from mtl_opt.models.sharing.groups import GroupLora
 from mtl_opt.models.sharing.hard import Hard, PrivateLayers
+from mtl_opt.models.sharing.hydra import Hydra, RoutedLora
 from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
 from mtl_opt.models.sharing.mtan import MTAN
+from mtl_opt.models.sharing.mtl_lora import MixedLora, MTLLoRA
 from mtl_opt.models.sharing.rotograd import RotoGrad
 from mtl_opt.models.sharing.saving import load_sharing, save_sharing
+from mtl_opt.models.sharing.selective import Selective
 from mtl_opt.models.sharing.soft import Soft
+from mtl_opt.models.sharing.sparse_experts import SparseExperts, SparseLora
 from mtl_opt.models.sharing.task_attention import TaskAttention
 
 SHARING: dict[str, type[Sharing]] = {
     "hard": Hard,
     "private_layers": PrivateLayers,
+    "selective": Selective,
+    "mtl_lora": MTLLoRA,
+    "hydra": Hydra,
+    "experts": Experts,
+    "sparse_experts": SparseExperts,
     "soft": Soft,
     "cross_stitch": CrossStitch,
     "task_attention": TaskAttentionLora,
@@ -45,15 +56,25 @@ __all__ = [
     "AdapterSharing",
     "CrossStitch",
     "Disentangled",
+    "Experts",
+    "GatedLora",
+    "GroupLora",
     "Hard",
+    "Hydra",
     "LinearLayer",
+    "MTLLoRA",
+    "MixedLora",
     "PrivateLayers",
     "PrivateLora",
     "RotoGrad",
+    "RoutedLora",
+    "Selective",
     "SharedLora",
     "Sharing",
     "SharingContext",
     "Soft",
+    "SparseExperts",
+    "SparseLora",
     "TaskAttention",
     "TaskAttentionLora",
     "TaskOptions",
