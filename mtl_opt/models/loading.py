@@ -1,6 +1,6 @@
 """Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.heads.loading import auto_class, complete_specs, kind_of_model, put_heads, read_config, without_pooler
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
@@ -68,8 +69,9 @@ def load_model(
     trained: str | Path | None = None,
     trust_remote_code: bool = False,
     quantization: QuantizationSettings | None = None,
+    heads: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Any:
-    """Load a causal language model, ready to be trained.
+    """Load a causal language model, or with heads an encoder too, ready to be trained.
 
     Args:
         name_or_path: Folder or hub name of the base model.
@@ -78,27 +80,32 @@ def load_model(
         trained: Folder with adapters (or, without `lora`, a whole model) saved before, to go on from.
         trust_remote_code: Whether code that comes with the model may run.
         quantization: How the base's weights are stored; None as `dtype` says. Only with `lora`.
+        heads: Per task `type` and options of its head, None for a task without one; no argument: no heads at all.
 
     Returns:
-        The model, a `PeftModel` with `lora`.
+        The model: a `PeftModel` with `lora`; with `heads` a `MultiTaskModel` around it.
 
     Raises:
-        InputError: If the model, the saved part or a target layer does not exist.
+        InputError: If the model, the saved part or a target layer does not exist, or the model cannot carry the heads.
     """
     source = name_or_path if lora is not None or trained is None else str(trained)
     if (Path(source) / "adapter_config.json").exists():
         raise InputError(f"`model_name_or_path`: `{source}` holds an adapter; a whole model is needed.")
     storage = {} if quantization is None else quantized(quantization, dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=trust_remote_code, **storage
-        )
+        kind = "decoder" if heads is None else kind_of_model(read_config(source, trust_remote_code), source)
+        specs = None if heads is None else complete_specs(heads, kind, source)
+        model = auto_class(kind).from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code, **storage)
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(_cannot_load("model", source, error)) from error
-    if lora is None:
-        return model
-    keep_weights(model)
-    return with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    if specs is not None:
+        model = without_pooler(model)
+    if lora is not None:
+        keep_weights(model)
+        model = with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    return model if specs is None else put_heads(model, specs, trained)
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
@@ -127,7 +134,7 @@ def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
     return get_peft_model(model, config)
 
 
-def lora_config(model: nn.Module, lora: LoraSettings) -> LoraConfig:
+def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
     """Say to peft what `lora` says.
 
     Args:
@@ -138,7 +145,7 @@ def lora_config(model: nn.Module, lora: LoraSettings) -> LoraConfig:
         The settings in peft's words.
     """
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="FEATURE_EXTRACTION" if model.get_output_embeddings() is None else "CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,

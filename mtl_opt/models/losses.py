@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
+from mtl_opt.models.heads.model import MultiTaskModel
 
 
 def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:
@@ -15,13 +16,16 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     A mean over the tokens of all tasks together, the usual default elsewhere, lets tasks with long answers dominate.
 
     Args:
-        model: A causal language model.
+        model: A causal language model, or a model with heads, which compute their own losses.
         batch: Rows of one micro-batch.
         num_tasks: Number of tasks, present or not.
 
     Returns:
-        Mean loss of every task in nats, 0 for an absent task `[tasks]`, and the label tokens it averages `[tasks]`.
+        Mean loss of every task in nats, 0 for an absent task `[tasks]`, and the label tokens it averages `[tasks]`;
+        with heads the labelled rows or words, and of a regression the unit of its loss.
     """
+    if isinstance(model, MultiTaskModel):
+        return model(batch, num_tasks)
     logits = model(**_inputs(batch)).logits
     targets = batch.labels[:, 1:]  # a token is predicted from the position before it
     learnt = targets != IGNORE_INDEX

@@ -1,0 +1,235 @@
+"""One shared model with a head per task: one forward for the rows of all tasks, whatever their label spaces."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.batch import TaskBatch, current_task_rows, task_rows
+from mtl_opt.models.heads.base import Head, HeadRows
+from mtl_opt.models.heads.prediction import Output
+
+
+class MultiTaskModel(nn.Module):
+    """Put a head per task on one encoder or decoder.
+
+    The backbone reads the rows of all tasks in one forward; each head sees the rows of its own task alone, so a row
+    cannot change what another task's head learns. Heads are private parameters (`task_parameters`), everything else
+    that is trained is shared.
+
+    Args:
+        backbone: A model of transformers or a peft model around one: an encoder (`AutoModel`), or a causal language
+            model, whose output layer heads of type "lm" share.
+        heads: The head of every task, in the order of the task ids.
+
+    Attributes:
+        tasks: Names of the tasks.
+        heads: Their heads, in the same order; by place, since a task may be called anything.
+    """
+
+    def __init__(self, backbone: Any, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tasks = tuple(heads)
+        self.heads = nn.ModuleList(heads.values())
+
+    @property
+    def config(self) -> Any:
+        """Configuration of the backbone."""
+        return self.backbone.config
+
+    @property
+    def base(self) -> Any:
+        """The model of transformers, with whatever adapters stand in it."""
+        peft = hasattr(self.backbone, "get_base_model")
+        return self.backbone.get_base_model() if peft else self.backbone
+
+    def get_input_embeddings(self) -> Any:
+        """Give the embedding of the backbone.
+
+        Returns:
+            The layer.
+        """
+        return self.base.get_input_embeddings()
+
+    def head_of(self, task: str) -> Any:
+        """Give the head of a task.
+
+        Args:
+            task: Its name.
+
+        Returns:
+            The head.
+        """
+        return self.heads[self.tasks.index(task)]
+
+    def task_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """List what belongs to one task alone.
+
+        Returns:
+            Parameters of every task's head.
+        """
+        return {task: list(head.parameters()) for task, head in zip(self.tasks, self.heads, strict=True)}
+
+    def hidden(self, batch: TaskBatch) -> Tensor:  # -> [batch, seq, dim]
+        """Read all rows of a batch in one forward of the backbone.
+
+        Args:
+            batch: Rows of any tasks.
+
+        Returns:
+            Last hidden states. `[batch, seq, dim]`
+
+        Raises:
+            ValueError: If the rows are packed: heads need whole rows.
+        """
+        if batch.position_ids is not None or batch.task_ids.dim() != 1:
+            raise ValueError("Heads need one row per example, and the rows of this batch are packed.")
+        base = self.base
+        inner = base.base_model if base.get_output_embeddings() is not None else base
+        return inner(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+
+    def outputs(self, batch: TaskBatch) -> list[Output]:
+        """Compute what every head says of its rows.
+
+        Args:
+            batch: Rows of any tasks.
+
+        Returns:
+            One entry per task with rows, in task order.
+        """
+        hidden = self.hidden(batch)
+        parts = self._parts(hidden, batch)
+        return [Output(self.tasks[owner], rows, self.heads[owner](part)) for owner, rows, part in parts]
+
+    def forward(self, batch: TaskBatch, num_losses: int) -> tuple[Tensor, Tensor]:  # [losses], [losses]
+        """Compute the mean loss of every task over what is labelled.
+
+        Args:
+            batch: Rows of any tasks; `task_ids` says which loss each row goes to: its task, plus the number of tasks
+                in the second half where rows are dealt to halves.
+            num_losses: Number of losses.
+
+        Returns:
+            Mean losses, 0 where nothing is labelled `[losses]`, and the labelled rows, words or tokens that they
+            average `[losses]`.
+        """
+        hidden = self.hidden(batch)
+        sums = [torch.zeros((), device=hidden.device) for _ in range(num_losses)]
+        counts = [torch.zeros((), device=hidden.device, dtype=torch.long) for _ in range(num_losses)]
+        for owner, _, part in self._parts(hidden, batch):
+            sums[owner], counts[owner] = self.heads[owner % len(self.tasks)].loss(part)
+        totals = torch.stack(counts)
+        return torch.stack(sums) / totals.clamp(min=1), totals
+
+    def _parts(self, hidden: Tensor, batch: TaskBatch) -> Iterator[tuple[int, Tensor, HeadRows]]:
+        """Cut a batch into the rows of each owner."""
+        for owner in batch.task_ids.unique().tolist():
+            rows = (batch.task_ids == owner).nonzero().flatten()
+            task = owner % len(self.tasks)
+            targets = None if batch.targets is None else batch.targets[rows]
+            yield owner, rows, HeadRows(
+                hidden[rows],
+                batch.attention_mask[rows],
+                batch.labels[rows],
+                targets,
+                lambda states, task=task: self._shared_output(states, task),
+            )
+
+    def _shared_output(self, hidden: Tensor, task: int) -> Tensor:  # [..., dim] -> [..., vocabulary]
+        """Ask the output layer; where it is trained, engine one_pass must know whose positions these are."""
+        ids = torch.full((len(hidden),), task, device=hidden.device)
+        with task_rows(ids):
+            return self.base.get_output_embeddings()(hidden)
+
+    def generate(self, **arguments: Any) -> Tensor:
+        """Generate as the backbone does, each row with its own task's output adapter.
+
+        Args:
+            arguments: Those of `generate` of transformers; a `task_rows` context says whose rows these are.
+
+        Returns:
+            Token ids.
+        """
+        with self._own_outputs():
+            return self.backbone.generate(**arguments)
+
+    @contextmanager
+    def _own_outputs(self) -> Iterator[None]:
+        """Put the private output adapters behind the shared output layer."""
+        base = self.base
+        shared = base.get_output_embeddings()
+        base.set_output_embeddings(RoutedOutput(shared, self.heads))
+        try:
+            yield
+        finally:
+            base.set_output_embeddings(shared)
+
+    def gradient_checkpointing_enable(self, arguments: dict[str, Any]) -> None:
+        """Compute activations of the backbone again in the backward.
+
+        Args:
+            arguments: Those of `torch.utils.checkpoint`.
+        """
+        enable = getattr(self.base, "activation_checkpointing_enable", None)
+        (enable or self.base.gradient_checkpointing_enable)(arguments)
+
+    def enable_input_require_grads(self) -> None:
+        """Let the embedding's output require a gradient, so that frozen first layers are checkpointed too."""
+        self.base.enable_input_require_grads()
+
+    def save_pretrained(self, folder: str | Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write the adapter (or the whole backbone) in its own form, and the heads beside it.
+
+        Args:
+            folder: Where to.
+            state_dict: Weights gathered from all processes; None: those of this model.
+        """
+        from mtl_opt.models.heads.saving import save_heads
+
+        if state_dict is None:
+            self.backbone.save_pretrained(folder)
+        else:
+            own = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
+            self.backbone.save_pretrained(folder, state_dict=own)
+        save_heads(self, Path(folder), state_dict)
+
+
+class RoutedOutput(nn.Module):
+    """Stand in for an output layer while text is generated: shared logits plus those of each row's own task.
+
+    Args:
+        shared: The output layer.
+        heads: Heads of all tasks, in the order of the task ids.
+    """
+
+    def __init__(self, shared: nn.Module, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.shared = shared
+        self.heads = heads
+
+    def forward(self, hidden: Tensor) -> Tensor:  # [batch, seq, dim] -> [batch, seq, vocabulary]
+        """Compute next-token logits.
+
+        Args:
+            hidden: Hidden states. `[batch, seq, dim]`
+
+        Returns:
+            Logits. `[batch, seq, vocabulary]`
+
+        Raises:
+            ValueError: If no `task_rows` context says whose rows these are.
+        """
+        ids = current_task_rows()
+        if ids is None or ids.shape[0] != hidden.shape[0]:
+            raise ValueError("Generating needs `with task_rows(ids):`, one task id per row: heads differ by task.")
+        logits = self.shared(hidden)
+        for task in ids.unique().tolist():
+            rows = (ids == task).nonzero().flatten()
+            adapt = getattr(self.heads[task], "adapt", None)
+            if adapt is not None:
+                logits = logits.index_copy(0, rows, adapt(hidden[rows], logits[rows]))
+        return logits
