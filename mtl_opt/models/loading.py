@@ -10,11 +10,18 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
-from mtl_opt.models.heads.loading import auto_class, complete_specs, kind_of_model, put_heads, read_config, without_pooler
+from mtl_opt.models.heads.loading import (
+    auto_class,
+    complete_specs,
+    kind_of_model,
+    put_heads,
+    read_config,
+    without_pooler,
+)
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)

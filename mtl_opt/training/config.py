@@ -12,6 +12,7 @@ from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.consistency import check_data, check_model
 from mtl_opt.training.fields import flag, mapping, names, setting, whole_numbers
+from mtl_opt.training.heads import check_heads
 from mtl_opt.training.keys import (
     LARGEST_SEED,
     BatchKeys,
@@ -156,5 +157,6 @@ def _check_data(config: TrainConfig) -> None:
             raise InputError(f"`{key}` is missing from the configuration.")
     check_data(config)
     check_model(config)
+    check_heads(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

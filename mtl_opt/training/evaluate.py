@@ -8,11 +8,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from mtl_opt.data import EncodedRow, Encoder, collate, collate_prompts
+from mtl_opt.batch import task_rows
+from mtl_opt.data import Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import exact_match
-from mtl_opt.models import task_losses
+from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.training.config import TrainConfig, precision_of, train_config
+from mtl_opt.training.evaluate_heads import evaluate_head
+from mtl_opt.training.heads import is_labelled
 from mtl_opt.training.outputs import CONFIG, RESULTS, read_results
 from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
 from mtl_opt.training.processes import bar_disabled
@@ -31,7 +34,7 @@ def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[
 
     Returns:
         `eval_{task}_loss` (nats per label token) and `eval_{task}_exact_match` (share in [0, 1], greedy decoding)
-        of every task with held-out rows.
+        of every task with held-out rows; of a task with a head for labels or numbers, loss and metrics of that head.
     """
     was_training = model.training
     model.eval()
@@ -39,7 +42,11 @@ def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[
     try:
         tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
         for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
-            results[f"eval_{task}_loss"] = _loss(model, prepared.eval_encoded[task], prepared, config)
+            if isinstance(model, MultiTaskModel) and is_labelled(prepared.heads.get(task)):
+                measured = evaluate_head(model, task, prepared, config)
+                results |= {f"eval_{task}_{name}": value for name, value in measured.items()}
+                continue
+            results[f"eval_{task}_loss"] = _loss(model, task, prepared, config)
             answers = _answers(model, task, prepared, config)
             results[f"eval_{task}_exact_match"] = exact_match(answers, [r.output for r in prepared.eval_rows[task]])
     finally:
@@ -47,16 +54,17 @@ def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[
     return results
 
 
-def _loss(model: nn.Module, rows: Sequence[EncodedRow], prepared: Prepared, config: TrainConfig) -> float:
-    """Average the next-token loss over all label tokens of the rows."""
+def _loss(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> float:
+    """Average the next-token loss over all label tokens of the held-out rows of a task."""
+    place, rows = prepared.tasks.index(task), prepared.eval_encoded[task]
     device = next(model.parameters()).device
     total = tokens = 0.0
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
-        batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
-        with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
-            losses, counts = task_losses(model, batch, 1)
-        total += float(losses[0]) * float(counts[0])
-        tokens += float(counts[0])
+        batch = collate([*([] for _ in range(place)), chunk], prepared.tokenizer.pad_token_id).to(device)
+        with task_rows(batch.task_ids), _autocast(device, config):
+            losses, counts = task_losses(model, batch, place + 1)
+        total += float(losses[place]) * float(counts[place])
+        tokens += float(counts[place])
     return total / tokens
 
 
@@ -71,10 +79,17 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfi
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
         prompts = [encoder.prompt(row) for row in chunk]
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
-        with torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None):
+        ids = torch.full((len(prompts),), prepared.tasks.index(task), device=device)
+        with task_rows(ids), _autocast(device, config):
             generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
         answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
     return answers
+
+
+def _autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
+    """Open the precision of the forward."""
+    precision = precision_of(config)
+    return torch.autocast(device.type, precision, enabled=precision is not None)
 
 
 def _answer_text(ids: list[int], encoder: Encoder) -> str:
@@ -124,6 +139,7 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))
     prepared = prepare(config).only(config.only_tasks)
-    model = build_model(config, folder).to(torch.accelerator.current_accelerator() or torch.device("cpu"))
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    model = build_model(config, folder, prepared.head_specs).to(device)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     return evaluate(model, prepared, config)

@@ -144,15 +144,19 @@ def _begin(output: Path, config: TrainConfig) -> None:
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     """Evaluate the model before training; once for all runs on the same data and model."""
-    known = run.prepared.untrained
+    known = {} if run.prepared.heads else run.prepared.untrained  # heads begin otherwise with every seed
     if run.step > 0:
         return  # the checkpoint brought it
     missing = [task for task in run.prepared.tasks if task not in known]
     if missing:
         measured = evaluate(run.parts.model, run.prepared.only(missing), run.config)
         for task in missing:
-            keys = (f"eval_{task}_loss", f"eval_{task}_exact_match")
-            known[task] = {key: measured[key] for key in keys if key in measured}
+            others = [other for other in missing if other.startswith(f"{task}_")]
+            known[task] = {
+                key: value
+                for key, value in measured.items()
+                if key.startswith(f"eval_{task}_") and not any(key.startswith(f"eval_{other}_") for other in others)
+            }
     run.before = {key: value for task in run.prepared.tasks for key, value in known[task].items()}
     writers.evaluation(run.before)
 

@@ -139,6 +139,7 @@ def plan(config: TrainConfig) -> Plan:
         dtype=base_dtype(config),
         trust_remote_code=config.trust_remote_code,
         quantization=settings,
+        heads=prepared.head_specs,
     )
     on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
     grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings))

@@ -102,7 +102,7 @@ def build_run(
     sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
-    model = build_model(config, trained).to(device)
+    model = build_model(config, trained, prepared.head_specs).to(device)
     fit_model(config, model)
     if config.fsdp != "none":
         shard(model, config.fsdp)
@@ -129,12 +129,13 @@ def build_run(
     return Run(config, prepared, parts, build_loader(config, prepared, sampler), device, total)
 
 
-def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
+def build_model(config: TrainConfig, trained: Path | None = None, heads: dict[str, Any] | None = None) -> Any:
     """Load the model a configuration names.
 
     Args:
         config: The configuration.
         trained: Folder of a run or checkpoint whose weights are wanted.
+        heads: The head of every task, from `Prepared.head_specs`.
 
     Returns:
         The model, on the CPU.
@@ -146,6 +147,7 @@ def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
         trained=trained,
         trust_remote_code=config.trust_remote_code,
         quantization=quantization_settings(config),
+        heads=heads,
     )
 
 

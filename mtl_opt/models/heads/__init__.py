@@ -6,8 +6,8 @@ from mtl_opt.models.heads.lm import LanguageModelHead
 from mtl_opt.models.heads.model import MultiTaskModel
 from mtl_opt.models.heads.pooling import POOLINGS
 from mtl_opt.models.heads.prediction import Output, predict
-from mtl_opt.models.heads.regression import LOSSES, RegressionHead
 from mtl_opt.models.heads.registry import HEADS, build_head, head_options, reads
+from mtl_opt.models.heads.regression import LOSSES, RegressionHead
 from mtl_opt.models.heads.token_classification import TokenClassificationHead
 
 __all__ = [

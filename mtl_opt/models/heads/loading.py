@@ -1,6 +1,6 @@
 """A backbone and its heads: which architectures can carry which heads, and loading them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.heads.base import Head
 from mtl_opt.models.heads.model import MultiTaskModel
 from mtl_opt.models.heads.registry import build_head, head_options, reads
 from mtl_opt.models.heads.saving import load_heads
@@ -65,7 +66,7 @@ def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, 
     """
     found = {}
     for task, spec in specs.items():
-        full = {"type": "lm", "rank": 0} if spec is None else dict(spec)
+        full: dict[str, Any] = {"type": "lm", "rank": 0} if spec is None else dict(spec)
         if kind == "encoder" and spec is None:
             raise InputError(f"`heads`: task `{task}` has no head, and the encoder `{source}` cannot answer in text.")
         if kind == "encoder" and reads(full["type"]) == "text":
@@ -132,6 +133,9 @@ def put_heads(
 
     Returns:
         The model.
+
+    Raises:
+        InputError: If an option does not fit, or the saved heads are for something else.
     """
     base = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
     dim = base.config.get_text_config().hidden_size
@@ -143,16 +147,16 @@ def put_heads(
         except InputError as error:
             raise InputError(f"`heads.{task}`: {error}") from error
     model = MultiTaskModel(backbone, heads)
-    _freeze_unused_output(base, model)
+    _freeze_unused_output(base, heads.values())
     if trained is not None:
         load_heads(model, Path(trained))
     return model.to(_device(backbone))
 
 
-def _freeze_unused_output(base: Any, model: MultiTaskModel) -> None:
+def _freeze_unused_output(base: Any, heads: Iterable[Head]) -> None:
     """Keep weight decay away from an output layer that no head asks, unless it is the embedding itself."""
     output = base.get_output_embeddings()
-    asked = any(getattr(head, "reads", "") == "text" for head in model.heads)
+    asked = any(head.reads == "text" for head in heads)
     if output is not None and not asked and output.weight is not base.get_input_embeddings().weight:
         output.requires_grad_(False)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ class MultiTaskModel(nn.Module):
         """
         return self.base.get_input_embeddings()
 
+    def head_at(self, place: int) -> Any:
+        """Give the head of a loss.
+
+        Args:
+            place: Index of a task, plus the number of tasks in the second half.
+
+        Returns:
+            The head.
+        """
+        return self.heads[place % len(self.tasks)]
+
     def head_of(self, task: str) -> Any:
         """Give the head of a task.
 
@@ -101,9 +113,7 @@ class MultiTaskModel(nn.Module):
         Returns:
             One entry per task with rows, in task order.
         """
-        hidden = self.hidden(batch)
-        parts = self._parts(hidden, batch)
-        return [Output(self.tasks[owner], rows, self.heads[owner](part)) for owner, rows, part in parts]
+        return [Output(self.tasks[owner], rows, self.heads[owner](part)) for owner, rows, part in self.parts(batch)]
 
     def forward(self, batch: TaskBatch, num_losses: int) -> tuple[Tensor, Tensor]:  # [losses], [losses]
         """Compute the mean loss of every task over what is labelled.
@@ -117,26 +127,38 @@ class MultiTaskModel(nn.Module):
             Mean losses, 0 where nothing is labelled `[losses]`, and the labelled rows, words or tokens that they
             average `[losses]`.
         """
-        hidden = self.hidden(batch)
-        sums = [torch.zeros((), device=hidden.device) for _ in range(num_losses)]
-        counts = [torch.zeros((), device=hidden.device, dtype=torch.long) for _ in range(num_losses)]
-        for owner, _, part in self._parts(hidden, batch):
-            sums[owner], counts[owner] = self.heads[owner % len(self.tasks)].loss(part)
+        device = batch.input_ids.device
+        sums = [torch.zeros((), device=device) for _ in range(num_losses)]
+        counts = [torch.zeros((), device=device, dtype=torch.long) for _ in range(num_losses)]
+        for owner, _, part in self.parts(batch):
+            sums[owner], counts[owner] = self.head_at(owner).loss(part)
         totals = torch.stack(counts)
         return torch.stack(sums) / totals.clamp(min=1), totals
 
-    def _parts(self, hidden: Tensor, batch: TaskBatch) -> Iterator[tuple[int, Tensor, HeadRows]]:
-        """Cut a batch into the rows of each owner."""
+    def parts(self, batch: TaskBatch) -> Iterator[tuple[int, Tensor, HeadRows]]:
+        """Read a batch in one forward, and cut it into what each head sees.
+
+        Args:
+            batch: Rows of any tasks.
+
+        Yields:
+            Which loss the rows go to, which rows of the batch they are, and what their head sees.
+        """
+        hidden = self.hidden(batch)
         for owner in batch.task_ids.unique().tolist():
             rows = (batch.task_ids == owner).nonzero().flatten()
             task = owner % len(self.tasks)
             targets = None if batch.targets is None else batch.targets[rows]
-            yield owner, rows, HeadRows(
-                hidden[rows],
-                batch.attention_mask[rows],
-                batch.labels[rows],
-                targets,
-                lambda states, task=task: self._shared_output(states, task),
+            yield (
+                owner,
+                rows,
+                HeadRows(
+                    hidden[rows],
+                    batch.attention_mask[rows],
+                    batch.labels[rows],
+                    targets,
+                    partial(self._shared_output, task=task),
+                ),
             )
 
     def _shared_output(self, hidden: Tensor, task: int) -> Tensor:  # [..., dim] -> [..., vocabulary]

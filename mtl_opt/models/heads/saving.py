@@ -29,7 +29,7 @@ def save_heads(model: "MultiTaskModel", folder: Path, state_dict: Mapping[str, T
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = model.state_dict() if state_dict is None else state_dict
-    named = {}
+    named: dict[str, Tensor] = {}
     for place, task in enumerate(model.tasks):
         prefix = f"heads.{place}."
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

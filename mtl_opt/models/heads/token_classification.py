@@ -52,7 +52,5 @@ class TokenClassificationHead(Head):
             The sum in nats `[]`, and the number of labelled words `[]`.
         """
         logits = self(rows).float()
-        total = F.cross_entropy(
-            logits.flatten(0, 1), rows.labels.flatten(), reduction="sum", ignore_index=IGNORE_INDEX
-        )
+        total = F.cross_entropy(logits.flatten(0, 1), rows.labels.flatten(), reduction="sum", ignore_index=IGNORE_INDEX)
         return total, (rows.labels != IGNORE_INDEX).sum()
