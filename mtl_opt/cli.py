@@ -15,6 +15,7 @@ from typing import Any
 
 from mtl_opt.data_cli import SKIP, add_data_verbs, list_mixings, overrides_of
 from mtl_opt.errors import InputError
+from mtl_opt.heads_cli import list_heads
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
@@ -99,7 +100,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_eval)
     add_data_verbs(verbs)
     listing = verbs.add_parser("list", help="list what can be chosen")
-    listing.add_argument("what", choices=["combiners", "mixing"])
+    listing.add_argument("what", choices=["combiners", "heads", "mixing"])
     listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
     listing.set_defaults(run=_list)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
@@ -182,6 +183,9 @@ def _list(options: argparse.Namespace) -> None:
     """List a registry."""
     if options.what == "mixing":
         list_mixings(options)
+        return
+    if options.what == "heads":
+        list_heads(options)
         return
     from mtl_opt.combiners import COMBINERS
 

@@ -71,7 +71,10 @@ def tasks_of(source: Path) -> dict[str, tuple[list[Row], list[Row]]]:
         "cr": divided(read(source / "custrev.all")),
     }
     measured = {text for _, test in found.values() for _, text in test}
-    return {task: ([row for row in train if row[1] and row[1] not in measured], test) for task, (train, test) in found.items()}
+    return {
+        task: ([row for row in train if row[1] and row[1] not in measured], test)
+        for task, (train, test) in found.items()
+    }
 
 
 def prepare(source: Path, folder: Path) -> dict[str, tuple[int, int]]:

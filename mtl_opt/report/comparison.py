@@ -13,7 +13,9 @@ SINGLE = "single"
 """Combiner name of the single-task baselines."""
 
 NONE = "–"
-METRICS = {"EM": ("exact_match", True), "loss": ("loss", False)}  # short name: key, whether higher is better
+METRICS = ("EM", "loss")  # what Δm is over
+SCORES = {"exact_match": ("EM %", 100, True), "accuracy": ("accuracy %", 100, True), "mse": ("MSE", 1, False)}
+"""Scores a task may have beside its loss, the first one found is shown: name, factor, whether higher is better."""
 LEGEND = (
     "EM %: exact match; loss: nats per token. Mean over seeds, ± sample standard deviation.",
     "Δm %: mean relative change of EM or loss against the single-task baselines of the same seed; "
@@ -110,17 +112,33 @@ def task_columns(runs: Mapping[str, Runs], task: str) -> list[Column]:
         task: Name of the task.
 
     Returns:
-        Exact match in percent, and loss.
+        Exact match or what the task has instead, and loss.
     """
+    score = score_of(runs, task)
+    name, factor, _ = SCORES[score]
 
     def values(of: Runs, metric: str, factor: int) -> list[float]:
         key = f"eval_{task}_{metric}"
         return [factor * metrics[key] for metrics in of.metrics.values() if key in metrics]
 
     return [
-        Column(task, "EM %", [spread(values(of, "exact_match", 100), 1) for of in runs.values()]),
+        Column(task, name, [spread(values(of, score, factor), 1 if factor == 100 else 3) for of in runs.values()]),
         Column(task, "loss", [spread(values(of, "loss", 1), 3) for of in runs.values()]),
     ]
+
+
+def score_of(runs: Mapping[str, Runs], task: str) -> str:
+    """Find the score of a task.
+
+    Args:
+        runs: The runs per combiner.
+        task: Name of the task.
+
+    Returns:
+        One of `SCORES`.
+    """
+    keys = {key for of in runs.values() for metrics in of.metrics.values() for key in metrics}
+    return next((score for score in SCORES if f"eval_{task}_{score}" in keys), "exact_match")
 
 
 def why_no_delta(runs: Mapping[str, Runs], combiner: str, seed: int, keys: Mapping[str, str]) -> str | None:
@@ -159,8 +177,9 @@ def delta_column(runs: Mapping[str, Runs], tasks: Sequence[str], name: str) -> t
     Returns:
         The column, and a sentence for each reason why seeds were left out.
     """
-    metric, higher = METRICS[name]
-    keys = {task: f"eval_{task}_{metric}" for task in tasks}
+    scores = {task: score_of(runs, task) if name == "EM" else "loss" for task in tasks}
+    keys = {task: f"eval_{task}_{score}" for task, score in scores.items()}
+    higher = {keys[task]: score != "loss" and SCORES[score][2] for task, score in scores.items()}
     cells, left_out = [], dict[str, dict[int, None]]()
     for combiner, of in runs.items():
         values = []
@@ -170,11 +189,12 @@ def delta_column(runs: Mapping[str, Runs], tasks: Sequence[str], name: str) -> t
                 left_out.setdefault(reason, {})[seed] = None
             else:
                 chosen = {key: metrics[key] for key in keys.values()}
-                values.append(delta_m(chosen, runs[SINGLE].metrics[seed], dict.fromkeys(chosen, higher)))
+                values.append(delta_m(chosen, runs[SINGLE].metrics[seed], higher))
         is_reference = combiner == SINGLE and values
         cells.append("0" if is_reference else spread(values, 1, "+"))
     notes = [f"Δm {name} leaves out seed {', '.join(map(str, seeds))}: {why}." for why, seeds in left_out.items()]
-    return Column("", f"Δm {name} %", cells), notes
+    shown = "score" if name == "EM" and set(scores.values()) != {"exact_match"} else name
+    return Column("", f"Δm {shown} %", cells), notes
 
 
 def mean_or_none(values: Iterable[Any]) -> float | None:

@@ -197,7 +197,7 @@ def _refuse_other_settings(entries: list[Entry], known: Mapping[str, Any], outpu
 def _short(line: Mapping[str, Any]) -> str:
     """Sum a run up in a few words."""
     return ", ".join(
-        f"{key.removeprefix('eval_').removesuffix('_exact_match')} {100 * value:.0f} %"
+        f"{key.removeprefix('eval_').removesuffix('_exact_match').removesuffix('_accuracy')} {100 * value:.0f} %"
         for key, value in line["metrics"].items()
-        if key.endswith("_exact_match")
+        if key.endswith(("_exact_match", "_accuracy"))
     )

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
 from mtl_opt.errors import InputError
 from mtl_opt.models.heads.base import Head
 from mtl_opt.models.heads.model import MultiTaskModel
-from mtl_opt.models.heads.registry import build_head, head_options, reads
+from mtl_opt.models.heads.registry import build_head, reads
 from mtl_opt.models.heads.saving import load_heads
 
 Specs = Mapping[str, Mapping[str, Any] | None]
@@ -71,13 +71,11 @@ def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, 
             raise InputError(f"`heads`: task `{task}` has no head, and the encoder `{source}` cannot answer in text.")
         if kind == "encoder" and reads(full["type"]) == "text":
             raise InputError(f"`heads.{task}`: type `lm` needs a causal language model; `{source}` is an encoder.")
-        if "pooling" in head_options(full["type"]):
-            full["pooling"] = full.get("pooling") or ("cls" if kind == "encoder" else "last")
-            if kind == "decoder" and full["pooling"] == "cls":
-                raise InputError(
-                    f"`heads.{task}.pooling: cls` takes the first token, which in the causal model `{source}` has seen "
-                    "nothing else; use last or mean."
-                )
+        if kind == "decoder" and full.get("pooling") == "cls":
+            raise InputError(
+                f"`heads.{task}.pooling: cls` takes the first token, which in the causal model `{source}` has seen "
+                "nothing else; use last or mean."
+            )
         found[task] = full
     return found
 

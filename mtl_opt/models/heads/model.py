@@ -48,6 +48,12 @@ class MultiTaskModel(nn.Module):
         peft = hasattr(self.backbone, "get_base_model")
         return self.backbone.get_base_model() if peft else self.backbone
 
+    @property
+    def num_outputs(self) -> int:
+        """Number of the outputs over a vocabulary; 0 where no task answers in text."""
+        text = any(getattr(head, "reads", "") == "text" for head in self.heads)
+        return self.get_input_embeddings().num_embeddings if text else 0
+
     def get_input_embeddings(self) -> Any:
         """Give the embedding of the backbone.
 
