@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.data_cli import SKIP, add_data_verbs, list_mixings, overrides_of
+from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
-from mtl_opt.heads_cli import list_heads
+from mtl_opt.list_cli import add_list_verb
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
@@ -99,10 +99,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
     add_data_verbs(verbs)
-    listing = verbs.add_parser("list", help="list what can be chosen")
-    listing.add_argument("what", choices=["combiners", "heads", "mixing"])
-    listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
-    listing.set_defaults(run=_list)
+    add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
     environment.set_defaults(run=_env)
     return parser
@@ -177,33 +174,6 @@ def _eval(options: argparse.Namespace) -> None:
         print(json.dumps(results, ensure_ascii=False))
     else:
         _print_metrics(results)
-
-
-def _list(options: argparse.Namespace) -> None:
-    """List a registry."""
-    if options.what == "mixing":
-        list_mixings(options)
-        return
-    if options.what == "heads":
-        list_heads(options)
-        return
-    from mtl_opt.combiners import COMBINERS
-
-    table = {
-        name: {"class": cls.__name__, "requires": cls.requires, "scale": cls.scale, "paper": cls.paper}
-        for name, cls in COMBINERS.items()
-    }
-    if options.json:
-        print(json.dumps(table, ensure_ascii=False, indent=2))
-        return
-    columns = [
-        ("name", *table),
-        *((key, *(row[key] for row in table.values())) for key in ("class", "requires", "scale")),
-    ]
-    widths = [max(len(cell) for cell in column) + 2 for column in columns]
-    papers = ["paper", *(row["paper"] for row in table.values())]
-    for cells, paper in zip(zip(*columns, strict=True), papers, strict=True):
-        print("".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + paper)
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options

@@ -1,7 +1,6 @@
 """Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,43 +9,16 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
-from mtl_opt.models.heads.loading import (
-    auto_class,
-    complete_specs,
-    kind_of_model,
-    put_heads,
-    read_config,
-    without_pooler,
-)
+from mtl_opt.models.heads.building import auto_class, kind_of_model, put_heads, without_pooler
+from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
 """What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Say how LoRA adapters are put into the model.
-
-    Attributes:
-        rank: Rank of every adapter.
-        alpha: Scale of the adapters; the update is multiplied by alpha / rank.
-        dropout: Share of the adapter inputs that are dropped in training.
-        target: "all" for every linear layer but the output layer, or names of layers.
-        rslora: Multiply the update by alpha / sqrt(rank) instead.
-        dora: Learn the length of every output's weights apart from their direction (DoRA).
-    """
-
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.0
-    target: str | tuple[str, ...] = "all"
-    rslora: bool = False
-    dora: bool = False
 
 
 def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
@@ -92,27 +64,52 @@ def load_model(
     Returns:
         The model: a `PeftModel` with `lora`; with `heads` a `MultiTaskModel` around it.
 
-    Raises:
-        InputError: If the model, the saved part or a target layer does not exist, or the model cannot carry the heads.
+    An `InputError` says that the model, the saved part or a target layer does not exist, or cannot carry the heads.
     """
     source = name_or_path if lora is not None or trained is None else str(trained)
-    if (Path(source) / "adapter_config.json").exists():
-        raise InputError(f"`model_name_or_path`: `{source}` holds an adapter; a whole model is needed.")
+    shape: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "quantization": quantization}
+    model = load_base(source, heads=heads is not None, **shape)
+    if lora is not None:
+        model = with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    return model if heads is None else put_heads(model, heads, name_or_path, trained)
+
+
+def load_base(
+    name_or_path: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    quantization: QuantizationSettings | None = None,
+    heads: bool = False,
+) -> Any:
+    """Load a causal language model, or for heads an encoder too, as it is, without adapters.
+
+    Args:
+        name_or_path: Folder or hub name.
+        dtype: Number format of its weights.
+        trust_remote_code: Whether code that comes with the model may run.
+        quantization: How the weights are stored; None as `dtype` says.
+        heads: Whether heads will be put on it.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If there is none, or heads cannot be put on it.
+    """
+    if (Path(name_or_path) / "adapter_config.json").exists():
+        raise InputError(f"`model_name_or_path`: `{name_or_path}` holds an adapter; a whole model is needed.")
     storage = {} if quantization is None else quantized(quantization, dtype)
     try:
-        kind = "decoder" if heads is None else kind_of_model(read_config(source, trust_remote_code), source)
-        specs = None if heads is None else complete_specs(heads, kind, source)
-        model = auto_class(kind).from_pretrained(source, dtype=dtype, trust_remote_code=trust_remote_code, **storage)
+        remote = {"trust_remote_code": trust_remote_code}
+        kind = kind_of_model(AutoConfig.from_pretrained(name_or_path, **remote), name_or_path) if heads else "decoder"
+        model = auto_class(kind).from_pretrained(name_or_path, dtype=dtype, **remote, **storage)
     except InputError:
         raise
     except UNREADABLE as error:
-        raise InputError(_cannot_load("model", source, error)) from error
-    if specs is not None:
-        model = without_pooler(model)
-    if lora is not None:
-        keep_weights(model)
-        model = with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
-    return model if specs is None else put_heads(model, specs, trained)
+        raise InputError(_cannot_load("model", name_or_path, error)) from error
+    keep_weights(model)
+    return without_pooler(model) if heads else model
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
 from mtl_opt.models.heads.model import MultiTaskModel
+from mtl_opt.models.sharing import row_terms
 
 
 def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:
@@ -21,11 +22,19 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
         num_tasks: Number of tasks, present or not.
 
     Returns:
-        Mean loss of every task in nats, 0 for an absent task `[tasks]`, and the label tokens it averages `[tasks]`;
-        with heads the labelled rows or words, and of a regression the unit of its loss.
+        Mean loss of every task in nats, with the terms on rows of the way of sharing, 0 for an absent task `[tasks]`,
+        and the label tokens it averages `[tasks]`; with heads the labelled rows, words or tokens, and of a regression
+        the unit of its loss.
     """
-    if isinstance(model, MultiTaskModel):
-        return model(batch, num_tasks)
+    means, counts = (
+        model(batch, num_tasks) if isinstance(model, MultiTaskModel) else _next_token(model, batch, num_tasks)
+    )
+    terms = row_terms(model)
+    return means if terms is None else means + terms, counts
+
+
+def _next_token(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:  # [tasks], [tasks]
+    """Compute the mean next-token loss of every task, and the label tokens it averages."""
     logits = model(**_inputs(batch)).logits
     targets = batch.labels[:, 1:]  # a token is predicted from the position before it
     learnt = targets != IGNORE_INDEX

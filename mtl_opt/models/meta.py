@@ -1,6 +1,5 @@
 """A model without its weights: all names, shapes and layers on the device `meta`, from the configuration alone."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from mtl_opt.errors import InputError
-from mtl_opt.models.heads.loading import auto_class, complete_specs, kind_of_model, put_heads, without_pooler
+from mtl_opt.models.heads.building import auto_class, kind_of_model, without_pooler
 from mtl_opt.models.loading import UNREADABLE, LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings
 
@@ -25,7 +24,7 @@ def model_on_meta(
     dtype: torch.dtype,
     trust_remote_code: bool = False,
     quantization: QuantizationSettings | None = None,
-    heads: Mapping[str, Mapping[str, Any] | None] | None = None,
+    heads: bool = False,
 ) -> tuple[Any, dict[int, tuple[int, int]]]:
     """Build what `load_model` would load, without reading or allocating a weight.
 
@@ -35,7 +34,7 @@ def model_on_meta(
         dtype: Number format of the base.
         trust_remote_code: Whether code that comes with the model may run.
         quantization: How the base would be stored; its weights keep their plain shapes here.
-        heads: As for `load_model`.
+        heads: Whether heads will be put on it.
 
     Returns:
         The model, and numbers and outputs of each weight that would be quantised, by the weight's identity.
@@ -45,14 +44,13 @@ def model_on_meta(
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
-        kind = "decoder" if heads is None else kind_of_model(config, name_or_path)
-        specs = None if heads is None else complete_specs(heads, kind, name_or_path)
+        kind = "decoder" if not heads else kind_of_model(config, name_or_path)
         with torch.device("meta"):
             model = auto_class(kind).from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
-            model = model if specs is None else without_pooler(model)
+            model = without_pooler(model) if heads else model
             quantized = _to_be_quantized(model) if quantization is not None else {}
             model = model if lora is None else with_adapters(model, lora)
-            return model if specs is None else put_heads(model, specs), quantized
+            return model, quantized
     except InputError:
         raise
     except UNREADABLE as error:

@@ -17,6 +17,7 @@ from mtl_opt.training.outputs import checkpoints, write_json
 from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run import Run, Totals
 from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
+from mtl_opt.training.sharing import save_trained
 
 STATE = "trainer_state.json"
 FREE_KEYS = {
@@ -124,7 +125,7 @@ def save_model(run: Run, folder: Path) -> None:
 
 def _write_model(run: Run, folder: Path, weights: Any) -> None:
     """Write weights and tokenizer in the form that peft and transformers load."""
-    run.parts.model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
+    save_trained(run.config, run.parts.model, folder, weights)
     run.prepared.tokenizer.save_pretrained(folder)
 
 

@@ -1,6 +1,7 @@
 """Loss and exact match of every task on its held-out rows."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mtl_opt.training.heads import is_labelled
 from mtl_opt.training.outputs import CONFIG, RESULTS, read_results
 from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
 from mtl_opt.training.processes import bar_disabled
-from mtl_opt.training.run import build_model
+from mtl_opt.training.sharing import build_model
 from mtl_opt.training.yaml_file import read_yaml
 
 
@@ -55,16 +56,18 @@ def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[
 
 
 def _loss(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> float:
-    """Average the next-token loss over all label tokens of the held-out rows of a task."""
-    place, rows = prepared.tasks.index(task), prepared.eval_encoded[task]
+    """Average the next-token loss over all label tokens of a task's rows."""
+    rows, tasks = prepared.eval_encoded[task], tasks_of(model, prepared)
+    own = tasks.index(task)
     device = next(model.parameters()).device
     total = tokens = 0.0
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
-        batch = collate([*([] for _ in range(place)), chunk], prepared.tokenizer.pad_token_id).to(device)
+        batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
+        batch = replace(batch, task_ids=torch.full_like(batch.task_ids, own))
         with task_rows(batch.task_ids), _autocast(device, config):
-            losses, counts = task_losses(model, batch, place + 1)
-        total += float(losses[place]) * float(counts[place])
-        tokens += float(counts[place])
+            losses, counts = task_losses(model, batch, len(tasks))
+        total += float(losses[own]) * float(counts[own])
+        tokens += float(counts[own])
     return total / tokens
 
 
@@ -79,7 +82,7 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfi
     for chunk in _chunks(rows, config.per_device_eval_batch_size):
         prompts = [encoder.prompt(row) for row in chunk]
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
-        ids = torch.full((len(prompts),), prepared.tasks.index(task), device=device)
+        ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
         with task_rows(ids), _autocast(device, config):
             generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
         answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
@@ -88,8 +91,20 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfi
 
 def _autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
     """Open the precision of the forward."""
-    precision = precision_of(config)
-    return torch.autocast(device.type, precision, enabled=precision is not None)
+    return torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None)
+
+
+def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
+    """Name the tasks in the order of a model's task ids, which may be more than those measured.
+
+    Args:
+        model: The model.
+        prepared: The data.
+
+    Returns:
+        Names of tasks.
+    """
+    return getattr(model, "tasks", prepared.tasks)
 
 
 def _answer_text(ids: list[int], encoder: Encoder) -> str:
@@ -139,7 +154,8 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))
     prepared = prepare(config).only(config.only_tasks)
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    model = build_model(config, folder, prepared.head_specs).to(device)
+    model = build_model(config, prepared.tasks, prepared.settings, folder, prepared.head_specs).to(
+        torch.accelerator.current_accelerator() or torch.device("cpu")
+    )
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     return evaluate(model, prepared, config)

@@ -27,7 +27,7 @@ def evaluate_head(model: MultiTaskModel, task: str, prepared: Prepared, config: 
         `loss` (mean over what is labelled), and `accuracy` and `f1` (macro average over labels) of rows or words, or
         `mse` and `pearson` of numbers; empty where no held-out row has a label.
     """
-    place, rows = prepared.tasks.index(task), prepared.eval_encoded[task]
+    place, rows = model.tasks.index(task), prepared.eval_encoded[task]
     head = model.head_of(task)
     device = next(model.parameters()).device
     precision, size = precision_of(config), config.per_device_eval_batch_size

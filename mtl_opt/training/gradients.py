@@ -7,6 +7,7 @@ from typing import Any
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
+from mtl_opt.models import private_parameters
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.keys import BUFFER_DTYPES
 from mtl_opt.training.model_settings import engine_of
@@ -44,6 +45,7 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
             model,
             tasks,
             engine,
+            private=private_parameters(model),
             verify=config.verify_gradients,
             halves=combiner.requires == "halves",
             window=window,

@@ -8,7 +8,7 @@ import torch
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
 from mtl_opt.gradients import ENGINES
-from mtl_opt.models import COMPILERS
+from mtl_opt.models import COMPILERS, SHARING
 from mtl_opt.training.data_fields import shares, task_table
 from mtl_opt.training.fields import (
     choice,
@@ -64,6 +64,8 @@ class ModelKeys:
     quantization_method: str = setting(choice("bnb"), "who quantises: bitsandbytes", "bnb")
     quantization_type: str = setting(choice("nf4", "fp4"), "number format of 4 bits", "nf4")
     double_quantization: bool = setting(flag, "quantise the scales of 4-bit blocks too", True)
+    sharing: str = setting(choice(*SHARING), "which parameters all tasks train and which belong to one", "hard")
+    sharing_args: dict[str, Any] = setting(mapping, "arguments of the way of sharing", {})
     gradient_checkpointing: bool = setting(flag, "compute activations again instead of keeping them", False)
     torch_compile: bool = setting(flag, "compile the model; needs engine per_task", False)
     torch_compile_backend: str = setting(choice(*COMPILERS), "backend of torch.compile", "inductor")

@@ -42,6 +42,7 @@ from mtl_opt.training.plan import plan_of
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
 from mtl_opt.training.run import Run, build_run
+from mtl_opt.training.sharing import parameter_counts
 from mtl_opt.training.step import training_step
 from mtl_opt.training.writers import NoWriters, Writers, epoch_of
 from mtl_opt.training.yaml_file import read_yaml
@@ -253,6 +254,7 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
         "peak_memory_mb": peak_mb(),
         "conflict_rate": totals.conflicts / totals.measured if totals.measured else None,
         "gradient_engine": run.parts.grads.engine.name,
+        **parameter_counts(run.parts.grads),
         "processes": world_size(),
         "epoch": epoch_of(run),
     }

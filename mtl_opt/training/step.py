@@ -33,6 +33,7 @@ class Parts:
         scheduler: What sets the learning rate.
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
         precision: What the forward is autocast to; None: nothing.
+        total_steps: Steps of the whole run.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -42,6 +43,7 @@ class Parts:
     scheduler: LRScheduler
     max_grad_norm: float
     precision: torch.dtype | None
+    total_steps: int
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Open the precision of the forward.
@@ -75,6 +77,7 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
             with parts.autocast(batch.input_ids.device):
                 losses, counts = task_losses(parts.model, replace(batch, task_ids=grads.owners), grads.num_losses)
             grads.backward(losses, counts)
+    _penalise(parts, step)
     if _overflowed(grads, step):
         return _skip(parts, step)
     _refuse_non_finite(grads, step)
@@ -85,6 +88,15 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     parts.scheduler.step()
     grads.zero()
     return event
+
+
+def _penalise(parts: Parts, step: int) -> None:
+    """Hand over the term on parameters alone, where the way of sharing has one."""
+    if not hasattr(parts.model, "sharing"):
+        return
+    term = parts.model.sharing.penalty(step, parts.total_steps)
+    if term is not None:
+        parts.grads.penalty(term)
 
 
 def _overflowed(grads: TaskGradients, step: int) -> bool:
@@ -118,6 +130,8 @@ def _skip(parts: Parts, step: int) -> StepEvent:
 def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
     """Stop before a non-finite loss or gradient reaches the optimizer; the last checkpoint stays good."""
     losses, norms = torch.stack([grads.losses(), grads.gramian().diagonal()]).tolist()  # one transfer for all tasks
+    if grads.private.parameters:
+        norms = (torch.tensor(norms) + grads.private.squared_norms()).tolist()
     for task in grads.present:
         for what, value in (("loss", losses[task]), ("gradient", norms[task])):
             if not math.isfinite(value):

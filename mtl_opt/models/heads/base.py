@@ -76,6 +76,8 @@ class Head(nn.Module, ABC):
         return dict(self.options)
 
     options: dict[str, Any]
+    summary: ClassVar[str]
+    """What it answers, in one sentence."""
 
 
 def like(hidden: Tensor, layers: nn.Module) -> Tensor:

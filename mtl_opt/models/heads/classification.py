@@ -25,6 +25,7 @@ class ClassificationHead(Head):
         label_smoothing: Share of the target spread over all labels.
     """
 
+    summary: ClassVar[str] = "one label per row: cross-entropy on a pooled representation"
     reads: ClassVar[str] = "row"
     needs_labels: ClassVar[bool] = True
 

@@ -25,6 +25,7 @@ class LanguageModelHead(Head):
         alpha: Scale of the adapter; default twice the rank.
     """
 
+    summary: ClassVar[str] = "text: the shared output layer with a private low-rank adapter on it"
     reads: ClassVar[str] = "text"
 
     def __init__(self, dim: int, vocabulary: int, *, rank: int = 8, alpha: int | None = None) -> None:

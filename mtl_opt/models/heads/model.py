@@ -1,6 +1,6 @@
 """One shared model with a head per task: one forward for the rows of all tasks, whatever their label spaces."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtl_opt.batch import TaskBatch, current_task_rows, task_rows
 from mtl_opt.models.heads.base import Head, HeadRows
 from mtl_opt.models.heads.prediction import Output
+from mtl_opt.models.sharing.base import private_parameters
 
 
 class MultiTaskModel(nn.Module):
@@ -35,7 +36,9 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.tasks = tuple(heads)
-        self.heads = nn.ModuleList(heads.values())
+        self.heads = Heads(self.tasks, heads.values())
+        if "sharing" in backbone.__dict__:  # a way of sharing in the backbone is that of the whole model
+            self.__dict__["sharing"] = backbone.__dict__["sharing"]
 
     @property
     def config(self) -> Any:
@@ -85,12 +88,12 @@ class MultiTaskModel(nn.Module):
         return self.heads[self.tasks.index(task)]
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """List what belongs to one task alone.
+        """List what belongs to one task alone: its head, and private adapters of a way of sharing.
 
         Returns:
-            Parameters of every task's head.
+            Trainable parameters by task.
         """
-        return {task: list(head.parameters()) for task, head in zip(self.tasks, self.heads, strict=True)}
+        return private_parameters(self)
 
     def hidden(self, batch: TaskBatch) -> Tensor:  # -> [batch, seq, dim]
         """Read all rows of a batch in one forward of the backbone.
@@ -224,6 +227,27 @@ class MultiTaskModel(nn.Module):
             own = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
             self.backbone.save_pretrained(folder, state_dict=own)
         save_heads(self, Path(folder), state_dict)
+
+
+class Heads(nn.ModuleList):
+    """Hold the heads of all tasks, and say whose parameters they are.
+
+    Args:
+        tasks: Names of the tasks.
+        heads: Their heads, in the same order.
+    """
+
+    def __init__(self, tasks: Sequence[str], heads: Iterable[Head]) -> None:
+        super().__init__(heads)
+        self.tasks = tuple(tasks)
+
+    def task_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """List the parameters of every head.
+
+        Returns:
+            Parameters by task.
+        """
+        return {task: list(head.parameters()) for task, head in zip(self.tasks, self, strict=True)}
 
 
 class RoutedOutput(nn.Module):

@@ -28,6 +28,7 @@ class RegressionHead(Head):
         loss: "mse", "l1" or "huber".
     """
 
+    summary: ClassVar[str] = "one number per row from a pooled representation"
     reads: ClassVar[str] = "row"
 
     def __init__(

@@ -22,6 +22,7 @@ class TokenClassificationHead(Head):
         hidden: Width of a tanh layer between hidden states and logits; 0 for none.
     """
 
+    summary: ClassVar[str] = "one label per word, at its first token: entities, parts of speech"
     reads: ClassVar[str] = "words"
     needs_labels: ClassVar[bool] = True
 

@@ -1,12 +1,11 @@
-"""A backbone and its heads: which architectures can carry which heads, and loading them."""
+"""A backbone and its heads: which architectures can carry which heads, and putting them on."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -80,19 +79,6 @@ def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, 
     return found
 
 
-def read_config(source: str, trust_remote_code: bool) -> Any:
-    """Read the configuration of a model.
-
-    Args:
-        source: Folder or hub name.
-        trust_remote_code: Whether code that comes with the model may run.
-
-    Returns:
-        The configuration.
-    """
-    return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-
-
 def auto_class(kind: str) -> Any:
     """Choose what loads a model.
 
@@ -119,14 +105,13 @@ def without_pooler(model: Any) -> Any:
     return model
 
 
-def put_heads(
-    backbone: Any, specs: Mapping[str, Mapping[str, Any]], trained: str | Path | None = None
-) -> MultiTaskModel:
+def put_heads(backbone: Any, specs: Specs, source: str, trained: str | Path | None = None) -> MultiTaskModel:
     """Put heads on a backbone.
 
     Args:
-        backbone: A model of transformers, or a peft model around one.
-        specs: Complete descriptions, from `complete_specs`.
+        backbone: A model of transformers, a peft model around one, or one with a way of sharing in it.
+        specs: Per task `type` and options of its head; None for a task that the model's own output layer answers.
+        source: Name of the model, for errors.
         trained: Folder with heads saved before.
 
     Returns:
@@ -138,8 +123,9 @@ def put_heads(
     base = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
     dim = base.config.get_text_config().hidden_size
     vocabulary = base.get_input_embeddings().num_embeddings
+    kind = "encoder" if base.get_output_embeddings() is None else "decoder"
     heads = {}
-    for task, spec in specs.items():
+    for task, spec in complete_specs(specs, kind, source).items():
         try:
             heads[task] = build_head(spec, dim, vocabulary)
         except InputError as error:
@@ -148,7 +134,8 @@ def put_heads(
     _freeze_unused_output(base, heads.values())
     if trained is not None:
         load_heads(model, Path(trained))
-    return model.to(_device(backbone))
+    model.heads.to(next(backbone.parameters()).device)  # a quantised base was put where it is trained
+    return model
 
 
 def _freeze_unused_output(base: Any, heads: Iterable[Head]) -> None:
@@ -157,8 +144,3 @@ def _freeze_unused_output(base: Any, heads: Iterable[Head]) -> None:
     asked = any(head.reads == "text" for head in heads)
     if output is not None and not asked and output.weight is not base.get_input_embeddings().weight:
         output.requires_grad_(False)
-
-
-def _device(backbone: nn.Module) -> torch.device:
-    """Tell where a backbone is; a quantised one was put where it is trained."""
-    return next(backbone.parameters()).device
