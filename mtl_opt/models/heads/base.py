@@ -20,7 +20,9 @@ class HeadRows:
         mask: 1 for tokens, 0 for padding. `[rows, seq]`
         labels: What every token should give, `IGNORE_INDEX` where nothing is learnt. `[rows, seq]`
         targets: What every row should give: a class index or a number, NaN where it is missing. `[rows]`
-        output: The model's own output layer, told whose positions it sees; None where the model has none.
+        output: The model's own output layer; None where the model has none.
+        shared: What the output layer says where a token is learnt, in the order of the tokens, where it was asked for
+            the rows of all tasks at once; else None. `[learnt, vocabulary]`
     """
 
     hidden: Tensor  # [rows, seq, dim]
@@ -28,6 +30,7 @@ class HeadRows:
     labels: Tensor  # [rows, seq]
     targets: Tensor | None  # [rows]
     output: Callable[[Tensor], Tensor] | None = None  # [..., dim] -> [..., vocabulary]
+    shared: Tensor | None = None  # [learnt, vocabulary]
 
 
 class Head(nn.Module, ABC):

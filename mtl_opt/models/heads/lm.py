@@ -78,7 +78,8 @@ class LanguageModelHead(Head):
         learnt = targets != IGNORE_INDEX
         if not bool(learnt.any()):
             return rows.hidden[:0].float().sum(), learnt.sum()
-        logits = self._logits(rows, rows.hidden[:, :-1][learnt])  # logits of all positions would be the largest tensor
+        hidden = rows.hidden[:, :-1][learnt]  # logits of all positions would be the largest tensor
+        logits = self._logits(rows, hidden) if rows.shared is None else self.adapt(hidden, rows.shared)
         precise = torch.promote_types(logits.dtype, torch.float32)
         return F.cross_entropy(logits.to(precise), targets[learnt], reduction="sum"), learnt.sum()
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.batch import TaskBatch, current_task_rows, task_rows
+from mtl_opt.batch import IGNORE_INDEX, TaskBatch, current_task_rows, task_rows
 from mtl_opt.models.heads.base import Head, HeadRows
 from mtl_opt.models.heads.prediction import Output
 from mtl_opt.models.sharing.base import private_parameters
@@ -144,37 +143,46 @@ class MultiTaskModel(nn.Module):
         totals = torch.stack(counts)
         return torch.stack(sums) / totals.clamp(min=1), totals
 
-    def parts(self, batch: TaskBatch) -> Iterator[tuple[int, Tensor, HeadRows]]:
+    def parts(self, batch: TaskBatch, learning: bool = False) -> Iterator[tuple[int, Tensor, HeadRows]]:
         """Read a batch in one forward, and cut it into what each head sees.
 
         Args:
             batch: Rows of any tasks.
+            learning: Whether the losses are wanted.
 
         Yields:
             Which loss the rows go to, which rows of the batch they are, and what their head sees.
         """
         hidden = self.hidden(batch)
+        shared = self._shared_logits(hidden, batch) if learning else None
         for owner in batch.task_ids.unique().tolist():
             rows = (batch.task_ids == owner).nonzero().flatten()
-            task = owner % len(self.tasks)
             targets = None if batch.targets is None else batch.targets[rows]
-            yield (
-                owner,
-                rows,
-                HeadRows(
-                    hidden[rows],
-                    batch.attention_mask[rows],
-                    batch.labels[rows],
-                    targets,
-                    partial(self._shared_output, task=task),
-                ),
-            )
+            own = None if shared is None else shared[1][shared[0] == owner]
+            mask, labels = batch.attention_mask[rows], batch.labels[rows]
+            yield owner, rows, HeadRows(hidden[rows], mask, labels, targets, self.base.get_output_embeddings(), own)
 
-    def _shared_output(self, hidden: Tensor, task: int) -> Tensor:  # [..., dim] -> [..., vocabulary]
-        """Ask the output layer; where it is trained, engine one_pass must know whose positions these are."""
-        ids = torch.full((len(hidden),), task, device=hidden.device)
-        with task_rows(ids):
-            return self.base.get_output_embeddings()(hidden)
+    def _shared_logits(self, hidden: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor] | None:
+        """Ask an output layer that is trained once for all tasks, told whose positions these are.
+
+        Once, because engine two_pass takes the Gramian of each call of a layer: that of two calls lacks what one has
+        with the other.
+
+        Returns:
+            Owners of the learnt positions `[learnt]`, and the logits there `[learnt, vocabulary]`; None where the layer
+            is frozen or nothing is learnt.
+        """
+        output = self.base.get_output_embeddings()
+        if output is None or not output.weight.requires_grad:
+            return None  # each head asks by itself: no logits are copied
+        text = torch.tensor([head.reads == "text" for head in self.heads], device=hidden.device)
+        own = text[batch.task_ids % len(self.tasks)][:, None]
+        learnt = (batch.labels[:, 1:] != IGNORE_INDEX) & own
+        if not bool(learnt.any()):
+            return None
+        owners = batch.task_ids[:, None].expand_as(learnt)[learnt]
+        with task_rows(owners % len(self.tasks)):
+            return owners, output(hidden[:, :-1][learnt])
 
     def generate(self, **arguments: Any) -> Tensor:
         """Generate as the backbone does, each row with its own task's output adapter.
@@ -247,7 +255,8 @@ class Heads(nn.ModuleList):
         Returns:
             Parameters by task.
         """
-        return {task: list(head.parameters()) for task, head in zip(self.tasks, self, strict=True)}
+        own = ((task, list(head.parameters())) for task, head in zip(self.tasks, self, strict=True))
+        return {task: parameters for task, parameters in own if parameters}
 
 
 class RoutedOutput(nn.Module):
