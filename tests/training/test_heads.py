@@ -161,15 +161,23 @@ def test_heads_are_listed(capsys):
         ({"情感": {"type": "classification", "labels": ["a"]}}, "at least two different names"),
         ({"情感": {"type": "classification", "labels": ["好", "坏坏"]}}, "`坏`. Did you mean `坏坏`?"),
         ({"情感": {"type": "regression"}}, "needs a finite number, got `好`"),
-        ({"items": {"type": "token_classification", "labels": ["O", "B"]}}, "task `情感` has no head"),
-        ({"情感": {"type": "lm"}}, "needs a causal language model"),
         ({"qa": {"type": "lm"}}, "task under `heads`: `qa`"),
     ],
 )
 def test_heads_that_do_not_fit_are_refused(head_settings, refused, heads, sentence):
-    full = heads if "items" in heads or "qa" in heads else {**HEADS, **heads}
-    assert sentence in refused({**head_settings, "heads": full})
+    assert sentence in refused({**head_settings, "heads": heads if "qa" in heads else {**HEADS, **heads}})
     assert not Path(head_settings["output_dir"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("heads", "sentence"),
+    [({}, "task `情感` has no head, and the encoder"), ({"情感": {"type": "lm"}}, "needs a causal language model")],
+)
+def test_an_encoder_cannot_answer_in_text(head_settings, refused, tmp_path, heads, sentence):
+    file = write_jsonl(tmp_path / "four.jsonl", head_rows("情感", 4))  # all of them have a label
+    tasks = {**head_settings["tasks"], "情感": {"file": file, "eval_file": file}}
+    heads = {task: head for task, head in HEADS.items() if task != "情感"} | heads
+    assert sentence in refused({**head_settings, "template": "chatml", "tasks": tasks, "heads": heads})
 
 
 @pytest.mark.parametrize("key", ["packing", "streaming", "torch_compile"])
@@ -186,7 +194,7 @@ def test_an_architecture_that_is_neither_encoder_nor_decoder_is_refused(head_set
     assert "architecture `t5`, which is neither an encoder of text nor a causal language model" in sentence
 
 
-def test_heads_made_for_other_labels_are_refused(head_settings, tmp_path, capsys):
+def test_heads_made_for_other_labels_are_refused(head_settings, capsys):
     train(config_of(head_settings))
     folder = Path(head_settings["output_dir"])
     about = (folder / "heads.json").read_text(encoding="utf-8")

@@ -138,7 +138,7 @@ class MultiTaskModel(nn.Module):
         device = batch.input_ids.device
         sums = [torch.zeros((), device=device) for _ in range(num_losses)]
         counts = [torch.zeros((), device=device, dtype=torch.long) for _ in range(num_losses)]
-        for owner, _, part in self.parts(batch):
+        for owner, _, part in self.parts(batch, learning=True):
             sums[owner], counts[owner] = self.head_at(owner).loss(part)
         totals = torch.stack(counts)
         return torch.stack(sums) / totals.clamp(min=1), totals
