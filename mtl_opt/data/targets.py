@@ -6,6 +6,7 @@ from math import isfinite, nan
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.data.row_formats.plain import MISSING
@@ -122,6 +123,11 @@ class TargetView(TokenView):
         labels[places] = classes
         return replace(row, labels=labels.tolist())
 
+    @override
+    def pick(self, positions: Numbers) -> "TargetView":  # [picked]
+        words = None if self.words is None else [self.words[i] for i in positions.tolist()]
+        return TargetView(TokenView(self.parts).pick(positions).parts, self.targets[positions], words)
+
     @property
     def num_labelled(self) -> int:
         """Number of rows with a target, or with a labelled word."""
@@ -164,7 +170,8 @@ def with_targets(
             bad.append(str(error))
             kept[index] = False
     found = np.array(targets, dtype=np.float64)
-    return View(_kept(rows, kept)), TargetView(_kept(tokens, kept), found, tagged if words else None), bad
+    chosen = np.flatnonzero(kept)
+    return rows.pick(chosen), TargetView(tokens.pick(chosen).parts, found, tagged if words else None), bad
 
 
 def _value(task: str, row: Row, names: Sequence[str] | None) -> float:
@@ -190,12 +197,3 @@ def _word_places(tokens: TokenView) -> list[Numbers]:
             first, last = table.span_offsets[index : index + 2].tolist()
             found.append(np.asarray(table.spans[first:last]).reshape(-1, 2))
     return found
-
-
-def _kept(view: View[Any], kept: Numbers) -> list[tuple[Any, Numbers]]:
-    """Cut the parts of a view to the rows that are kept."""
-    parts, begin = [], 0
-    for table, indices in view.parts:
-        parts.append((table, indices[kept[begin : begin + len(indices)]]))
-        begin += len(indices)
-    return parts

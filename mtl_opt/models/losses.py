@@ -30,7 +30,9 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
         model(batch, num_tasks) if isinstance(model, MultiTaskModel) else _next_token(model, batch, num_tasks)
     )
     terms = row_terms(model)
-    return means if terms is None else means + terms, counts
+    if terms is not None:  # with rows dealt to halves there are two losses per task
+        means = means + terms.repeat(num_tasks // len(terms))
+    return means, counts
 
 
 def _next_token(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:  # [tasks], [tasks]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mtl_opt.data import Entry, Source, TargetView, TaskRows, label_names, with_targets
+from mtl_opt.data import Entry, Source, TargetView, TaskRows, TaskSettings, label_names, with_targets
 from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.evaluation import METRICS, split_name
 from mtl_opt.models import HEADS, LOSSES, POOLINGS, head_options, reads
 from mtl_opt.training.fields import Check, choice, mapping, number, whole
 
@@ -177,7 +178,7 @@ def attach_heads(
         skip_bad_rows: Whether rows with a bad answer are left out.
 
     Returns:
-        The rows with targets, and the heads with their labels.
+        The rows with targets and the metrics of their tasks, and the heads with their labels.
 
     Raises:
         UnknownNameError: If a head is for a task that has no rows.
@@ -198,9 +199,37 @@ def attach_heads(
         _check_labelled(task, tokens[task])
         if names is not None and kind == "row":
             codes[task] = _codes(tokens[task])
+    settings = {task: measured_by(task, one, full.get(task)) for task, one in rows.settings.items()}
     return replace(
-        rows, train=train, train_tokens=tokens, eval=held, eval_tokens=held_tokens, labels=codes, bad=bad
-    ), full
+        rows, train=train, train_tokens=tokens, eval=held, eval_tokens=held_tokens, labels=codes, bad=bad,
+        settings=settings,
+    ), full  # fmt: skip
+
+
+def measured_by(task: str, settings: TaskSettings, head: Mapping[str, Any] | None) -> TaskSettings:
+    """Fill in by what a task with a head is measured, and refuse metrics that do not fit.
+
+    Args:
+        task: Name of the task.
+        settings: What the user says of it.
+        head: Its head; None where it has none.
+
+    Returns:
+        The settings, with metrics where the head answers by labels or numbers.
+
+    Raises:
+        InputError: If a metric needs something else than the task answers.
+    """
+    labelled = is_labelled(head)
+    kind = "texts" if not labelled else "labels" if head is not None and "labels" in head else "numbers"
+    fitting = {"texts": ("labels", "texts", "loss"), "labels": ("labels", "loss"), "numbers": ("numbers", "loss")}[kind]
+    for name in settings.metrics:
+        base = split_name(name, f"`metrics` of task `{task}`")[0]
+        if METRICS[base].needs not in fitting and not (labelled and base == "exact_match" and kind == "labels"):
+            raise InputError(f"`metrics` of task `{task}`: `{base}` does not fit a task that answers in {kind}.")
+    if settings.metrics or not labelled:
+        return settings
+    return replace(settings, metrics=("accuracy", "f1_macro") if kind == "labels" else ("mse", "pearson"))
 
 
 def _codes(tokens: TargetView) -> np.ndarray:  # [rows]

@@ -6,12 +6,10 @@ import pytest
 import torch
 from models.head_cases import SPECS, TEXT, batch_of, decoder, rows_of, with_heads
 from references.heads_reference import literal_losses
-from sklearn.metrics import f1_score
 
 from mtl_opt import PCGrad, TaskGradients
 from mtl_opt.batch import IGNORE_INDEX, task_rows
 from mtl_opt.errors import InputError
-from mtl_opt.evaluation import macro_f1
 from mtl_opt.models import (
     HEADS,
     MultiTaskModel,
@@ -281,9 +279,3 @@ def test_every_type_says_what_it_is():
         assert cls.summary
         assert cls.__doc__
     assert issubclass(MultiTaskModel, torch.nn.Module)
-
-
-def test_macro_f1_is_that_of_scikit_learn():
-    generator = torch.Generator().manual_seed(0)
-    said, wanted = (torch.randint(0, 4, (50,), generator=generator).tolist() for _ in range(2))
-    assert macro_f1(said, wanted) == pytest.approx(f1_score(wanted, said, average="macro"))

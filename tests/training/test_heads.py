@@ -82,7 +82,7 @@ def test_an_encoder_is_trained_measured_and_measured_again(head_settings, tmp_pa
     assert cli.main(["train", write_config(tmp_path / "c.yaml", head_settings)]) == 0
     folder = Path(head_settings["output_dir"])
     results = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
-    metrics = {"情感": {"loss", "accuracy", "f1"}, "items": {"loss", "accuracy", "f1"}}
+    metrics = {"情感": {"loss", "accuracy", "f1_macro"}, "items": {"loss", "accuracy", "f1_macro"}}
     for task, names in metrics.items():
         assert all(f"{part}eval_{task}_{name}" in results for name in names for part in ("", "before_"))
     assert results["eval_score_mse"] == pytest.approx(results["eval_score_loss"])
@@ -112,7 +112,7 @@ def test_an_encoder_is_trained_measured_and_measured_again(head_settings, tmp_pa
 def test_a_decoder_with_every_kind_of_task_goes_on_bit_by_bit(mixed_settings, tmp_path, changes):
     settings = {**mixed_settings, "lora_dropout": 0.2, "weight_decay": 0.1, "save_steps": 2, **changes}
     whole = train(config_of({**settings, "output_dir": str(tmp_path / "whole")}))
-    assert {"eval_qa_exact_match", "eval_anger_exact_match", "eval_items_f1"} <= set(whole)
+    assert {"eval_qa_exact_match", "eval_anger_exact_match", "eval_items_f1_macro"} <= set(whole)
     again = tmp_path / "again"
     shutil.copytree(tmp_path / "whole", again)
     cut_back(again, 2)
@@ -128,9 +128,8 @@ def test_the_table_of_a_comparison_shows_accuracy(head_settings, tmp_path, capsy
     config = write_config(tmp_path / "c.yaml", {**settings, "combiners": ["sum"], "seeds": [0]})
     assert cli.main(["compare", config]) == 0
     table = capsys.readouterr().out
-    assert "accuracy %" in table
-    assert "MSE" in table
-    assert "Δm score %" in table
+    assert "情感 acc" in table
+    assert "score mse" in table
 
 
 @pytest.mark.slow
@@ -178,6 +177,15 @@ def test_an_encoder_cannot_answer_in_text(head_settings, refused, tmp_path, head
     tasks = {**head_settings["tasks"], "情感": {"file": file, "eval_file": file}}
     heads = {task: head for task, head in HEADS.items() if task != "情感"} | heads
     assert sentence in refused({**head_settings, "template": "chatml", "tasks": tasks, "heads": heads})
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "answers"),
+    [("score", "accuracy", "numbers"), ("情感", "mse", "labels"), ("items", "bleu", "labels")],
+)
+def test_metrics_that_do_not_fit_a_head_are_refused(head_settings, refused, task, metric, answers):
+    tasks = {**head_settings["tasks"], task: {**head_settings["tasks"][task], "metrics": [metric]}}
+    assert f"`{metric}` does not fit a task that answers in {answers}" in refused({**head_settings, "tasks": tasks})
 
 
 @pytest.mark.parametrize("key", ["packing", "streaming", "torch_compile"])

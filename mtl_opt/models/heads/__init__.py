@@ -6,7 +6,7 @@ from mtl_opt.models.heads.classification import ClassificationHead
 from mtl_opt.models.heads.lm import LanguageModelHead
 from mtl_opt.models.heads.model import MultiTaskModel
 from mtl_opt.models.heads.pooling import POOLINGS
-from mtl_opt.models.heads.prediction import Output, predict
+from mtl_opt.models.heads.prediction import Output, labels_of, predict
 from mtl_opt.models.heads.registry import HEADS, build_head, head_options, reads
 from mtl_opt.models.heads.regression import LOSSES, RegressionHead
 from mtl_opt.models.heads.saving import save_heads
@@ -26,6 +26,7 @@ __all__ = [
     "TokenClassificationHead",
     "build_head",
     "head_options",
+    "labels_of",
     "predict",
     "put_heads",
     "reads",

@@ -29,6 +29,20 @@ class Output:
     values: Tensor
 
 
+def labels_of(model: "MultiTaskModel", task: str) -> list[str] | None:
+    """Name the classes of a task.
+
+    Args:
+        model: A model with heads.
+        task: Name of the task.
+
+    Returns:
+        The label of each class; None for a task without classes.
+    """
+    head = model.head_of(task)
+    return list(head.options["labels"]) if head.needs_labels else None
+
+
 @torch.no_grad()
 def predict(model: "MultiTaskModel", batch: TaskBatch) -> list[Any]:
     """Predict every row of a batch of any mix of tasks, in evaluation mode; the model's mode is restored.
