@@ -16,7 +16,7 @@ NONE = "–"
 SHORT = {"exact_match": "EM", "accuracy": "acc", "f1_macro": "F1 macro", "f1_binary": "F1", "matthews": "MCC"}
 """Short names of metrics; the others are short already."""
 
-IN_NATS = {"loss": 3, "perplexity": 2}
+IN_NATS = {"loss": 3, "perplexity": 2, "mse": 3, "pearson": 3}
 """Metrics that are no shares, and digits after their point; shares are shown in percent."""
 
 LEGEND = (
