@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | plan | data | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | plan | data | eval | predictions | list | env`."""
 
 import argparse
 import io
@@ -13,8 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.data_cli import SKIP, add_data_verbs, list_mixings, overrides_of
+from mtl_opt.compare_cli import add_compare_verbs
+from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
+from mtl_opt.list_cli import add_list_verb
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
@@ -23,9 +25,9 @@ EXAMPLES = """examples:
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
+  mtl-opt predictions outputs/cmp/sum-seed0 outputs/cmp/pcgrad-seed0 --different
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
-PLACEHOLDER = {"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "numpy", "scipy", "tensorboard")
 
 
@@ -81,13 +83,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     train.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
     train.set_defaults(run=_train)
-    compare = verbs.add_parser(
-        "compare", help="train with several combiners and compare", **_settings_help("compare", with_keys)
-    )
-    compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
-    compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    compare.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
-    compare.set_defaults(run=_compare)
+    add_compare_verbs(verbs, **_settings_help("compare", with_keys))
     planning = verbs.add_parser("plan", help="memory, steps, tokens and gradient engine, without loading weights")
     planning.add_argument("config", help="YAML file")
     planning.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
@@ -98,10 +94,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
     add_data_verbs(verbs)
-    listing = verbs.add_parser("list", help="list what can be chosen")
-    listing.add_argument("what", choices=["combiners", "mixing"])
-    listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
-    listing.set_defaults(run=_list)
+    add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
     environment.set_defaults(run=_env)
     return parser
@@ -113,7 +106,8 @@ def _settings_help(verb: str, with_keys: bool) -> dict[str, Any]:
         return {}
     from dataclasses import MISSING, fields
 
-    from mtl_opt.training.config import ONE_RUN_KEYS, CompareConfig, TrainConfig
+    from mtl_opt.training.compare_keys import ONE_RUN_KEYS, CompareConfig
+    from mtl_opt.training.config import TrainConfig
 
     specs = {spec.name: spec for spec in fields(TrainConfig)}
     if verb == "compare":
@@ -139,25 +133,6 @@ def _train(options: argparse.Namespace) -> None:
     print(f"Curves and cosines:  tensorboard --logdir {config.output_dir}")
 
 
-def _compare(options: argparse.Namespace) -> None:
-    """Compare and print the table."""
-    from mtl_opt.report import comparison_table
-    from mtl_opt.training import compare, compare_config, override, read_yaml
-    from mtl_opt.training.support_desk import default_settings
-
-    if options.config is None or ("=" in options.config and not Path(options.config).exists()):
-        arguments = [*([options.config] if options.config else []), *overrides_of(options)]
-        compare_config(override(PLACEHOLDER, arguments))  # before time is spent on the model
-        settings = override(default_settings(), arguments)
-    else:
-        settings = read_yaml(options.config, overrides_of(options))
-    config, shared = compare_config(settings)
-    lines = compare(config, shared)
-    print(comparison_table(lines))
-    print(f"\nEvery run:          {shared['output_dir']}/results.jsonl")
-    print(f"Curves and cosines: tensorboard --logdir {shared['output_dir']}")
-
-
 def _plan(options: argparse.Namespace) -> None:
     """Say what a run would take."""
     from mtl_opt.training import read_yaml, train_config
@@ -176,30 +151,6 @@ def _eval(options: argparse.Namespace) -> None:
         print(json.dumps(results, ensure_ascii=False))
     else:
         _print_metrics(results)
-
-
-def _list(options: argparse.Namespace) -> None:
-    """List a registry."""
-    if options.what == "mixing":
-        list_mixings(options)
-        return
-    from mtl_opt.combiners import COMBINERS
-
-    table = {
-        name: {"class": cls.__name__, "requires": cls.requires, "scale": cls.scale, "paper": cls.paper}
-        for name, cls in COMBINERS.items()
-    }
-    if options.json:
-        print(json.dumps(table, ensure_ascii=False, indent=2))
-        return
-    columns = [
-        ("name", *table),
-        *((key, *(row[key] for row in table.values())) for key in ("class", "requires", "scale")),
-    ]
-    widths = [max(len(cell) for cell in column) + 2 for column in columns]
-    papers = ["paper", *(row["paper"] for row in table.values())]
-    for cells, paper in zip(zip(*columns, strict=True), papers, strict=True):
-        print("".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + paper)
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options

@@ -54,7 +54,7 @@ def _config(options: argparse.Namespace) -> Any:
     from mtl_opt.training import compare_config, read_yaml, train_config
 
     settings = {"output_dir": "outputs", **read_yaml(options.config, overrides_of(options))}
-    if any(key in settings for key in ("combiners", "seeds", "baselines")):
+    if any(key in settings for key in ("combiners", "seeds", "baselines", "sharings", "mixings", "learning_rates")):
         settings = compare_config(settings)[1]
     return train_config(settings)
 
@@ -125,32 +125,6 @@ def _show(options: argparse.Namespace) -> None:
         learnt = sum(row["learnt"])
         cut = ", shortened" if row["shortened"] else ""
         print(f"{row['place']}: {len(row['input_ids'])} tokens, {learnt} learnt{cut}\n{row['text']}\n")
-
-
-def list_mixings(options: argparse.Namespace) -> None:
-    """List the registry of mixings.
-
-    Args:
-        options: The arguments.
-    """
-    import inspect
-
-    from mtl_opt.data import MIXINGS
-
-    table: dict[str, dict[str, Any]] = {
-        name: {
-            "class": cls.__name__,
-            "arguments": [key for key in inspect.signature(cls).parameters if key != "facts"],
-            "learns": cls.learns,
-            "summary": cls.summary,
-        }
-        for name, cls in MIXINGS.items()
-    }
-    if options.json:
-        print(json.dumps(table, ensure_ascii=False, indent=2))
-        return
-    rows = [[name, ", ".join(entry["arguments"]) or "-", entry["summary"]] for name, entry in table.items()]
-    print_table(["name", "arguments", "summary"], rows)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

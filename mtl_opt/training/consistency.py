@@ -26,6 +26,8 @@ def check_data(config: Any) -> None:
         raise InputError("`eval_dataset` goes with `dataset`.")
     if config.streaming and config.max_steps < 1:
         raise InputError("`streaming` needs `max_steps`: a stream does not tell how many rows it has.")
+    if config.streaming and config.val_from_train is not None:
+        raise InputError("`val_from_train` holds rows out of a table; `streaming` reads rows on the way.")
     if config.tokens_per_batch is not None and config.gradient_engine == "two_pass":
         raise InputError("`tokens_per_batch` may divide a step, and `gradient_engine: two_pass` takes it whole.")
     if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:
@@ -56,8 +58,21 @@ def check_model(config: Any) -> None:
             f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "
             f"`{config.finetuning_type}`: quantised weights cannot be trained."
         )
+    if config.sharing != "hard":
+        _check_sharing(config)
     if config.torch_compile and config.gradient_engine not in {"auto", "per_task"}:
         raise InputError(
             f"`torch_compile: true` goes with `gradient_engine: per_task`, got `{config.gradient_engine}`: that engine "
             "replaces the forward of layers, which compiled code does not see."
         )
+
+
+def _check_sharing(config: Any) -> None:
+    """Refuse what does not go with private adapters."""
+    wanted = (("finetuning_type", "lora"), ("use_dora", False), ("fsdp", "none"), ("torch_compile", False))
+    for key, value in wanted:
+        if getattr(config, key) != value:
+            raise InputError(
+                f"`sharing: {config.sharing}` goes with `{key}: {str(value).lower()}`, got "
+                f"`{str(getattr(config, key)).lower()}`."
+            )
