@@ -8,12 +8,11 @@ from typing import Any
 
 from mtl_opt.errors import InputError
 from mtl_opt.monitor.json_lines import parse_line
+from mtl_opt.report.pooling import RESULTS, method_of, planned_runs, read_comparison, role_of
 
-RESULT_LINES = "results.jsonl"
 LOG = "trainer_log.jsonl"
-RESULTS = "all_results.json"
+ONE_RESULT = "all_results.json"
 CONFIG = "config.yaml"
-ROLES = ("method", "baseline", "search")
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,14 @@ class ResultsFolder:
         kind: "comparison", or "run" for the folder of one run.
         lines: One per finished run, all with `role`, `method`, `run`; of an unfinished single run what its log has.
         unfinished: Folders of runs that have started and have no result.
-        torn: Lines of `results.jsonl` that a kill has torn.
+        torn: Whether a kill has torn the last line of `results.jsonl`.
     """
 
     path: Path
     kind: str
     lines: list[dict[str, Any]]
     unfinished: list[str] = field(default_factory=list)
-    torn: int = 0
+    torn: bool = False
 
     def run_folder(self, line: Mapping[str, Any]) -> Path:
         """Locate the files of a run.
@@ -67,28 +66,27 @@ def read_folder(path: Path) -> ResultsFolder:
         What is in it.
 
     Raises:
-        InputError: If there is no such folder, no finished run in it, or its runs have other tasks or data than each
-            other.
+        InputError: If there is no such folder, or no finished run in it.
     """
     if not path.is_dir():
         raise InputError(f"There is no folder `{path}`.")
-    if (path / RESULT_LINES).exists():
-        return read_comparison(path)
-    if (path / LOG).exists() or (path / RESULTS).exists():
+    if (path / RESULTS).exists():
+        return read_grid(path)
+    if (path / LOG).exists() or (path / ONE_RESULT).exists():
         return ResultsFolder(path, "run", [line_of_run(path)])
     runs = [folder.name for folder in started(path)]
     if runs:
         raise InputError(
-            f"`{path}` has no `{RESULT_LINES}`, so no run of a comparison has finished in it; it holds the folders "
+            f"`{path}` has no `{RESULTS}`, so no run of a comparison has finished in it; it holds the folders "
             f"{listed(runs)}: `mtl-opt report` on one of them describes that run."
         )
     raise InputError(
-        f"`{path}` is no folder of results: neither `{RESULT_LINES}` of `mtl-opt compare` nor `{LOG}` of "
+        f"`{path}` is no folder of results: neither `{RESULTS}` of `mtl-opt compare` nor `{LOG}` of "
         "`mtl-opt train` is in it."
     )
 
 
-def read_comparison(path: Path) -> ResultsFolder:
+def read_grid(path: Path) -> ResultsFolder:
     """Read the folder of a comparison.
 
     Args:
@@ -98,26 +96,19 @@ def read_comparison(path: Path) -> ResultsFolder:
         Its runs.
 
     Raises:
-        InputError: If no run has finished, a line is none of a run, or runs do not belong together.
+        InputError: If no run has finished, or a line is none of a run.
     """
-    texts = [text for text in (path / RESULT_LINES).read_bytes().split(b"\n") if text.strip()]
-    found: dict[str, dict[str, Any]] = {}
-    torn = 0
-    for number, text in enumerate(texts, start=1):
-        line = parse_line(text)
-        if line is not None and all(isinstance(line.get(key), kind) for key, kind in NEEDED.items()):
-            found[line["run"]] = complete(line)
-        elif number == len(texts) and line is None:
-            torn = 1
-        else:
-            raise InputError(f"`{path / RESULT_LINES}`, line {number} is no result of a run.")
-    unfinished = [folder.name for folder in started(path) if folder.name not in found]
-    lines = list(found.values())
-    if not any(line["role"] != "search" for line in lines):
-        what = f"{len(unfinished)} runs have started: {listed(unfinished)}" if unfinished else "no run has started"
-        raise InputError(f"`{path}` has no finished run yet; {what}.")
-    refuse_strangers(path, lines)
-    return ResultsFolder(path, "comparison", lines, unfinished, torn)
+    raw, notes = read_comparison(path)
+    for line in raw:
+        if not all(isinstance(line.get(key), kind) for key, kind in NEEDED.items()):
+            raise InputError(f"`{path / RESULTS}`: `{line['run']}` is no result of a run.")
+    lines = [complete(line) for line in raw]
+    names = {line["run"] for line in lines}
+    unfinished = list(dict.fromkeys([*planned_runs(path), *(folder.name for folder in started(path))]))
+    unfinished = [name for name in unfinished if name not in names]
+    if all(line["role"] == "search" for line in lines):
+        raise InputError(f"`{path}` has no finished run yet, only the search for learning rates.")
+    return ResultsFolder(path, "comparison", lines, unfinished, torn=any("torn" in note for note in notes))
 
 
 NEEDED = {"run": str, "combiner": str, "seed": int, "tasks": list, "metrics": dict}
@@ -131,19 +122,11 @@ def complete(line: Mapping[str, Any]) -> dict[str, Any]:
         line: A line of `results.jsonl`.
 
     Returns:
-        The line with `role`, `method`, `directions`, `provenance`, `config`.
+        The line with `role`, `method` (`single` for baselines), `provenance`, `config` and what else the page reads.
     """
-    single = line["combiner"] == "single"
-    defaults: dict[str, Any] = {
-        "role": "baseline" if single else "method",
-        "method": line["combiner"],
-        "task": None,
-        "provenance": {},
-        "config": {},
-        "non_finite": [],
-        "before": {},
-    }
-    return {**defaults, **line}
+    missing: dict[str, Any] = {"task": None, "provenance": {}, "config": {}, "non_finite": [], "before": {}}
+    missing |= {"role": role_of(line), "method": method_of(line)}
+    return missing | {key: value for key, value in line.items() if value is not None} | {"method": method_of(line)}
 
 
 def started(path: Path) -> Iterator[Path]:
@@ -156,44 +139,8 @@ def started(path: Path) -> Iterator[Path]:
         Folders below it in which a run has begun to write, by name.
     """
     for folder in sorted(path.iterdir()):
-        if folder.is_dir() and any((folder / name).exists() for name in (LOG, CONFIG, RESULTS)):
+        if folder.is_dir() and any((folder / name).exists() for name in (LOG, CONFIG, ONE_RESULT)):
             yield folder
-
-
-def refuse_strangers(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse runs that cannot be compared with each other.
-
-    Args:
-        path: The folder, for the message.
-        lines: All runs.
-
-    Raises:
-        InputError: If two runs have different tasks or data; says which and what differs.
-    """
-    methods = [line for line in lines if line["role"] != "baseline"] or list(lines)
-    first = methods[0]
-    if first["role"] != "baseline":
-        for line in methods:
-            if set(line["tasks"]) != set(first["tasks"]):
-                raise InputError(
-                    f"`{path}` cannot be pooled: run `{first['run']}` has the tasks {listed(first['tasks'])}, run "
-                    f"`{line['run']}` has {listed(line['tasks'])}."
-                )
-        for line in lines:
-            stray = [task for task in line["tasks"] if task not in first["tasks"]]
-            if stray:
-                raise InputError(
-                    f"`{path}` cannot be pooled: baseline `{line['run']}` is of task `{stray[0]}`, which run "
-                    f"`{first['run']}` does not have ({listed(first['tasks'])})."
-                )
-    hashed = [line for line in lines if line["provenance"].get("data_hash")]
-    for line in hashed:
-        here, there = hashed[0]["provenance"]["data_hash"], line["provenance"]["data_hash"]
-        if here != there:
-            raise InputError(
-                f"`{path}` cannot be pooled: runs `{hashed[0]['run']}` and `{line['run']}` saw different data "
-                f"(`data_hash` {here} and {there})."
-            )
 
 
 def line_of_run(path: Path) -> dict[str, Any]:
@@ -211,7 +158,7 @@ def line_of_run(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        results = json.loads((path / RESULTS).read_text(encoding="utf-8")) if (path / RESULTS).exists() else None
+        results = json.loads((path / ONE_RESULT).read_text(encoding="utf-8")) if (path / ONE_RESULT).exists() else None
         config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")) if (path / CONFIG).exists() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"`{path}`: the files of this run cannot be read ({str(error).splitlines()[0]}).") from error
