@@ -54,7 +54,7 @@ const extended = ([low, high], part = 0.06) => {
 };
 
 /** An SVG with axes; returns it with the scales. `x`, `y`: {range, log, label, format}. */
-function frame({ width, height, x, y, left = 44, right = 12, top = 10, bottom = 28, label }) {
+function frame({ width, height, x, y, left = 44, right = 12, top = 10, bottom = 32, label }) {
   const sx = (x.log ? logScale : scale)(x.range, [left, width - right]);
   const sy = (y.log ? logScale : scale)(y.range, [height - bottom, top]);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": label });
@@ -111,7 +111,7 @@ function area(xs, low, high, sx, sy) {
 /** A line over the chart that follows the mouse; `lines(x)` gives the tooltip for the nearest of `xs`. */
 function crosshair(parts, xs, lines) {
   const { svg, sx, top, bottom, height, left, right, width } = parts;
-  const rule = s("line", { class: "crosshair", y1: top, y2: height - bottom, x1: -9, x2: -9 });
+  const rule = s("line", { class: "crosshair", y1: top, y2: height - bottom, visibility: "hidden" });
   const nearest = (event) => {
     const box = svg.getBoundingClientRect();
     const at = ((event.clientX - box.left) / box.width) * width;
@@ -123,11 +123,11 @@ function crosshair(parts, xs, lines) {
       const x = nearest(event);
       rule.setAttribute("x1", sx(x));
       rule.setAttribute("x2", sx(x));
+      rule.setAttribute("visibility", "visible");
       showTip(event, lines(x, event));
     },
     onmouseleave: () => {
-      rule.setAttribute("x1", -9);
-      rule.setAttribute("x2", -9);
+      rule.setAttribute("visibility", "hidden");
       hideTip();
       hover(null);
     },

@@ -90,7 +90,7 @@ function drawRun(body) {
 function stepTo(at) {
   diagnosis.at = at;
   for (const input of document.querySelectorAll(".step-input")) input.value = at;
-  for (const output of document.querySelectorAll(".step-output")) output.textContent = `${t("step")} ${RUNS[diagnosis.run].steps[at]}`;
+  for (const output of document.querySelectorAll(".step-output")) output.textContent = t("step_n", { n: RUNS[diagnosis.run].steps[at] });
   diagnosis.listeners.forEach((draw) => draw());
   redrawShadows(true);
 }
@@ -117,7 +117,7 @@ function stepControl(run) {
     { class: "stepper" },
     play,
     h("input", { type: "range", class: "step-input", min: 0, max: last, value: diagnosis.at, "aria-label": t("step"), oninput: (event) => { stopPlaying(); stepTo(Number(event.target.value)); } }),
-    h("output", { class: "step-output" }, `${t("step")} ${run.steps[diagnosis.at]}`),
+    h("output", { class: "step-output" }, t("step_n", { n: run.steps[diagnosis.at] })),
   );
 }
 
@@ -173,8 +173,8 @@ function matrix(run, value, limit, diagonal, pick, lines, letter = null) {
         ? { class: "cell diagonal" }
         : { class: `cell${chosen ? " chosen" : ""}`, tabindex: 0, role: "button", "aria-label": `${pairName(run, p)} ${num(v, 2)} ${mark ? wordOf(mark) : ""}`, onclick: () => pick(p), onkeydown: (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), pick(p)), ...tipped(() => [h("b", {}, pairName(run, p)), ...lines(p)]) },
       s("rect", { x: x + 1.5, y: y + 1.5, width: size - 3, height: size - 3, rx: 4, style: `fill:${p === null ? "var(--line)" : diverging(v, limit)}`, "stroke-dasharray": noise ? "3 3" : null, class: noise ? "noise" : null }),
-      n <= 10 && s("text", { x: x + size / 2, y: y + size / 2 + (mark ? 0 : 4), class: "middle cell-value", style: `fill:${p === null ? "var(--muted)" : inkOn(v, limit)}` }, num(v, 2)),
-      mark && s("text", { x: x + size / 2, y: y + size / 2 + (n <= 10 ? 17 : 5), class: "middle cell-mark", style: `fill:${inkOn(v, limit)}` }, GLYPH[mark]),
+      n <= 10 && s("text", { x: x + size / 2, y: y + size / 2 + (mark ? 0 : 4), class: "middle cell-value", style: `fill:${p === null ? "var(--muted)" : inkOn(v, limit)}` }, v === null && mark === "N" ? t("noise") : num(v, 2)),
+      mark && v !== null && s("text", { x: x + size / 2, y: y + size / 2 + (n <= 10 ? 17 : 5), class: "middle cell-mark", style: `fill:${inkOn(v, limit)}` }, GLYPH[mark]),
     );
   }
 }

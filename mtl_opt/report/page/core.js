@@ -56,7 +56,7 @@ function num(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e5 || size < 10 ** -digits)) return value.toExponential(1).replace("-", "−");
+  if (size >= 1e5 || (digits > 2 && size !== 0 && size < 10 ** -digits)) return value.toExponential(1).replace("-", "−");
   return (Number.isInteger(value) && size >= 100 ? String(value) : value.toFixed(digits)).replace("-", "−");
 }
 

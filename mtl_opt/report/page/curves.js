@@ -12,7 +12,8 @@ function curvesSection() {
   if (!curveState.quantity) {
     curveState.quantity = QUANTITIES.includes("loss") ? "loss" : QUANTITIES[0];
   }
-  const box = h("div", { class: "multiples" });
+  const columns = columnsFor(DATA.tasks.length);
+  const box = h("div", { class: `multiples columns-${columns}` });
   const controls = h("div", { class: "controls" });
   const draw = () => {
     const { quantity } = curveState;
@@ -22,7 +23,7 @@ function curvesSection() {
       DATA.kind === "comparison" && toggle(t("bands"), "band", draw),
       SINGLE >= 0 && toggle(t("with_single"), "single", draw),
     );
-    box.replaceChildren(...DATA.tasks.map((task) => curveChart(task, quantity)).filter(Boolean));
+    box.replaceChildren(...DATA.tasks.map((task) => curveChart(task, quantity, columns)).filter(Boolean));
     if (!box.children.length) box.append(empty(t("no_curves")));
   };
   draw();
@@ -39,7 +40,13 @@ function toggle(text, key, draw) {
   );
 }
 
-function curveChart(task, quantity) {
+/** How many charts stand side by side, so that no row has a single one where it can be avoided. */
+function columnsFor(charts) {
+  if (innerWidth < 640 || charts === 1) return 1;
+  return charts % 3 === 0 || charts > 4 ? 3 : 2;
+}
+
+function curveChart(task, quantity, columns) {
   const shown = [...(curveState.single && SINGLE >= 0 ? [SINGLE] : []), ...TRAINED]
     .map((i) => [i, DATA.curves[DATA.methods[i].name]?.[quantity]?.[task]])
     .filter(([, curve]) => curve);
@@ -51,7 +58,7 @@ function curveChart(task, quantity) {
   const range = log ? positive(extent(ys)) : extended(extent(ys), 0.04);
   const xs = [...new Set(shown.flatMap(([, c]) => c.x))].sort((a, b) => a - b);
   const parts = frame({
-    width: 460, height: 250, left: 46, top: 14, label: `${task}: ${quantityName(quantity)}`,
+    width: [0, innerWidth < 640 ? 400 : 1000, 520, 350][columns], height: columns === 1 ? 300 : 235, left: 46, top: 14, label: `${task}: ${quantityName(quantity)}`,
     x: { range: extent(xs), label: t("step") }, y: { range, log },
   });
   for (const [i, curve] of shown) parts.svg.append(curveGroup(i, curve, parts));
@@ -79,14 +86,14 @@ function curveTip(x, event, shown, { svg, sy, height }) {
     .map(([i, curve]) => [i, curve, curve.x.indexOf(x)])
     .filter(([, curve, k]) => k >= 0 && typeof curve.mean[k] === "number" && (!sy.log || curve.mean[k] > 0))
     .sort((a, b) => b[1].mean[b[2]] - a[1].mean[a[2]]);
-  if (!rows.length) return [`${t("step")} ${x}`];
+  if (!rows.length) return [t("step_n", { n: x })];
   const near = rows.reduce((best, row) => (Math.abs(sy(row[1].mean[row[2]]) - at) < Math.abs(sy(best[1].mean[best[2]]) - at) ? row : best));
   hover(near[0]);
   const place = rows.indexOf(near);
   const first = Math.max(0, Math.min(place - 5, rows.length - 11));
   const part = rows.slice(first, first + 11);
   return [
-    h("div", { class: "tip-head" }, `${t("step")} ${x}`),
+    h("div", { class: "tip-head" }, t("step_n", { n: x })),
     ...part.map(([i, curve, k]) => {
       const spread = curve.low && curve.low[k] !== curve.high[k] ? ` (${num(curve.low[k])} … ${num(curve.high[k])})` : "";
       const line = methodLine(i, num(curve.mean[k]), spread);

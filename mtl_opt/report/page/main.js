@@ -15,7 +15,8 @@ const SECTIONS = [
 function resultsSection() {
   const run = DATA.runs[0];
   const keys = Object.keys(run.metrics).length ? Object.keys(run.metrics) : Object.keys(run.before);
-  const parts = [h("p", { class: "headline" }, t(DATA.finished ? "run_done" : "run_going", { method: DATA.methods[0].label, steps: run.steps, total: run.total_steps }))];
+  const words = { method: DATA.methods[0].label, steps: run.steps, total: run.total_steps };
+  const parts = [h("div", { class: "answer-box" }, h("p", { class: "headline" }, t(DATA.finished ? "run_done" : "run_going", words)))];
   if (!keys.length) return [...parts, empty(t("no_results"))];
   const bad = (key) => run.non_finite.find((text) => text.startsWith(`${key}:`));
   const columns = [

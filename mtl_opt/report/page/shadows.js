@@ -17,10 +17,9 @@ function redrawShadows(light = false) {
   }
   const names = Object.keys(run.shadows);
   const rows = names.map((name) => shadowRow(run, name)).sort((a, b) => (a.angle ?? 999) - (b.angle ?? 999));
-  const when = segmented(t("shadow_when"), [["mean", t("mean_of_run")], ["step", `${t("at_step")} ${run.steps[diagnosis.at]}`]], shadowState.when, (w) => { shadowState.when = w; redrawShadows(); });
+  const when = segmented(t("shadow_when"), [["mean", t("mean_of_run")], ["step", t("step_n", { n: run.steps[diagnosis.at] })]], shadowState.when, (w) => { shadowState.when = w; redrawShadows(); });
   shadowBox.replaceChildren(
-    h("p", { class: "lead" }, shadowSentence(run, rows)),
-    h("p", { class: "note" }, t("shadow_run", { run: runName(run) })),
+    h("div", { class: "answer-box" }, h("p", { class: "lead" }, shadowSentence(run, rows)), h("p", { class: "note" }, t("shadow_run", { run: runName(run) }))),
     h("div", { class: "controls" }, when),
     card(t("shadow_angles"), t("shadow_angles_note"), angleChart(run, rows)),
     card(t("shadow_changes"), t("shadow_changes_note"), shadowTable(run, rows)),
@@ -68,7 +67,7 @@ function angleChart(run, rows) {
         s("rect", { x: 0, y: y - row / 2, width, height: row, fill: "transparent" }),
         s("text", { x: left - 12, y: y + 4, class: `label end${r.name === run.method ? " strong" : ""}` }, r.name, r.shadow.on_this_trajectory ? " †" : ""),
         r.spread && s("line", { x1: sx(r.spread[0]), x2: sx(r.spread[1]), y1: y, y2: y, class: "range" }),
-        s("circle", { cx: sx(r.angle), cy: y, r: 4.6, fill: r.method === null ? "var(--accent)" : colour(r.method), stroke: "var(--card)" }),
+        s("circle", { cx: sx(r.angle), cy: y, r: 4.6, fill: r.method === null ? "var(--muted)" : colour(r.method), stroke: "var(--card)" }),
       ),
     );
   });

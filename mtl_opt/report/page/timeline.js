@@ -31,13 +31,13 @@ function pairTimeline(run, onStep, pick) {
   crosshair(parts, run.steps, (x) => {
     const k = run.steps.indexOf(x);
     return [
-      h("div", { class: "tip-head" }, `${t("step")} ${x}`),
+      h("div", { class: "tip-head" }, t("step_n", { n: x })),
       `${t("raw")}: ${num(raw[k], 2)}`,
       corrected && `${t("corrected")}: ${num(corrected.value[k], 2)} (${num(corrected.low[k], 2)} … ${num(corrected.high[k], 2)})`,
       corrected && wordOf(run.corrected.verdict[p][k]),
     ].filter(Boolean);
   });
-  const legend = h("p", { class: "legend" }, h("i", { class: "key line dashed" }), t("raw"), corrected && h("i", { class: "key line" }), corrected && t("corrected_interval"));
+  const legend = h("p", { class: "legend" }, h("span", {}, h("i", { class: "key line dashed" }), t("raw")), corrected && h("span", {}, h("i", { class: "key line" }), t("corrected_interval")));
   return h("div", {}, pairPicker(run, pick), svg, legend);
 }
 
@@ -74,7 +74,7 @@ function layerMap(run, onStep) {
       const box = svg.getBoundingClientRect();
       const k = Math.min(run.steps.length - 1, Math.max(0, Math.floor((((event.clientX - box.left) / box.width) * width - left) / cell)));
       const l = Math.min(names.length - 1, Math.max(0, Math.floor((((event.clientY - box.top) / box.height) * height - top) / row)));
-      showTip(event, [h("b", {}, names[l]), `${t("step")} ${run.steps[k]}`, `${pairName(run, diagnosis.pair)}: ${grid[l][k] === null ? "–" : num(grid[l][k] / 100, 2)}`]);
+      showTip(event, [h("b", {}, names[l]), t("step_n", { n: run.steps[k] }), `${pairName(run, diagnosis.pair)}: ${grid[l][k] === null ? "–" : num(grid[l][k] / 100, 2)}`]);
     },
     onmouseleave: hideTip,
   }));
@@ -93,7 +93,7 @@ function strips(run) {
   if (run.shares) charts.push(strip(run, t("shares"), run.shares.map((v, k) => [k, v]), {}));
   if (run.corrected?.signal_to_noise) charts.push(strip(run, t("signal_to_noise"), run.corrected.signal_to_noise.map((v, k) => [k, v]), {}));
   if (!charts.length) return h("div");
-  return card(t("other_numbers"), t("other_note"), h("div", { class: "multiples" }, charts));
+  return card(t("other_numbers"), t("other_note"), h("div", { class: `multiples columns-${Math.min(2, columnsFor(charts.length))}` }, charts));
 }
 
 const taskColour = (k) => `var(--t${k % 6})`;
@@ -103,14 +103,14 @@ function strip(run, title, lines, axis) {
   const values = lines.flatMap(([, v]) => v).filter((v) => v !== null && (!axis.log || v > 0));
   if (!values.length) return h("figure", {}, h("figcaption", {}, title), empty(t("undefined_here")));
   const range = axis.range || (axis.log ? positive(extent(values)) : extended(extent(values)));
-  const parts = frame({ width: 440, height: 180, left: 50, top: 12, label: title, x: { range: extent(run.steps) }, y: { ...axis, range } });
+  const parts = frame({ width: 480, height: 180, left: 50, top: 12, label: title, x: { range: extent(run.steps) }, y: { ...axis, range } });
   for (const [k, v] of lines) {
     const stroke = k === null ? "var(--accent)" : taskColour(k);
     parts.svg.append(s("path", { d: path(run.steps, v, parts.sx, parts.sy), fill: "none", stroke, "stroke-width": 1.9, "stroke-dasharray": k === null ? "" : taskDash(k) }));
     if (run.steps.length === 1 && v[0] !== null) parts.svg.append(s("circle", { cx: parts.sx(run.steps[0]), cy: parts.sy(v[0]), r: 3, fill: stroke }));
   }
   crosshair(parts, run.steps, (x) => [
-    h("div", { class: "tip-head" }, `${t("step")} ${x}`),
+    h("div", { class: "tip-head" }, t("step_n", { n: x })),
     ...lines.map(([k, v]) => `${k === null ? title : run.tasks[k]}: ${num(v[run.steps.indexOf(x)])}`),
   ]);
   const keys = lines.length > 1 && h("p", { class: "legend" }, lines.map(([k]) => h("span", {}, h("i", { class: "key line", style: `border-color:${taskColour(k)}` }), run.tasks[k])));

@@ -75,7 +75,7 @@ function changesTable() {
     { name: t("harmed"), value: (i) => harmed(i).length, cell: (i) => (harmed(i).length ? harmed(i).join(", ") : t("none")), left: true, help: t("harmed_help") },
   ];
   const table = sortable("changes", columns, TRAINED, { method: (i) => i, tall: TRAINED.length > 16 });
-  const legend = h("p", { class: "legend" }, h("i", { class: "key bad" }), t("key_worse"), h("i", { class: "key good" }), t("key_better"), " ▲▼ ", t("key_significant"));
+  const legend = h("p", { class: "legend" }, h("span", {}, h("i", { class: "key bad" }), t("key_worse")), h("span", {}, h("i", { class: "key good" }), t("key_better")), h("span", {}, "▲ ▼ ", t("key_significant")));
   return [table, legend];
 }
 

@@ -5,10 +5,14 @@ const ofIndex = (i) => (i === SINGLE ? SUM.baselines : BY_NAME.get(DATA.methods[
 const scoreOf = (i) => SUM.scores[DATA.methods[i].name] || null;
 const labelOf = (name) => (INDEX.has(name) ? DATA.methods[INDEX.get(name)].label : name);
 const VERDICT_TEXT = {
-  better: "v_better", worse: "v_worse", "not distinguishable": "v_same", "too few seeds": "v_few",
+  better: "v_better", worse: "v_worse", "not distinguishable": "v_same", "too few seeds": "v_few", "not finite": "not_finite",
 };
 const verdictText = (word) => (VERDICT_TEXT[word] ? t(VERDICT_TEXT[word]) : word);
-const scoreName = () => (SUM.baselines ? "Δm" : t("delta_against", { name: labelOf(SUM.reference) }));
+/** "Δm loss", or without baselines "Δ against sum". */
+function scoreName() {
+  const [name, reference] = SUM.score_name.replace(" %", "").split(" against ");
+  return reference === undefined ? name : t("delta_against", { score: name, name: labelOf(SUM.reference) });
+}
 
 function interval(score, digits = 1) {
   return score && score.low !== null ? t("interval", { low: signed(score.low, digits), high: signed(score.high, digits) }) : "";
@@ -20,7 +24,7 @@ function headline() {
   if (SUM.methods.length === 1) return [t("w_one", { name: labelOf(SUM.methods[0].method) }), ""];
   if (!SUM.winner) return [t("w_no_score"), ""];
   const score = SUM.scores[SUM.winner];
-  const words = { name: labelOf(SUM.winner), score: scoreName(), value: percent(score.mean), interval: interval(score) };
+  const words = { name: labelOf(SUM.winner), score: scoreName(), value: percent(score.mean), interval: score.low === null ? "" : interval(score) + t("stop") };
   const of = (verdict) => SUM.comparisons.filter((c) => c.verdict === verdict).map((c) => labelOf(c.other));
   const [better, same, few] = [of("better"), of("not distinguishable"), of("too few seeds")];
   if (few.length) {
@@ -33,12 +37,14 @@ function headline() {
 
 function verdictSection() {
   const [sentence, note] = headline();
-  const parts = [h("p", { class: "headline" }, sentence), note && h("p", { class: "lead" }, note)];
+  const parts = [h("div", { class: "answer-box" }, h("p", { class: "headline" }, sentence), note && h("p", { class: "lead" }, note))];
   if (!SUM || !SUM.methods.length) return parts;
   if (!SUM.baselines) parts.push(empty(t("no_baselines", { name: labelOf(SUM.reference) })));
   if (SUM.seeds.length === 1) parts.push(empty(t("one_seed")));
   const scored = TRAINED.filter((i) => scoreOf(i) && typeof scoreOf(i).mean === "number");
   if (scored.length) parts.push(card(t("forest", { score: scoreName() }), t("forest_note"), forest(scored)));
+  const without = TRAINED.filter((i) => !scored.includes(i)).map((i) => DATA.methods[i].label);
+  if (without.length && scored.length) parts.push(empty(t("no_score_for", { names: listed(without, 8) })));
   parts.push(card(t("all_methods"), t("all_methods_note"), methodsTable()));
   if (SUM.comparisons.length || SUM.against_reference.length) parts.push(comparisonsCard());
   if (SUM.search && SUM.search.length) parts.push(searchCard());
@@ -53,7 +59,7 @@ const notesBox = (notes) =>
 function forest(indices) {
   const order = [...indices].sort((a, b) => scoreOf(b).mean - scoreOf(a).mean);
   const narrow = innerWidth < 640;
-  const [row, width, left, right] = [26, narrow ? 420 : 900, narrow ? 130 : 210, narrow ? 12 : 190];
+  const [row, width, left, right] = [26, narrow ? 420 : 900, narrow ? 112 : 210, narrow ? 12 : 190];
   const height = order.length * row + 40;
   const values = order.flatMap((i) => [scoreOf(i).low, scoreOf(i).high, scoreOf(i).mean, ...scoreOf(i).values]);
   const range = extended(extent([0, ...values]));
@@ -63,7 +69,7 @@ function forest(indices) {
     y: { range: [0, 1], ticks: [] },
   });
   const { svg, sx } = parts;
-  svg.append(s("text", { x: (left + width - right) / 2, y: height - 2, class: "axis middle" }, `${scoreName()} (%) · ${t(SUM.baselines ? "zero_single" : "zero_reference", { name: labelOf(SUM.reference) })}`));
+  svg.append(s("text", { x: (left + width - right) / 2, y: height - 2, class: "axis middle" }, `${narrow ? "" : `${scoreName()} (%) · `}${t(SUM.score_name.includes(" against ") ? "zero_reference" : "zero_single", { name: labelOf(SUM.reference) })}`));
   order.forEach((i, place) => {
     const y = 6 + row * (place + 0.5);
     const score = scoreOf(i);
@@ -74,11 +80,12 @@ function forest(indices) {
       "g",
       { ...ofMethod(i), ...tipped(() => forestTip(i, against)) },
       hit,
-      s("text", { x: left - 12, y: y + 4, class: `label end${place ? "" : " strong"}` }, clip(DATA.methods[i].label, narrow ? 17 : 28)),
+      s("text", { x: left - 12, y: y + 4, class: `label end${place ? "" : " strong"}` }, clip(DATA.methods[i].label, narrow ? 14 : 28)),
       score.values.filter((v) => v !== null).map((v) => s("circle", { cx: sx(v), cy: y, r: 2.6, fill: colour(i), opacity: 0.35 })),
       score.low !== null && s("line", { x1: sx(score.low), x2: sx(score.high), y1: y, y2: y, stroke: colour(i), "stroke-width": 2.5, class: "curve" }),
       marker(i, sx(score.mean), y, 5.5),
-      !narrow && s("text", { x: width - right + 12, y: y + 4, class: "small" }, `${percent(score.mean)}  ${word}`),
+      !narrow && s("text", { x: width - right + 62, y: y + 4, class: "small end" }, percent(score.mean)),
+      !narrow && s("text", { x: width - right + 74, y: y + 4, class: "small" }, word),
     );
     svg.append(group);
   });
@@ -100,9 +107,9 @@ function forestTip(i, against) {
 }
 
 const scoreText = (score, digits = 3) => {
-  if (!score || !score.seeds.length) return "–";
-  const lost = score.values ? score.values.filter((v) => v === null).length : score.lost || 0;
-  if (score.mean === null) return lost ? `⚠ ${t("diverged", { n: lost, of: score.seeds.length })}` : "–";
+  if (!score) return "–";
+  const [seeds, lost] = score.values ? [score.seeds.length, score.values.filter((v) => v === null).length] : [score.seeds, score.lost];
+  if (score.mean === null) return lost ? `⚠ ${t("diverged", { n: lost, of: seeds })}` : "–";
   return score.std === null ? num(score.mean, digits) : `${num(score.mean, digits)} ± ${num(score.std, digits)}`;
 };
 
@@ -163,7 +170,7 @@ function searchCard() {
     ...(SUM.search.some((r) => r.task) ? [{ name: t("task"), left: true, value: (r) => r.task, cell: (r) => r.task || "–" }] : []),
     { name: t("learning_rate"), value: (r) => r.learning_rate, cell: (r) => short(r.learning_rate) },
     { name: t("seed"), value: (r) => r.seed, cell: (r) => String(r.seed) },
-    { name: t("validation_score"), value: (r) => r.score },
+    { name: t("validation_score"), value: (r) => r.search_score },
     { name: t("chosen"), value: (r) => Number(Boolean(r.chosen)), cell: (r) => (r.chosen ? "✓" : "") },
   ];
   return card(t("search"), t("search_note"), sortable("search", columns, SUM.search, { tall: SUM.search.length > 16, method: (r) => INDEX.get(r.method) ?? null, marked: (r) => r.chosen }));
