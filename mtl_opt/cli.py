@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | plan | data | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | report | plan | data | eval | list | env`."""
 
 import argparse
 import io
@@ -15,11 +15,13 @@ from typing import Any
 
 from mtl_opt.data_cli import SKIP, add_data_verbs, list_mixings, overrides_of
 from mtl_opt.errors import InputError
+from mtl_opt.report_cli import add_report_verb
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
   mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
+  mtl-opt report outputs/cmp                       report.html: who won, is it significant, where gradients conflict
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
@@ -97,6 +99,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
+    add_report_verb(verbs)
     add_data_verbs(verbs)
     listing = verbs.add_parser("list", help="list what can be chosen")
     listing.add_argument("what", choices=["combiners", "mixing"])

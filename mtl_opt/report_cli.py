@@ -4,6 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+SAID = {
+    "unfinished": "Half-finished: {n} runs have no result yet and are left out: {names}.",
+    "running": "This run has not finished: step {step} of {total}.",
+    "torn": "The last line of results.jsonl is torn and was left out.",
+    "non_finite": "Not finite, shown and in no mean: {names}.",
+}
+"""Notices of the report that are worth a line on the terminal too."""
+
 
 def add_report_verb(verbs: Any) -> None:
     """Describe the verb.
@@ -19,7 +27,20 @@ def add_report_verb(verbs: Any) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     """Write the report, and say where it is and what is missing in it."""
-    from mtl_opt.report.html import write_report
+    from mtl_opt.report.contents import contents
+    from mtl_opt.report.folder import listed, read_folder
+    from mtl_opt.report.html import write_page
 
     folder = Path(options.folder)
-    print(f"Report: {write_report(folder)}")
+    data = contents(read_folder(folder))
+    paths = []
+    if options.plots:
+        from mtl_opt.report.plots import write_plots
+
+        paths = write_plots(data, folder)
+    print(f"Report: {write_page(data, folder)}")
+    if paths:
+        print(f"Plots:  {len(paths)} files in {paths[0].parent}")
+    for notice in data["notices"]:
+        if notice["key"] in SAID:
+            print(SAID[notice["key"]].format(**notice | {"names": listed(notice.get("names", []))}))

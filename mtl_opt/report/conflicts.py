@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,13 @@ def hundredths(value: Any) -> int | None:
     return None if number is None else round(100 * number)
 
 
-def entry(matrix: Any, i: int, j: int) -> Any:
+def entry(matrix: Any, i: int | None, j: int | None) -> Any:
     """Read one entry of a matrix that may be missing.
 
     Args:
         matrix: Nested lists, or None.
-        i: Row.
-        j: Column.
+        i: Row; None for a task that the matrix does not have.
+        j: Column, likewise.
 
     Returns:
         The entry; None where there is none.
@@ -82,6 +83,53 @@ def read_conflict(path: Path, most: int) -> list[dict[str, Any]]:
     return [row for row in rows if row is not None]
 
 
+class Columns:
+    """Read quantities over the lines of a run, tasks in the order of the page.
+
+    Args:
+        lines: Lines of `conflict.jsonl`.
+        tasks: Names of the tasks, in the order wanted.
+    """
+
+    def __init__(self, lines: Lines, tasks: Sequence[str]) -> None:
+        self.lines = lines
+        self.num_tasks = len(tasks)
+        self.pairs = list(combinations(range(len(tasks)), 2))
+        self.orders = []
+        for line in lines:
+            places = {name: place for place, name in enumerate(line.get("tasks") or tasks)}
+            self.orders.append([places.get(task) for task in tasks])
+
+    def per_pair(self, of: Callable[[Any], Any], pack: Callable[[Any], Any]) -> list[list[Any]]:
+        """Read a matrix.
+
+        Args:
+            of: Gives the matrix of a line.
+            pack: Shortens an entry.
+
+        Returns:
+            Per pair of tasks (0, 1), (0, 2), ..., (1, 2), ... its entry in every line.
+        """
+        return [
+            [pack(entry(of(line), order[i], order[j])) for line, order in zip(self.lines, self.orders, strict=True)]
+            for i, j in self.pairs
+        ]
+
+    def per_task(self, of: Callable[[Any], Any]) -> list[list[Any]]:
+        """Read a list with one number per task.
+
+        Args:
+            of: Gives the list of a line.
+
+        Returns:
+            Per task its number in every line.
+        """
+        return [
+            [rounded(item(of(line), order[t]), 3) for line, order in zip(self.lines, self.orders, strict=True)]
+            for t in range(self.num_tasks)
+        ]
+
+
 def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
     """Pack the diagnosis of one run.
 
@@ -90,81 +138,94 @@ def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
         tasks: Names of the tasks, in the order wanted.
 
     Returns:
-        Steps; raw and corrected cosines, interval and verdict per pair and step (pairs (0, 1), (0, 2), ..., (1, 2),
-        ...; hundredths; verdicts as one letter); magnitude similarity, curvature bound, condition number, conflict
-        rate; shares and signal-to-noise per task and step; layers per pair, layer and step; shadows.
+        Steps; per pair and step cosines (in hundredths), magnitude similarity, curvature bound; per step condition
+        number and conflict rate; per task and step shares; `corrected`, `layers` and `shadows`. What no line has is
+        left out.
     """
-    orders = [[item({n: i for i, n in enumerate(line.get("tasks") or tasks)}, task) for task in tasks] for line in lines]
-    pairs = list(combinations(range(len(tasks)), 2))
-
-    def per_pair(of: Any, pack: Any) -> list[list[Any]]:
-        return [
-            [pack(entry(of(line), order[i], order[j])) for line, order in zip(lines, orders, strict=True)]
-            for i, j in pairs
-        ]
-
-    def per_task(of: Any) -> list[list[Any]]:
-        return [
-            [rounded(item(of(line), order[t]), 3) for line, order in zip(lines, orders, strict=True)]
-            for t in range(len(tasks))
-        ]
-
+    columns = Columns(lines, tasks)
     packed: dict[str, Any] = {"steps": [line["step"] for line in lines]}
     for name in MATRICES:
         if any(line.get(name) for line in lines):
-            pack = hundredths if name != "curvature_bound" else lambda value: rounded(value, 3)
-            packed[name] = per_pair(lambda line, name=name: line.get(name), pack)
+            pack = hundredths if name != "curvature_bound" else partial(rounded, digits=3)
+            packed[name] = columns.per_pair(looking_up(name), pack)
+    packed.setdefault("cosines", [[None] * len(lines) for _ in columns.pairs])
     for name in ("condition_number", "conflict_rate"):
         packed[name] = [rounded(line.get(name), 3) for line in lines]
     if any(line.get("shares") for line in lines):
-        packed["shares"] = per_task(lambda line: line.get("shares"))
+        packed["shares"] = columns.per_task(looking_up("shares"))
     if any(line.get("corrected") for line in lines):
-        corrected = {
-            name: per_pair(lambda line, name=name: item(line.get("corrected"), name), hundredths)
-            for name in ("cosines", "low", "high")
-        }
-        letters = per_pair(lambda line: item(line.get("corrected"), "verdict"), lambda word: VERDICTS.get(word, "-"))
-        corrected["verdict"] = ["".join(row) for row in letters]
-        corrected["signal_to_noise"] = per_task(lambda line: item(line.get("corrected"), "signal_to_noise"))
-        packed["corrected"] = {**corrected, "window": [item(line.get("corrected"), "steps") for line in lines]}
-    names = list(dict.fromkeys(name for line in lines for name in line.get("layers") or {}))
-    if names:
-        data = [per_pair(lambda line, name=name: item(line.get("layers"), name), hundredths) for name in names]
-        packed["layers"] = {"names": names, "cosines": [list(rows) for rows in zip(*data, strict=True)]}
+        packed["corrected"] = packed_corrected(columns)
+    if any(line.get("layers") for line in lines):
+        packed["layers"] = packed_layers(columns)
     if any(line.get("shadows") for line in lines):
-        packed["shadows"] = packed_shadows(lines, orders)
+        packed["shadows"] = packed_shadows(columns)
     return packed
 
 
-def packed_shadows(lines: Lines, orders: Sequence[Sequence[int | None]]) -> dict[str, Any]:
+def looking_up(*keys: str) -> Callable[[Any], Any]:
+    """Look keys up one inside the other.
+
+    Args:
+        keys: The keys.
+
+    Returns:
+        A function that gives what they lead to; None where one is missing.
+    """
+    return lambda line: reduce(item, keys, line)
+
+
+def packed_corrected(columns: Columns) -> dict[str, Any]:
+    """Pack the noise-corrected cosines.
+
+    Args:
+        columns: The lines.
+
+    Returns:
+        Cosine, interval (hundredths) and verdict (one letter) per pair and step, signal-to-noise per task and step, and
+        the steps of the window, None where it was not full.
+    """
+    packed: dict[str, Any] = {
+        name: columns.per_pair(looking_up("corrected", name), hundredths) for name in ("cosines", "low", "high")
+    }
+    letters = columns.per_pair(looking_up("corrected", "verdict"), lambda word: VERDICTS.get(word, "-"))
+    packed["verdict"] = ["".join(row) for row in letters]
+    packed["signal_to_noise"] = columns.per_task(looking_up("corrected", "signal_to_noise"))
+    packed["window"] = [item(line.get("corrected"), "steps") for line in columns.lines]
+    return packed
+
+
+def packed_layers(columns: Columns) -> dict[str, Any]:
+    """Pack the cosines of every layer.
+
+    Args:
+        columns: The lines.
+
+    Returns:
+        `names`, and `cosines` per pair, layer and step in hundredths.
+    """
+    names = list(dict.fromkeys(name for line in columns.lines for name in line.get("layers") or {}))
+    data = [columns.per_pair(looking_up("layers", name), hundredths) for name in names]
+    return {"names": names, "cosines": [list(rows) for rows in zip(*data, strict=True)]}
+
+
+def packed_shadows(columns: Columns) -> dict[str, Any]:
     """Pack what every registered combiner would have done.
 
     Args:
-        lines: Lines of `conflict.jsonl`.
-        orders: Per line the place of every task.
+        columns: The lines.
 
     Returns:
         By combiner: `angle` per step in degrees, `change` and `weights` per task and step, and what is said of it.
     """
     found = {}
-    for name in dict.fromkeys(name for line in lines for name in line.get("shadows") or {}):
-        entries = [item(line.get("shadows"), name) for line in lines]
-
-        def per_task(key: str, digits: int, entries: list[Any] = entries) -> list[list[Any]]:
-            return [
-                [
-                    rounded(item(item(shadow, key), order[t]), digits)
-                    for shadow, order in zip(entries, orders, strict=True)
-                ]
-                for t in range(len(orders[0]))
-            ]
-
+    for name in dict.fromkeys(name for line in columns.lines for name in line.get("shadows") or {}):
+        entries = [item(line.get("shadows"), name) for line in columns.lines]
         angles = (rounded(item(shadow, "angle"), 9) for shadow in entries)
-        notes = [item(shadow, "note") for shadow in entries]
+        notes = (item(shadow, "note") for shadow in entries)
         found[name] = {
             "angle": [None if angle is None else round(angle, 1) for angle in angles],
-            "change": per_task("change", 3),
-            "weights": per_task("weights", 3),
+            "change": columns.per_task(looking_up("shadows", name, "change")),
+            "weights": columns.per_task(looking_up("shadows", name, "weights")),
             "on_this_trajectory": any(item(shadow, "on_this_trajectory") for shadow in entries),
             "note": next((str(note) for note in notes if note), ""),
         }

@@ -46,8 +46,10 @@ def contents(folder: ResultsFolder) -> dict[str, Any]:
         "finished": all(line.get("finished", True) for line in lines),
         "tasks": list(tasks),
         "methods": [described(name, of) for name, of in groups.items()],
-        "runs": [shown_run(line, tasks) for line in folder.lines],
-        "metric_keys": metric_keys(tasks, dict.fromkeys(k for line in lines for k in [*line["metrics"], *line["before"]])),
+        "runs": [shown_run(line) for line in folder.lines],
+        "metric_keys": metric_keys(
+            tasks, dict.fromkeys(k for line in lines for k in [*line["metrics"], *line["before"]])
+        ),
         "summary": shown_summary(summary) if summary else None,
         "curves": all_curves({name: [folder.run_folder(line) for line in of] for name, of in groups.items()}, tasks),
         "conflicts": all_conflicts([(line, folder.run_folder(line)) for line in by_seed], tasks),
@@ -72,12 +74,11 @@ def described(name: str, lines: Lines) -> dict[str, Any]:
     return {"name": name, "label": name, "role": role, "seeds": seeds}
 
 
-def shown_run(line: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
     """Shorten a line of `results.jsonl`.
 
     Args:
         line: The line.
-        tasks: Names of all tasks.
 
     Returns:
         What the tables show of the run.
@@ -147,7 +148,7 @@ def notices(folder: ResultsFolder) -> list[dict[str, Any]]:
         found.append({"key": "torn"})
     broken = [
         f"{run['run']} {text.removeprefix('eval_')}"
-        for run in (shown_run(line, line["tasks"]) for line in folder.lines)
+        for run in (shown_run(line) for line in folder.lines)
         for text in run["non_finite"]
     ]
     if broken:

@@ -126,7 +126,7 @@ def band(runs: Sequence[Mapping[int, Any]]) -> dict[str, list[Any]] | None:
     if not values:
         return None
     steps = sorted(values)
-    curve = {"x": steps, "mean": [rounded(fmean(values[step])) for step in steps]}
+    curve: dict[str, list[Any]] = {"x": steps, "mean": [rounded(fmean(values[step])) for step in steps]}
     if any(len(values[step]) > 1 for step in steps):
         curve["low"] = [rounded(min(values[step])) for step in steps]
         curve["high"] = [rounded(max(values[step])) for step in steps]

@@ -27,16 +27,32 @@ def write_report(folder: Path) -> Path:
     Returns:
         The file, `folder/report.html`.
 
-    Raises:
-        InputError: If there is nothing to report on, runs do not belong together, or the file cannot be written.
+    An `InputError` says that there is nothing to report on, runs do not belong together, or the file cannot be written.
     """
-    text = page(contents(read_folder(folder)))
+    return write_page(contents(read_folder(folder)), folder)
+
+
+def write_page(data: Mapping[str, Any], folder: Path) -> Path:
+    """Write the page of gathered data.
+
+    Args:
+        data: What `contents` gives.
+        folder: Where to.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    text = page(data)
     path = folder / REPORT
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise InputError(f"`{path}` cannot be written ({error.strerror}).") from error
     return path
 
@@ -70,11 +86,11 @@ def page_file(name: str) -> str:
     Returns:
         Its text.
     """
-    return resources.files("mtl_opt.report").joinpath("page", name).read_text(encoding="utf-8")
+    return resources.files("mtl_opt.report").joinpath("page").joinpath(name).read_text(encoding="utf-8")
 
 
 def embedded(data: Mapping[str, Any]) -> str:
-    """Write data so that it can stand inside a `script` element, whatever texts are in it.
+    r"""Write data so that it can stand inside a `script` element, whatever texts are in it.
 
     Args:
         data: Anything JSON can hold; numbers finite.
@@ -84,7 +100,7 @@ def embedded(data: Mapping[str, Any]) -> str:
 
     Examples:
         >>> embedded({"task": "</script>"})
-        '{"task":"\\\\u003c/script\\\\u003e"}'
+        '{"task":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for char in "<>&\u2028\u2029":

@@ -6,6 +6,7 @@ from typing import Any
 
 from mtl_opt.report.folder import ResultsFolder
 
+
 def reproduce(folder: ResultsFolder) -> dict[str, Any]:
     """Gather what is needed to repeat the runs.
 
@@ -88,7 +89,9 @@ def train(run: Any) -> str:
     Returns:
         The command.
     """
-    return f"mtl-opt train {quoted(run / 'config.yaml')} output_dir={quoted(f'{run}_again')} resume_from_checkpoint=false"
+    return (
+        f"mtl-opt train {quoted(run / 'config.yaml')} output_dir={quoted(f'{run}_again')} resume_from_checkpoint=false"
+    )
 
 
 def quoted(text: Any) -> str:

@@ -29,7 +29,7 @@ def write_comparison(
     layers: Sequence[str] = tuple(LAYERS),
     shadows: Sequence[str] = SHADOWS,
 ) -> list[dict[str, Any]]:
-    """Write `results.jsonl` and a folder per run; the better the method's place in `methods`, the better its numbers."""
+    """Write `results.jsonl` and a folder per run; earlier methods are better."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for seed in seeds:

@@ -209,9 +209,11 @@ function chooser(label, options, chosen, choose) {
   );
 }
 
-const empty = (...sentences) => h("p", { class: "empty" }, sentences.join(" "));
+/** A sentence in which what stands between backticks is code. */
+const rich = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+const empty = (sentence) => h("p", { class: "empty" }, rich(sentence));
 const card = (title, note, ...body) =>
-  h("div", { class: "card" }, title && h("h3", {}, title), note && h("p", { class: "note" }, note), ...body);
+  h("div", { class: "card" }, title && h("h3", {}, title), note && h("p", { class: "note" }, rich(note)), ...body);
 
 /** Names in a sentence; no more than `most` of them. */
 function listed(names, most = 5) {

@@ -39,8 +39,9 @@ function bar(value, all, text) {
 
 function costScatter(points) {
   const ys = points.map((r) => scoreOf(r.i).mean);
+  const width = innerWidth < 640 ? 400 : 900;
   const parts = frame({
-    width: 900, height: 320, left: 56, top: 18, bottom: 36, label: t("score_against_cost", { score: scoreName() }),
+    width, height: 320, left: 56, top: 18, bottom: 36, label: t("score_against_cost", { score: scoreName() }),
     x: { range: extended(extent([1, ...points.map((r) => r.relative)])), label: t("relative_time"), grid: true, format: (v) => `${short(v)}×` },
     y: { range: extended(extent([0, ...ys])), zero: 0, label: `${scoreName()} (%)` },
   });
@@ -49,7 +50,7 @@ function costScatter(points) {
     const [x, y] = [parts.sx(r.relative), parts.sy(scoreOf(r.i).mean)];
     const free = points.length <= 24 && !placed.some(([a, b]) => Math.abs(a - x) < 90 && Math.abs(b - y) < 13);
     if (free) placed.push([x, y]);
-    const right = x > 760;
+    const right = x > width - 140;
     parts.svg.append(
       s(
         "g",

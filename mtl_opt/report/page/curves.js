@@ -17,12 +17,12 @@ function curvesSection() {
   const controls = h("div", { class: "controls" });
   const draw = () => {
     const { quantity } = curveState;
-    controls.replaceChildren(
+    controls.replaceChildren(...[
       segmented(t("quantity"), QUANTITIES.map((q) => [q, quantityName(q)]), quantity, (q) => { curveState.quantity = q; draw(); }),
       toggle(t("log_axis"), "log", draw),
       DATA.kind === "comparison" && toggle(t("bands"), "band", draw),
       SINGLE >= 0 && toggle(t("with_single"), "single", draw),
-    );
+    ].filter(Boolean));
     box.replaceChildren(...DATA.tasks.map((task) => curveChart(task, quantity, columns)).filter(Boolean));
     if (!box.children.length) box.append(empty(t("no_curves")));
   };
@@ -46,6 +46,9 @@ function columnsFor(charts) {
   return charts % 3 === 0 || charts > 4 ? 3 : 2;
 }
 
+/** Width of a chart in its own units, so that its text comes out at the size of the page's. */
+const widthOf = (columns) => (innerWidth < 640 ? 360 : [0, 1000, 500, 340][columns]);
+
 function curveChart(task, quantity, columns) {
   const shown = [...(curveState.single && SINGLE >= 0 ? [SINGLE] : []), ...TRAINED]
     .map((i) => [i, DATA.curves[DATA.methods[i].name]?.[quantity]?.[task]])
@@ -58,7 +61,7 @@ function curveChart(task, quantity, columns) {
   const range = log ? positive(extent(ys)) : extended(extent(ys), 0.04);
   const xs = [...new Set(shown.flatMap(([, c]) => c.x))].sort((a, b) => a - b);
   const parts = frame({
-    width: [0, innerWidth < 640 ? 400 : 1000, 520, 350][columns], height: columns === 1 ? 300 : 235, left: 46, top: 14, label: `${task}: ${quantityName(quantity)}`,
+    width: widthOf(columns), height: columns === 1 ? 300 : 235, left: 46, top: 14, label: `${task}: ${quantityName(quantity)}`,
     x: { range: extent(xs), label: t("step") }, y: { range, log },
   });
   for (const [i, curve] of shown) parts.svg.append(curveGroup(i, curve, parts));

@@ -15,7 +15,7 @@ function pairTimeline(run, onStep, pick) {
   const p = diagnosis.pair;
   const raw = scaled(run.cosines[p]);
   const parts = frame({
-    width: 900, height: 240, top: 16, label: t("pair_over_time"),
+    width: innerWidth < 640 ? 400 : 900, height: 240, top: 16, label: t("pair_over_time"),
     x: { range: extent(run.steps), label: t("step") }, y: { range: [-1.02, 1.02], zero: 0, ticks: [-1, -0.5, 0, 0.5, 1] },
   });
   const { svg, sx, sy } = parts;
@@ -53,12 +53,12 @@ function layerMap(run, onStep) {
   const { names } = run.layers;
   const grid = run.layers.cosines[diagnosis.pair];
   const row = names.length > 40 ? 9 : 17;
-  const [left, top, width] = [innerWidth < 640 ? 130 : 240, 6, 900];
+  const [left, top, width] = innerWidth < 640 ? [110, 6, 400] : [240, 6, 900];
   const cell = (width - left - 12) / run.steps.length;
   const height = names.length * row + 34;
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": t("layers") });
   names.forEach((name, l) => {
-    if (row > 10 || l % 2 === 0) svg.append(s("text", { x: left - 8, y: top + row * (l + 0.5) + 4, class: "tick end" }, tail(name, left < 200 ? 20 : 38), s("title", {}, name)));
+    if (row > 10 || l % 2 === 0) svg.append(s("text", { x: left - 8, y: top + row * (l + 0.5) + 4, class: "tick end" }, tail(name, left < 200 ? 16 : 38), s("title", {}, name)));
     grid[l].forEach((v, k) => {
       svg.append(s("rect", { x: (left + k * cell).toFixed(2), y: top + l * row, width: Math.max(0.5, cell - (cell > 6 ? 1 : 0)).toFixed(2), height: row - 1, style: `fill:${v === null ? "transparent" : diverging(v / 100)}`, class: v === null ? "gap" : null }));
     });
@@ -87,23 +87,24 @@ const scaleLegend = () => h("p", { class: "legend" }, "−1", h("i", { class: "r
 /** Conflict rate, condition number, shares of the update and signal-to-noise over the steps, where measured. */
 function strips(run) {
   const charts = [];
+  const columns = run.shares || run.corrected || run.condition_number.some((v) => v !== null) ? 2 : 1;
   const known = (values) => values && values.some((v) => v !== null);
-  if (known(run.conflict_rate)) charts.push(strip(run, t("conflict_rate"), [[null, run.conflict_rate]], { range: [0, 1.02], ticks: [0, 0.25, 0.5, 0.75, 1] }));
-  if (known(run.condition_number)) charts.push(strip(run, t("condition_number"), [[null, run.condition_number]], { log: true }));
-  if (run.shares) charts.push(strip(run, t("shares"), run.shares.map((v, k) => [k, v]), {}));
-  if (run.corrected?.signal_to_noise) charts.push(strip(run, t("signal_to_noise"), run.corrected.signal_to_noise.map((v, k) => [k, v]), {}));
+  if (known(run.conflict_rate)) charts.push(strip(run, columns, t("conflict_rate"), [[null, run.conflict_rate]], { range: [0, 1.02], ticks: [0, 0.25, 0.5, 0.75, 1] }));
+  if (known(run.condition_number)) charts.push(strip(run, columns, t("condition_number"), [[null, run.condition_number]], { log: true }));
+  if (run.shares) charts.push(strip(run, columns, t("shares"), run.shares.map((v, k) => [k, v]), {}));
+  if (run.corrected?.signal_to_noise) charts.push(strip(run, columns, t("signal_to_noise"), run.corrected.signal_to_noise.map((v, k) => [k, v]), {}));
   if (!charts.length) return h("div");
-  return card(t("other_numbers"), t("other_note"), h("div", { class: `multiples columns-${Math.min(2, columnsFor(charts.length))}` }, charts));
+  return card(t("other_numbers"), t("other_note"), h("div", { class: `multiples columns-${columns}` }, charts));
 }
 
 const taskColour = (k) => `var(--t${k % 6})`;
 const taskDash = (k) => DASHES[Math.floor(k / 6) % 4];
 
-function strip(run, title, lines, axis) {
+function strip(run, columns, title, lines, axis) {
   const values = lines.flatMap(([, v]) => v).filter((v) => v !== null && (!axis.log || v > 0));
   if (!values.length) return h("figure", {}, h("figcaption", {}, title), empty(t("undefined_here")));
   const range = axis.range || (axis.log ? positive(extent(values)) : extended(extent(values)));
-  const parts = frame({ width: 480, height: 180, left: 50, top: 12, label: title, x: { range: extent(run.steps) }, y: { ...axis, range } });
+  const parts = frame({ width: widthOf(columns), height: 180, left: 50, top: 12, label: title, x: { range: extent(run.steps) }, y: { ...axis, range } });
   for (const [k, v] of lines) {
     const stroke = k === null ? "var(--accent)" : taskColour(k);
     parts.svg.append(s("path", { d: path(run.steps, v, parts.sx, parts.sy), fill: "none", stroke, "stroke-width": 1.9, "stroke-dasharray": k === null ? "" : taskDash(k) }));

@@ -29,7 +29,7 @@ function parallel() {
   const spacing = Math.max(110, Math.min(230, 860 / Math.max(1, axes.length - 1)));
   const [top, height, left] = [44, 330, 70];
   const width = left * 2 + spacing * (axes.length - 1);
-  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart parallel", role: "img", "aria-label": t("parallel"), style: `min-width:${Math.min(width, 110 * axes.length)}px` });
+  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart parallel", role: "img", "aria-label": t("parallel"), style: `min-width:${Math.min(width, 110 * axes.length)}px;max-width:${1.25 * width}px` });
   axes.forEach((axis, place) => {
     const x = left + place * spacing;
     const range = extended(extent(shown.map(axis.value)) || [0, 1], 0.04);

@@ -27,12 +27,13 @@ function headline() {
   const words = { name: labelOf(SUM.winner), score: scoreName(), value: percent(score.mean), interval: score.low === null ? "" : interval(score) + t("stop") };
   const of = (verdict) => SUM.comparisons.filter((c) => c.verdict === verdict).map((c) => labelOf(c.other));
   const [better, same, few] = [of("better"), of("not distinguishable"), of("too few seeds")];
+  const atTop = SUM.winner === SUM.reference && SUM.score_name.includes(" against ");
   if (few.length) {
-    return [t("w_few", words), t("w_few_note", { ...words, n: Math.max(...SUM.comparisons.map((c) => c.seeds.length)) })];
+    return [t(atTop ? "w_reference" : "w_few", words), t("w_few_note", { ...words, n: Math.max(...SUM.comparisons.map((c) => c.seeds.length)) })];
   }
   if (!same.length) return [t("w_clear", words), t("w_clear_note", { ...words, n: better.length })];
   const note = better.length ? "w_tie_note" : "w_all_tie_note";
-  return [t(better.length ? "w_tie" : "w_all_tie", words), t(note, { ...words, same: listed(same), n: better.length })];
+  return [t(atTop ? "w_reference" : better.length ? "w_tie" : "w_all_tie", words), t(note, { ...words, same: listed(same), n: better.length })];
 }
 
 function verdictSection() {
