@@ -11,6 +11,9 @@ from torch import Tensor
 IGNORE_INDEX = -100
 """Label of a token that is not learnt: prompt and padding."""
 
+MOST_RUNS = 16
+"""From how many runs of a task on its rows are gathered: a product per run then costs more than the copy."""
+
 
 @dataclass(frozen=True)
 class TaskBatch:
@@ -45,9 +48,116 @@ class TaskBatch:
         return TaskBatch(**moved)
 
 
+@dataclass(frozen=True)
+class Segments:
+    """Hold the rows of every task in a batch.
+
+    Attributes:
+        rows: Rows of each task that is present: a slice where they are contiguous, else their indices.
+        runs: The same as slices, one per contiguous run; empty for a task with more than `MOST_RUNS` of them.
+        shape: Leading shape of a layer input that fits: `[batch]`, or `[batch, seq]` when every token has an id.
+        equal: True when all tasks are present, in order, each with the same number of contiguous rows.
+    """
+
+    rows: dict[int, slice | Tensor]
+    runs: dict[int, tuple[slice, ...]]
+    shape: torch.Size
+    equal: bool
+
+    def split(self, *tensors: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # [*shape, ..., features]
+        """Cut tensors with the same leading shape into the rows of each task.
+
+        Args:
+            tensors: Inputs or gradients of a layer. `[*shape, ...]`
+
+        Yields:
+            A task and its rows of every tensor. `[rows, ...]`
+        """
+        flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
+        for task, rows in self.rows.items():
+            yield task, tuple(t[rows] for t in flat)
+
+    def pieces(self, *tensors: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # [*shape, ..., features]
+        """Cut tensors like `split`, but without copying them: a task with several runs of rows comes once per run.
+
+        Args:
+            tensors: Inputs or gradients of a layer. `[*shape, ...]`
+
+        Yields:
+            A task and some of its rows of every tensor. `[rows, ...]`
+        """
+        flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
+        for task, rows in self.rows.items():
+            for run in self.runs[task] or (rows,):
+                yield task, tuple(t[run] for t in flat)
+
+    def spread(self, values: Tensor) -> Tensor:  # [tasks] -> [*shape]
+        """Give every row the value of its task.
+
+        Args:
+            values: One value per task. `[tasks]`
+
+        Returns:
+            One value per row. `[*shape]`
+        """
+        found = values.new_zeros(self.shape)
+        for task, rows in self.rows.items():
+            found.view(-1)[rows] = values[task]
+        return found
+
+
+def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, seq]
+    """Find the rows of every task.
+
+    Args:
+        ids: Task index of each row, or of each token of packed rows. `[batch]` or `[batch, seq]`
+        num_tasks: Number of tasks.
+
+    Returns:
+        The rows of each present task.
+
+    Raises:
+        ValueError: If `ids` is no batch of task indices below `num_tasks`.
+    """
+    if ids.dim() not in {1, 2} or ids.is_floating_point() or ids.numel() == 0:
+        raise ValueError(f"`ids` must be integers [batch] or [batch, seq], got {ids.dtype} {tuple(ids.shape)}.")
+    flat = ids.detach().flatten().cpu()
+    if bool(flat.min() < 0) or bool(flat.max() >= num_tasks):
+        worst = int(flat.min()) if bool(flat.min() < 0) else int(flat.max())
+        raise ValueError(f"`ids` must be task indices from 0 to {num_tasks - 1}, got {worst}.")
+    rows: dict[int, slice | Tensor] = {}
+    runs = _runs(flat)
+    for task, found in runs.items():
+        alone = len(found) == 1
+        rows[task] = found[0] if alone else (flat == task).nonzero().flatten().to(ids.device)
+        runs[task] = found if len(found) <= MOST_RUNS else ()
+    size = flat.numel() // num_tasks
+    equal = size * num_tasks == flat.numel() and bool((flat == torch.arange(num_tasks).repeat_interleave(size)).all())
+    return Segments(rows, runs, ids.shape, equal)
+
+
+def _runs(flat: Tensor) -> dict[int, tuple[slice, ...]]:  # [rows]
+    """Find the contiguous runs of every task that is present, in task order."""
+    tasks, lengths = flat.unique_consecutive(return_counts=True)
+    found: dict[int, list[slice]] = {task: [] for task in sorted(set(tasks.tolist()))}
+    begin = 0
+    for task, length in zip(tasks.tolist(), lengths.tolist(), strict=True):
+        found[task].append(slice(begin, begin + length))
+        begin += length
+    return {task: tuple(slices) for task, slices in found.items()}
+
+
 # One plain stack for the whole process, not a context variable: on a GPU, backward (and with it the recomputation
 # of checkpointed layers) runs on threads of autograd, which see no context variable of the caller.
-_OPEN: list[Tensor] = []
+_OPEN: list["_Rows"] = []
+
+
+class _Rows:
+    """Hold the ids of one open context, and their segments once somebody has asked for them."""
+
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+        self.segments: dict[int, Segments] = {}
 
 
 @contextmanager
@@ -63,7 +173,7 @@ def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
     Yields:
         Nothing; `current_task_rows` returns `ids` inside.
     """
-    _OPEN.append(ids)
+    _OPEN.append(_Rows(ids))
     try:
         yield
     finally:
@@ -76,4 +186,23 @@ def current_task_rows() -> Tensor | None:
     Returns:
         The ids of the innermost open `task_rows` context, `[batch]` or `[batch, seq]`; None outside any.
     """
-    return _OPEN[-1] if _OPEN else None
+    return _OPEN[-1].ids if _OPEN else None
+
+
+def current_segments(num_tasks: int) -> Segments | None:
+    """Tell which rows belong to which task, found once per context for all modules that ask.
+
+    Args:
+        num_tasks: Number of tasks.
+
+    Returns:
+        The rows of each present task; None outside any context.
+
+    A `ValueError` says when the ids are no task indices below `num_tasks`.
+    """
+    if not _OPEN:
+        return None
+    known = _OPEN[-1].segments
+    if num_tasks not in known:
+        known[num_tasks] = segments_of(_OPEN[-1].ids, num_tasks)
+    return known[num_tasks]

@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | report | plan | data | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | report | plan | data | eval | predictions | list | env`."""
 
 import argparse
 import io
@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.data_cli import SKIP, add_data_verbs, list_mixings, overrides_of
+from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
+from mtl_opt.list_cli import add_list_verb
 from mtl_opt.report_cli import add_report_verb
 
 EXAMPLES = """examples:
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
+  mtl-opt predictions outputs/cmp/sum-seed0 outputs/cmp/pcgrad-seed0 --different
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
 PLACEHOLDER = {"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}
@@ -100,11 +102,15 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
     add_report_verb(verbs)
+    answers = verbs.add_parser("predictions", help="answers of several runs side by side")
+    answers.add_argument("folders", nargs="+", metavar="RUN", help="folders of runs, such as those of a comparison")
+    answers.add_argument("--task", help="rows of this task only")
+    answers.add_argument("--different", action="store_true", help="rows on which the runs differ only")
+    answers.add_argument("--limit", type=int, metavar="N", help="show the first N rows only")
+    answers.add_argument("--json", action="store_true", help="one JSON list on stdout")
+    answers.set_defaults(run=_predictions)
     add_data_verbs(verbs)
-    listing = verbs.add_parser("list", help="list what can be chosen")
-    listing.add_argument("what", choices=["combiners", "mixing"])
-    listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
-    listing.set_defaults(run=_list)
+    add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
     environment.set_defaults(run=_env)
     return parser
@@ -181,28 +187,13 @@ def _eval(options: argparse.Namespace) -> None:
         _print_metrics(results)
 
 
-def _list(options: argparse.Namespace) -> None:
-    """List a registry."""
-    if options.what == "mixing":
-        list_mixings(options)
-        return
-    from mtl_opt.combiners import COMBINERS
+def _predictions(options: argparse.Namespace) -> None:
+    """Show answers of several runs side by side."""
+    from mtl_opt.report.predictions import side_by_side, text_of, to_json
 
-    table = {
-        name: {"class": cls.__name__, "requires": cls.requires, "scale": cls.scale, "paper": cls.paper}
-        for name, cls in COMBINERS.items()
-    }
-    if options.json:
-        print(json.dumps(table, ensure_ascii=False, indent=2))
-        return
-    columns = [
-        ("name", *table),
-        *((key, *(row[key] for row in table.values())) for key in ("class", "requires", "scale")),
-    ]
-    widths = [max(len(cell) for cell in column) + 2 for column in columns]
-    papers = ["paper", *(row["paper"] for row in table.values())]
-    for cells, paper in zip(zip(*columns, strict=True), papers, strict=True):
-        print("".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + paper)
+    rows = side_by_side([Path(folder) for folder in options.folders], options.task, options.different)
+    limit = None if options.limit is None else max(0, options.limit)
+    print(json.dumps(to_json(rows[:limit]), ensure_ascii=False) if options.json else text_of(rows, limit))
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options

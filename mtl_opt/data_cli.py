@@ -127,32 +127,6 @@ def _show(options: argparse.Namespace) -> None:
         print(f"{row['place']}: {len(row['input_ids'])} tokens, {learnt} learnt{cut}\n{row['text']}\n")
 
 
-def list_mixings(options: argparse.Namespace) -> None:
-    """List the registry of mixings.
-
-    Args:
-        options: The arguments.
-    """
-    import inspect
-
-    from mtl_opt.data import MIXINGS
-
-    table: dict[str, dict[str, Any]] = {
-        name: {
-            "class": cls.__name__,
-            "arguments": [key for key in inspect.signature(cls).parameters if key != "facts"],
-            "learns": cls.learns,
-            "summary": cls.summary,
-        }
-        for name, cls in MIXINGS.items()
-    }
-    if options.json:
-        print(json.dumps(table, ensure_ascii=False, indent=2))
-        return
-    rows = [[name, ", ".join(entry["arguments"]) or "-", entry["summary"]] for name, entry in table.items()]
-    print_table(["name", "arguments", "summary"], rows)
-
-
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print columns; numbers on the right.
 

@@ -139,7 +139,9 @@ def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, s
         raise InputError(f"`{where}.file` must be a non-empty text, or `{where}.hf_hub_url`; one of the two is needed.")
     settings = TaskSettings(
         **{
-            key: values[key] for key in ("weight", "ratio", "role", "group", "template", "instruction") if key in values
+            key: values[key]
+            for key in ("weight", "ratio", "role", "group", "template", "instruction", *PRIVATE_KEYS)
+            if key in values
         },
         metrics=tuple(values.get("metrics", ())),
     )
@@ -267,6 +269,9 @@ def _mapping(names: Sequence[str]) -> Callable[[str, Any], dict[str, Any]]:
     return check
 
 
+PRIVATE_KEYS = ("dropout", "weight_decay", "penalty")
+"""Keys about the private parameters of a task."""
+
 ENTRY_KEYS: dict[str, Callable[[str, Any], Any]] = {
     "file": _text,
     "file_name": _text,
@@ -287,5 +292,8 @@ ENTRY_KEYS: dict[str, Callable[[str, Any], Any]] = {
     "template": _choice(tuple(TEMPLATES)),
     "metrics": _names,
     "instruction": _text,
+    "dropout": _share,
+    "weight_decay": _number,
+    "penalty": _number,
 }
 """Keys of an entry and how their values are checked; the fields of a LLaMA-Factory registry and ours."""

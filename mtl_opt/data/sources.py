@@ -29,6 +29,9 @@ class TaskSettings:
         template: Template of its rows; None for that of the run.
         metrics: What its answers are measured by; empty for the run's.
         instruction: Text put before the first thing asked in every row.
+        dropout: Dropout of its private parameters; None for that of the run.
+        weight_decay: Weight decay of its private parameters; None for that of the run.
+        penalty: Strength of the penalty on its private parameters; None for that of the way of sharing.
     """
 
     weight: float = 1.0
@@ -38,6 +41,9 @@ class TaskSettings:
     template: str | None = None
     metrics: tuple[str, ...] = ()
     instruction: str = ""
+    dropout: float | None = None
+    weight_decay: float | None = None
+    penalty: float | None = None
 
 
 @dataclass(frozen=True)

@@ -167,3 +167,20 @@ def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
             "`term` depends on rows of the batch: compute it per task and add it to that task's loss. The rows of "
             "this step are spoilt; call `grads.zero()`."
         )
+
+
+def check_trainable(shared: bool, private: bool, engine: str) -> None:
+    """Refuse a model that an engine can do nothing for.
+
+    Args:
+        shared: Whether it has trainable shared parameters.
+        private: Whether it has trainable private ones.
+        engine: Name of the engine.
+
+    Raises:
+        ValueError: If nothing can be trained, or the engine needs shared parameters and there are none.
+    """
+    if not shared and not private:
+        raise ValueError("`model` has no trainable parameter: there is no gradient to combine.")
+    if not shared and engine not in {"auto", "one_pass", "per_task"}:
+        raise ValueError(f"`model` has no trainable shared parameter, which engine `{engine}` needs; use `one_pass`.")

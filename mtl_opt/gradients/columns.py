@@ -86,14 +86,14 @@ class Columns:
         shards = [hasattr(p, "to_local") for p in self.parameters.values()]
         if any(shards) and not all(shards):
             raise ValueError("FSDP2 may shard all shared parameters or none (`ignored_params`), not some.")
-        self.sharded = all(shards)
+        self.sharded = bool(shards) and all(shards)
         exact = any(p.dtype == torch.float64 for p in self.parameters.values())
         self.dtype = torch.float64 if exact else torch.float32
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return local(next(iter(self.parameters.values()))).device
+        """Where the parameters are; the CPU where there are none."""
+        return next((local(p).device for p in self.parameters.values()), torch.device("cpu"))
 
     def empty_row(self) -> Tensor:  # -> [params]
         """Make room for one gradient, where the parameters are.

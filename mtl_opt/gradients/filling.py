@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from mtl_opt.batch import task_rows
+from mtl_opt.batch import Segments, task_rows
 from mtl_opt.gradients.checks import check_losses, check_no_gradient, checked_counts
 from mtl_opt.gradients.engines import Engine
 from mtl_opt.gradients.halves import HalfSplit
-from mtl_opt.gradients.segments import OpenSegments, Segments
+from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.step import Step
 
 

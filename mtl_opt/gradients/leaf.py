@@ -9,8 +9,8 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from typing_extensions import override
 
+from mtl_opt.batch import Segments
 from mtl_opt.gradients.layer_rows import LayerRows
-from mtl_opt.gradients.segments import Segments
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """What a layer is called with beside its one tensor."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from mtl_opt.gradients.asking import CombinerLike, ask
-from mtl_opt.gradients.checks import checked_tasks, refuse_wrapped
+from mtl_opt.gradients.checks import check_trainable, checked_tasks, refuse_wrapped
 from mtl_opt.gradients.columns import whole
 from mtl_opt.gradients.engines import build_buffer, build_engine
 from mtl_opt.gradients.filling import Filling
@@ -89,8 +89,7 @@ class TaskGradients:
         self.private = PrivateGradients(model, self.tasks, private)
         owned = {id(p) for p in self.private.parameters}
         shared = [(n, p) for n, p in model.named_parameters() if p.requires_grad and id(p) not in owned]
-        if not shared:
-            raise ValueError("`model` has no trainable shared parameter: there is no gradient to combine.")
+        check_trainable(bool(shared), bool(owned), engine)
         self.processes = Processes(process_group)
         self.buffer: Any = build_buffer(
             engine, shared, self.num_tasks, self.processes, halves, buffer_dtype, buffer_device
@@ -103,7 +102,7 @@ class TaskGradients:
         self.window = Window(self.num_tasks, window, self.buffer.jacobian) if window else None
         self.scaler = scaler
         self._stateful = {n: p for n, p in (("window", self.window), ("scaler", scaler)) if p is not None}
-        self._step = self._next_step()
+        self._begin()
 
     @property
     def num_tasks(self) -> int:
@@ -218,9 +217,11 @@ class TaskGradients:
             combiner: Any combiner of `mtl_opt.combiners`, or an object with the same members.
 
         Returns:
-            The weights, 0 for absent tasks; None where the method has none, or has some for every block. `[tasks]`
+            The weights, 0 for absent tasks; None where there are none (or some per block, or nothing shared). `[tasks]`
         """
         combiner.bind(self.tasks)
+        if not self.buffer.parameters and self.present:
+            return self._finish(None)  # nothing to combine: each task takes its own gradient
         if combiner.requires == "jacobian":
             present = self.present
             rows = self.buffer.whole_rows() if len(present) == self.num_tasks else self.buffer.whole_rows()[present]
@@ -236,8 +237,7 @@ class TaskGradients:
             weights: One weight per task `[tasks]`, or one such vector per layer or per tensor, by the names that
                 `gramian(by=...)` gives.
         """
-        self._step.close()
-        self.buffer.apply(weights)
+        self._step.close().buffer.apply(weights)
         self._finish(weights if isinstance(weights, Tensor) else None)
 
     def write_vector(self, gradient: Tensor) -> None:  # [params]
@@ -246,17 +246,17 @@ class TaskGradients:
         Args:
             gradient: The combined gradient, in the order of the Jacobian's columns. `[params]`
         """
-        self._step.close()
-        self.buffer.put(gradient)
+        self._step.close().buffer.put(gradient)
         self._finish(None)
 
-    def _finish(self, weights: Tensor | None) -> None:
-        """Scale private gradients where asked, hand the gradient over, and let the window see the rows."""
+    def _finish(self, weights: Tensor | None) -> Tensor | None:
+        """Scale private gradients where asked, hand all over, let the window see the rows; give the weights back."""
         if self.head_policy == "weighted" and weights is None:
             raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
         self._step.hand_over(weights if self.head_policy == "weighted" else None)
         if self.window is not None and self.window.add(self.jacobian, self.gramian().diagonal(), self.present):
             self.window.finish_block(self.buffer.product(self.window.sums))
+        return weights
 
     def clip(self, max_norm: float) -> float:
         """Clip the gradient, over the shared and over each task's private parameters apart.
@@ -277,10 +277,10 @@ class TaskGradients:
         self.private.zero()
         if self.halves is not None:
             self.halves.restart()
-        self._step = self._next_step()
+        self._begin()
 
-    def _next_step(self) -> Step:
-        return Step(self.tasks, self.buffer, self.private, self.halves, self.scaler)
+    def _begin(self) -> None:
+        self._step = Step(self.tasks, self.buffer, self.private, self.halves, self.scaler)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what must travel in a checkpoint: the window's sums and the loss scale.

@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from mtl_opt.batch import current_task_rows, task_rows
+from mtl_opt.batch import Segments, current_task_rows, task_rows
 from mtl_opt.gradients.block_gramians import BlockGramians
 from mtl_opt.gradients.one_pass import OnePass
-from mtl_opt.gradients.segments import OpenSegments, Segments
+from mtl_opt.gradients.segments import OpenSegments
 
 
 class TwoPass:

@@ -13,9 +13,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
+from mtl_opt.batch import Segments
 from mtl_opt.gradients.layer_rows import LayerRows
 from mtl_opt.gradients.leaf import TaskLeaf, add, check_rows_apart, original
-from mtl_opt.gradients.segments import OpenSegments, Segments
+from mtl_opt.gradients.segments import OpenSegments
 from mtl_opt.gradients.wiring import is_conv1d, is_known, mixes_tokens
 
 

@@ -1,21 +1,43 @@
-"""Models: loading (full, LoRA, QLoRA), losses per task, and the tiny model of the embedded example."""
+"""Models: loading (full, LoRA, QLoRA), ways of sharing, losses per task, and the tiny model of the example."""
 
-from mtl_opt.models.loading import LoraSettings, load_model, load_tokenizer
+from mtl_opt.models.loading import load_base, load_model, load_tokenizer
+from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.losses import task_losses
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
+from mtl_opt.models.sharing import (
+    SHARING,
+    Sharing,
+    TaskOptions,
+    build_sharing,
+    load_sharing,
+    private_parameters,
+    row_terms,
+    save_sharing,
+    share,
+)
 
 __all__ = [
     "COMPILERS",
+    "SHARING",
     "LoraSettings",
     "QuantizationSettings",
+    "Sharing",
+    "TaskOptions",
+    "build_sharing",
     "check_packing",
     "compile_model",
     "enable_checkpointing",
     "file_bytes",
+    "load_base",
     "load_model",
+    "load_sharing",
     "load_tokenizer",
     "model_on_meta",
+    "private_parameters",
+    "row_terms",
+    "save_sharing",
+    "share",
     "task_losses",
 ]

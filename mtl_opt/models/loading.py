@@ -1,7 +1,6 @@
 """Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
 """What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Say how LoRA adapters are put into the model.
-
-    Attributes:
-        rank: Rank of every adapter.
-        alpha: Scale of the adapters; the update is multiplied by alpha / rank.
-        dropout: Share of the adapter inputs that are dropped in training.
-        target: "all" for every linear layer but the output layer, or names of layers.
-        rslora: Multiply the update by alpha / sqrt(rank) instead.
-        dora: Learn the length of every output's weights apart from their direction (DoRA).
-    """
-
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.0
-    target: str | tuple[str, ...] = "all"
-    rslora: bool = False
-    dora: bool = False
 
 
 def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
@@ -82,23 +61,47 @@ def load_model(
     Returns:
         The model, a `PeftModel` with `lora`.
 
-    Raises:
-        InputError: If the model, the saved part or a target layer does not exist.
+    An `InputError` says that the model, the saved part or a target layer does not exist.
     """
     source = name_or_path if lora is not None or trained is None else str(trained)
-    if (Path(source) / "adapter_config.json").exists():
-        raise InputError(f"`model_name_or_path`: `{source}` holds an adapter; a whole model is needed.")
+    model = load_base(source, dtype=dtype, trust_remote_code=trust_remote_code, quantization=quantization)
+    if lora is None:
+        return model
+    return with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+
+
+def load_base(
+    name_or_path: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    quantization: QuantizationSettings | None = None,
+) -> Any:
+    """Load a causal language model as it is, without adapters.
+
+    Args:
+        name_or_path: Folder or hub name.
+        dtype: Number format of its weights.
+        trust_remote_code: Whether code that comes with the model may run.
+        quantization: How the weights are stored; None as `dtype` says.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if (Path(name_or_path) / "adapter_config.json").exists():
+        raise InputError(f"`model_name_or_path`: `{name_or_path}` holds an adapter; a whole model is needed.")
     storage = {} if quantization is None else quantized(quantization, dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=trust_remote_code, **storage
+            name_or_path, dtype=dtype, trust_remote_code=trust_remote_code, **storage
         )
     except UNREADABLE as error:
-        raise InputError(_cannot_load("model", source, error)) from error
-    if lora is None:
-        return model
+        raise InputError(_cannot_load("model", name_or_path, error)) from error
     keep_weights(model)
-    return with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    return model
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:

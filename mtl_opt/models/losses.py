@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
+from mtl_opt.models.sharing import row_terms
 
 
 def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:
@@ -20,7 +21,8 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
         num_tasks: Number of tasks, present or not.
 
     Returns:
-        Mean loss of every task in nats, 0 for an absent task `[tasks]`, and the label tokens it averages `[tasks]`.
+        Mean loss of every task in nats, with the terms on rows of the way of sharing, 0 for an absent task `[tasks]`,
+        and the label tokens it averages `[tasks]`.
     """
     logits = model(**_inputs(batch)).logits
     targets = batch.labels[:, 1:]  # a token is predicted from the position before it
@@ -32,7 +34,9 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     owners = ids[:, 1:][learnt]
     sums = torch.zeros(num_tasks, device=per_token.device, dtype=per_token.dtype).index_add(0, owners, per_token)
     counts = torch.bincount(owners, minlength=num_tasks)
-    return sums / counts.clamp(min=1), counts
+    terms = row_terms(model)
+    means = sums / counts.clamp(min=1)
+    return means if terms is None else means + terms, counts
 
 
 def _inputs(batch: TaskBatch) -> dict[str, Any]:

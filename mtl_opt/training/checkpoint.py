@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.columns import whole
 from mtl_opt.training.outputs import checkpoints, write_json
 from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run import Run, Totals
 from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
+from mtl_opt.training.sharing import save_trained
 
 STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-    "per_device_eval_batch_size", "max_new_tokens", "ddp_timeout", "tokenized_path", "overwrite_cache",
-    "dataloader_num_workers", "dataloader_prefetch_factor",
+    "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
+    "dataloader_num_workers", "dataloader_prefetch_factor", "layer_conflict",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
 
@@ -47,6 +48,7 @@ def save_checkpoint(run: Run) -> Path:
         "scheduler.pt": parts.scheduler.state_dict(),
         "combiner.pt": parts.combiner.state_dict(),
         "gradients.pt": parts.grads.state_dict(),
+        "monitor.pt": {} if parts.monitor is None else parts.monitor.state_dict(),
     }
     if is_main():
         _write_checkpoint(run, folder, weights, states)
@@ -93,11 +95,11 @@ def refuse_non_finite(run: Run) -> None:
         run: The run, between two steps.
 
     Raises:
-        InputError: If a trained weight is not finite.
+        DivergedError: If a trained weight is not finite.
     """
     for name, parameter in run.parts.model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
-            raise InputError(
+            raise DivergedError(
                 f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
                 "A lower `learning_rate` may help."
             )
@@ -124,7 +126,7 @@ def save_model(run: Run, folder: Path) -> None:
 
 def _write_model(run: Run, folder: Path, weights: Any) -> None:
     """Write weights and tokenizer in the form that peft and transformers load."""
-    run.parts.model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
+    save_trained(run.config, run.parts.model, folder, weights)
     run.prepared.tokenizer.save_pretrained(folder)
 
 
@@ -196,6 +198,8 @@ def restore(run: Run, folder: Path) -> None:
         parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
         parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
         parts.grads.load_state_dict(_load(folder / "gradients.pt"))
+        if parts.monitor is not None:
+            parts.monitor.load_state_dict(_load(folder / "monitor.pt"))
         random_states = _load(folder / "rng_state.pth")
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]

@@ -56,8 +56,21 @@ def check_model(config: Any) -> None:
             f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "
             f"`{config.finetuning_type}`: quantised weights cannot be trained."
         )
+    if config.sharing != "hard":
+        _check_sharing(config)
     if config.torch_compile and config.gradient_engine not in {"auto", "per_task"}:
         raise InputError(
             f"`torch_compile: true` goes with `gradient_engine: per_task`, got `{config.gradient_engine}`: that engine "
             "replaces the forward of layers, which compiled code does not see."
         )
+
+
+def _check_sharing(config: Any) -> None:
+    """Refuse what does not go with private adapters."""
+    wanted = (("finetuning_type", "lora"), ("use_dora", False), ("fsdp", "none"), ("torch_compile", False))
+    for key, value in wanted:
+        if getattr(config, key) != value:
+            raise InputError(
+                f"`sharing: {config.sharing}` goes with `{key}: {str(value).lower()}`, got "
+                f"`{str(getattr(config, key)).lower()}`."
+            )

@@ -7,8 +7,9 @@ import torch
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
+from mtl_opt.errors import UnknownNameError
 from mtl_opt.gradients import ENGINES
-from mtl_opt.models import COMPILERS
+from mtl_opt.models import COMPILERS, SHARING
 from mtl_opt.training.data_fields import shares, task_table
 from mtl_opt.training.fields import (
     choice,
@@ -34,6 +35,29 @@ SCHEDULERS = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
+
+
+def shadow_names(key: str, value: Any) -> list[str]:
+    """Check a list of combiners.
+
+    Args:
+        key: Name of the key.
+        value: Names, or `none` for an empty list.
+
+    Returns:
+        The names.
+
+    Raises:
+        UnknownNameError: If there is no such combiner.
+    """
+    if value in ("none", [], ["none"]):
+        return []
+    found = names(key, value)
+    for name in found:
+        if name not in COMBINERS:
+            raise UnknownNameError(f"combiner in `{key}`", name, [*COMBINERS, "none"])
+    return found
+
 
 BUFFER_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 """float32 means the default: float64 where the model has it."""
@@ -62,6 +86,8 @@ class ModelKeys:
     quantization_method: str = setting(choice("bnb"), "who quantises: bitsandbytes", "bnb")
     quantization_type: str = setting(choice("nf4", "fp4"), "number format of 4 bits", "nf4")
     double_quantization: bool = setting(flag, "quantise the scales of 4-bit blocks too", True)
+    sharing: str = setting(choice(*SHARING), "which parameters all tasks train and which belong to one", "hard")
+    sharing_args: dict[str, Any] = setting(mapping, "arguments of the way of sharing", {})
     gradient_checkpointing: bool = setting(flag, "compute activations again instead of keeping them", False)
     torch_compile: bool = setting(flag, "compile the model; needs engine per_task", False)
     torch_compile_backend: str = setting(choice(*COMPILERS), "backend of torch.compile", "inductor")
@@ -128,7 +154,14 @@ class GradientKeys:
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
     gradient_buffer_dtype: str = setting(choice(*BUFFER_DTYPES), "precision of the task gradients kept", "float32")
     gradient_buffer_device: str = setting(choice("model", "cpu"), "where the task gradients are kept", "model")
-    gradient_window: int = setting(whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none", 0)
+    gradient_window: int | None = setting(
+        whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none; default 100 with lora, else 0"
+    )
+    shadow_combiners: list[str] | None = setting(
+        shadow_names, "what would other combiners do: names, or none; default all that a Gramian is enough for"
+    )
+    monitor_only: bool = setting(flag, "take the plain sum, and only watch what the combiner would do", False)
+    layer_conflict: bool = setting(flag, "cosines of every layer at every log line", True)
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
 
 
@@ -165,6 +198,7 @@ class OutputKeys:
     save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
+    plot_loss: bool = setting(flag, "draw training_loss.png and one curve per task (needs matplotlib)", False)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
     resume_from_checkpoint: bool | str | None = setting(
         either(flag, text), "true: newest in output_dir, or a folder", False

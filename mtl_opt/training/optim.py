@@ -44,7 +44,7 @@ class Settings:
         return {**self.plain, "betas": self.betas}
 
 
-Builder = Callable[[Sequence[nn.Parameter], Settings], Optimizer]
+Builder = Callable[[Any, Settings], Optimizer]
 
 
 def _adafactor(parameters: Sequence[nn.Parameter], settings: Settings) -> Optimizer:
@@ -65,10 +65,16 @@ def _bnb(cls: str, kind: str = "adam") -> Builder:
         from bitsandbytes import optim
 
         # Paging moves state between GPU and main memory: for parameters on the CPU the plain class is the same.
-        name = cls.removeprefix("Paged") if all(p.device.type == "cpu" for p in parameters) else cls
+        name = cls.removeprefix("Paged") if _on_cpu(parameters) else cls
         return getattr(optim, name)(parameters, **getattr(settings, kind))
 
     return build
+
+
+def _on_cpu(parameters: Sequence[Any]) -> bool:
+    """Tell whether all parameters, or those of all groups, are on the CPU."""
+    flat = (p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group]))
+    return all(p.device.type == "cpu" for p in flat)
 
 
 OPTIMIZERS: dict[str, Builder] = {
@@ -100,7 +106,7 @@ STATE_BYTES = {
 
 def build_optimizer(
     name: str,
-    parameters: Sequence[nn.Parameter],
+    parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]],
     *,
     learning_rate: float,
     weight_decay: float = 0.0,
@@ -111,7 +117,7 @@ def build_optimizer(
 
     Args:
         name: One of `OPTIMIZERS`.
-        parameters: What is trained.
+        parameters: What is trained, or groups of it with settings of their own.
         learning_rate: Peak learning rate.
         weight_decay: Weight decay.
         betas: Of Adam and Lion.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from mtl_opt.gradients import TaskGradients
@@ -28,6 +29,7 @@ from mtl_opt.training.model_settings import base_dtype, engine_of, lora_settings
 from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.sampling import build_sampler, rows_per_task
+from mtl_opt.training.sharing import put_sharing
 
 DRAWS = 64
 """Micro-batches that are drawn to see how many tokens they take; they are the run's own first ones."""
@@ -133,13 +135,17 @@ def plan(config: TrainConfig) -> Plan:
     """
     prepared = prepare(config).only(config.only_tasks)
     settings = quantization_settings(config)
+    hard = config.sharing == "hard"
     model, quantized = model_on_meta(
         config.model_name_or_path,
-        lora=lora_settings(config),
+        lora=lora_settings(config) if hard else None,
         dtype=base_dtype(config),
         trust_remote_code=config.trust_remote_code,
         quantization=settings,
     )
+    if not hard:
+        with torch.device("meta"):
+            put_sharing(config, model, prepared.tasks, prepared.settings)
     on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
     grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings))
     return plan_of(config, prepared, model, grads, quantized)
@@ -198,7 +204,7 @@ def plan_of(
 
 def _gradient_bytes(grads: TaskGradients, shared: Sequence[nn.Parameter]) -> int:
     """Size the task gradients: all rows and those of the window, or of engine two_pass a piece and its product."""
-    buffer, largest = grads.buffer, max(p.numel() for p in shared)
+    buffer, largest = grads.buffer, max((p.numel() for p in shared), default=0)
     if not isinstance(buffer, RowBuffer):
         return row_bytes(2, min(SCRATCH, buffer.num_rows * largest))
     num_rows = len(buffer.rows) + (grads.num_tasks if grads.window is not None else 0)

@@ -4,7 +4,6 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import set_seed
@@ -13,17 +12,19 @@ from transformers import get_scheduler
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.errors import InputError
-from mtl_opt.models import compile_model, load_model
+from mtl_opt.models import compile_model
 from mtl_opt.training.batches import BatchLoader, build_loader
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.gradients import build_gradients
-from mtl_opt.training.model_settings import base_dtype, check_rows, fit_model, lora_settings, quantization_settings
+from mtl_opt.training.model_settings import check_rows, fit_model
+from mtl_opt.training.monitoring import build_monitor, obeyed
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.processes import rank
 from mtl_opt.training.sampling import build_sampler
 from mtl_opt.training.sharding import shard
+from mtl_opt.training.sharing import build_model, log_sharing, parameter_groups
 from mtl_opt.training.step import Parts
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Totals:
         loss: Sum of the mean task loss of every step.
         seconds: Time spent in steps.
         skipped: Steps in which float16 overflowed.
+        evaluating: Time spent in evaluation.
     """
 
     conflicts: float = 0.0
@@ -46,6 +48,7 @@ class Totals:
     loss: float = 0.0
     seconds: float = 0.0
     skipped: int = 0
+    evaluating: float = 0.0
 
 
 @dataclass
@@ -102,51 +105,34 @@ def build_run(
     sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
-    model = build_model(config, trained).to(device)
+    model = build_model(config, prepared.tasks, prepared.settings, trained).to(device)
     fit_model(config, model)
     if config.fsdp != "none":
         shard(model, config.fsdp)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     combiner = build_combiner(config, prepared.tasks, prepared.settings)
+    monitor = build_monitor(config, prepared, combiner, total)
     grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
     check_rows(config, combiner)
+    log_sharing(config, grads)
     if config.torch_compile:
         compile_model(model, config.torch_compile_backend)
     optimizer = build_optimizer(
         config.optim,
-        [p for p in model.parameters() if p.requires_grad],
+        parameter_groups(config, model, grads, prepared.settings),
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         betas=(config.adam_beta1, config.adam_beta2),
         epsilon=config.adam_epsilon,
     )
     scheduler = _build_scheduler(config, optimizer, total)
-    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config))
+    led_by, precision = obeyed(config, combiner), precision_of(config)
+    parts = Parts(model, grads, led_by, optimizer, scheduler, config.max_grad_norm, precision, total, monitor)
     if rank() > 0:  # from here on they draw dropout masks, each its own
         set_seed(config.seed + rank())
     return Run(config, prepared, parts, build_loader(config, prepared, sampler), device, total)
-
-
-def build_model(config: TrainConfig, trained: Path | None = None) -> Any:
-    """Load the model a configuration names.
-
-    Args:
-        config: The configuration.
-        trained: Folder of a run or checkpoint whose weights are wanted.
-
-    Returns:
-        The model, on the CPU.
-    """
-    return load_model(
-        config.model_name_or_path,
-        lora=lora_settings(config),
-        dtype=base_dtype(config),
-        trained=trained,
-        trust_remote_code=config.trust_remote_code,
-        quantization=quantization_settings(config),
-    )
 
 
 def _build_scheduler(config: TrainConfig, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:

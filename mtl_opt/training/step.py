@@ -13,10 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.combiners import Combiner
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
+from mtl_opt.training.monitoring import StepMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Parts:
         scheduler: What sets the learning rate.
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
         precision: What the forward is autocast to; None: nothing.
+        total_steps: Steps of the whole run.
+        monitor: What measures the step; None: nothing beyond what every event has.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -42,6 +45,8 @@ class Parts:
     scheduler: LRScheduler
     max_grad_norm: float
     precision: torch.dtype | None
+    total_steps: int
+    monitor: StepMonitor | None = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Open the precision of the forward.
@@ -75,9 +80,12 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
             with parts.autocast(batch.input_ids.device):
                 losses, counts = task_losses(parts.model, replace(batch, task_ids=grads.owners), grads.num_losses)
             grads.backward(losses, counts)
+    _penalise(parts, step)
     if _overflowed(grads, step):
         return _skip(parts, step)
     _refuse_non_finite(grads, step)
+    if parts.monitor is not None:
+        parts.monitor.before_combining(grads, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
     event = _event(parts, weights, grad_norm, step)
@@ -85,6 +93,15 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     parts.scheduler.step()
     grads.zero()
     return event
+
+
+def _penalise(parts: Parts, step: int) -> None:
+    """Hand over the term on parameters alone, where the way of sharing has one."""
+    if not hasattr(parts.model, "sharing"):
+        return
+    term = parts.model.sharing.penalty(step, parts.total_steps)
+    if term is not None:
+        parts.grads.penalty(term)
 
 
 def _overflowed(grads: TaskGradients, step: int) -> bool:
@@ -118,10 +135,12 @@ def _skip(parts: Parts, step: int) -> StepEvent:
 def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
     """Stop before a non-finite loss or gradient reaches the optimizer; the last checkpoint stays good."""
     losses, norms = torch.stack([grads.losses(), grads.gramian().diagonal()]).tolist()  # one transfer for all tasks
+    if grads.private.parameters:
+        norms = (torch.tensor(norms) + grads.private.squared_norms()).tolist()
     for task in grads.present:
         for what, value in (("loss", losses[task]), ("gradient", norms[task])):
             if not math.isfinite(value):
-                raise InputError(
+                raise DivergedError(
                     f"The {what} of task `{grads.tasks[task]}` is not finite ({value}) at step {step}; "
                     "the step was not taken. A lower `learning_rate` or a look at the task's rows may help."
                 )
@@ -130,9 +149,11 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
 def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
     """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
     if not math.isfinite(grad_norm):
-        raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
+        raise DivergedError(
+            f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
+        )
     grads = parts.grads
-    return StepEvent(
+    event = StepEvent(
         step=step,
         losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
@@ -141,4 +162,6 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
         learning_rate=float(parts.scheduler.get_last_lr()[0]),
         grad_norm=grad_norm,
         notes=tuple(parts.combiner.take_notes()),
+        max_grad_norm=parts.max_grad_norm,
     )
+    return event if parts.monitor is None else parts.monitor.after_combining(grads, event)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mtl_opt.batch import task_rows
-from mtl_opt.gradients.segments import OpenSegments, segments_of
+from mtl_opt.batch import segments_of, task_rows
+from mtl_opt.gradients.segments import OpenSegments
 
 
 def test_contiguous_rows_are_a_slice_and_scattered_rows_an_index():

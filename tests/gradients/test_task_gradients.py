@@ -208,8 +208,26 @@ def test_names_and_policies_that_do_not_exist_are_refused():
 
 
 def test_a_frozen_model_is_refused():
-    with pytest.raises(ValueError, match="no trainable shared parameter"):
+    with pytest.raises(ValueError, match="no trainable parameter"):
         TaskGradients(nn.Linear(2, 2).requires_grad_(False), TASKS)
+
+
+@pytest.mark.parametrize("engine", ["one_pass", "per_task"])
+def test_with_nothing_shared_each_task_takes_its_own_gradient(engine):
+    heads = nn.ModuleList(nn.Linear(2, 1) for _ in TASKS)
+    private = {task: list(head.parameters()) for task, head in zip(TASKS, heads, strict=True)}
+    grads = TaskGradients(heads, TASKS, engine, private=private, verify=True)
+    x, ids = torch.randn(4, 2), torch.tensor([0, 0, 2, 2])
+    with grads.rows(ids):
+        losses = torch.stack([head(x[ids == t]).square().sum() for t, head in enumerate(heads)])
+        grads.backward(losses, torch.tensor([2, 0, 2]))
+    assert grads.combine(PCGrad()) is None
+    assert grads.gramian().tolist() == [[0.0] * 3] * 3
+    wanted = 2 * (x[:2] @ heads[0].weight.T + heads[0].bias).T @ x[:2]
+    torch.testing.assert_close(heads[0].weight.grad, wanted)
+    assert heads[1].weight.grad is None
+    with pytest.raises(ValueError, match="no trainable shared parameter, which engine `two_pass` needs"):
+        TaskGradients(heads, TASKS, "two_pass", private=private)
 
 
 def test_a_model_wrapped_for_data_parallelism_is_refused(tmp_path):

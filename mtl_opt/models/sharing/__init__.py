@@ -1,0 +1,73 @@
+"""Ways of sharing a model between tasks: which parameters all train, and which belong to one."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.models.sharing.base import (
+    AdapterSharing,
+    Sharing,
+    SharingContext,
+    TaskOptions,
+    private_parameters,
+    row_terms,
+    share,
+)
+from mtl_opt.models.sharing.hard import Hard, PrivateLayers
+from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
+from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.saving import load_sharing, save_sharing
+
+SHARING: dict[str, type[Sharing]] = {
+    "hard": Hard,
+    "private_layers": PrivateLayers,
+}
+"""The one registry: the command line, tests and docs read it."""
+
+__all__ = [
+    "SHARING",
+    "AdaptedLinear",
+    "AdapterSharing",
+    "Hard",
+    "LinearLayer",
+    "PrivateLayers",
+    "PrivateLora",
+    "SharedLora",
+    "Sharing",
+    "SharingContext",
+    "TaskOptions",
+    "build_sharing",
+    "load_sharing",
+    "private_parameters",
+    "row_terms",
+    "save_sharing",
+    "share",
+]
+
+
+def build_sharing(name: str, arguments: Mapping[str, Any]) -> Sharing:
+    """Build a way of sharing by name.
+
+    Args:
+        name: One of `SHARING`.
+        arguments: Its arguments.
+
+    Returns:
+        The way of sharing, to be put into a model by `share`.
+
+    Raises:
+        InputError: If an argument is unknown or not allowed.
+        UnknownNameError: If there is no such name.
+    """
+    if name not in SHARING:
+        raise UnknownNameError("value of `sharing`:", name, SHARING)
+    accepted = inspect.signature(SHARING[name]).parameters
+    unknown = [key for key in arguments if key not in accepted]
+    if unknown:
+        allowed = ", ".join(accepted) or "none"
+        raise InputError(f"`sharing_args`: `{name}` has no argument `{unknown[0]}`. Allowed: {allowed}.")
+    try:
+        return SHARING[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`sharing_args` of `{name}`: {error}") from error

@@ -1,0 +1,186 @@
+"""What a way of sharing is: it decides which parameters all tasks train and which belong to one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer, find_layers, replace_module
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Say what the user wants for the private parameters of one task.
+
+    Attributes:
+        dropout: Dropout on the input of its adapters; None for that of all.
+        penalty: Strength of the penalty on its adapters, where the way of sharing has one; None for that of all.
+        group: Group of tasks it belongs to; None for none.
+        role: "main" or "auxiliary".
+    """
+
+    dropout: float | None = None
+    penalty: float | None = None
+    group: str | None = None
+    role: str = "main"
+
+
+@dataclass(frozen=True)
+class SharingContext:
+    """Hold what a way of sharing is applied to.
+
+    Attributes:
+        model: The frozen model.
+        tasks: Names of the tasks.
+        lora: Rank, scale and dropout of adapters.
+        layers: The linear layers that adapters go to.
+        options: What the user wants for each task; a task may be missing.
+    """
+
+    model: nn.Module
+    tasks: tuple[str, ...]
+    lora: LoraSettings
+    layers: tuple[LinearLayer, ...]
+    options: Mapping[str, TaskOptions] = field(default_factory=dict)
+
+    def of_tasks(self, name: str) -> dict[str, Any]:
+        """Read one option of all tasks.
+
+        Args:
+            name: A field of `TaskOptions`.
+
+        Returns:
+            Its value by task, without the tasks that leave it open.
+        """
+        found = {task: getattr(self.options.get(task, TaskOptions()), name) for task in self.tasks}
+        return {task: value for task, value in found.items() if value is not None}
+
+
+class Sharing(ABC):
+    """Decide which parameters are shared; one subclass per name in `SHARING`.
+
+    A subclass takes its arguments in `__init__`, all with defaults, and refuses bad ones with a `ValueError` that
+    names argument, rule and value. Parameters of one task alone are in modules with `task_parameters()`.
+    """
+
+    summary: ClassVar[str]
+    """What it shares, in one sentence."""
+    paper: ClassVar[str] = "–"
+    """Where it comes from."""
+
+    @abstractmethod
+    def apply(self, context: SharingContext) -> None:
+        """Put modules into the model, in place.
+
+        Args:
+            context: The model and what is known of the tasks. A `ValueError` or `InputError` says what does not fit.
+        """
+
+    def penalty(self, step: int, total_steps: int) -> Tensor | None:  # noqa: ARG002 - most have none
+        """Compute a term on parameters alone, added to the objective after the tasks' gradients are combined.
+
+        Args:
+            step: Number of the step, from 1.
+            total_steps: Steps of the run.
+
+        Returns:
+            A scalar; None where there is nothing to penalise. `[]`
+        """
+        return None
+
+    def report(self) -> dict[str, float]:
+        """Say what there is to watch while training, such as mixing strengths.
+
+        Returns:
+            Numbers by name.
+        """
+        return {}
+
+
+class AdapterSharing(Sharing):
+    """Put an adapter beside every target layer; a subclass chooses it layer by layer."""
+
+    @abstractmethod
+    def adapter(self, layer: LinearLayer, context: SharingContext) -> nn.Module:
+        """Build the adapter of one layer.
+
+        Args:
+            layer: The layer.
+            context: The model and what is known of the tasks.
+
+        Returns:
+            A module as `layers.Adapter` describes it.
+        """
+
+    @override
+    def apply(self, context: SharingContext) -> None:
+        for layer in context.layers:
+            replace_module(context.model, layer.path, AdaptedLinear(layer.module, self.adapter(layer, context)))
+
+
+def share(
+    model: nn.Module,
+    sharing: Sharing,
+    tasks: Sequence[str],
+    lora: LoraSettings,
+    options: Mapping[str, TaskOptions] | None = None,
+) -> nn.Module:
+    """Freeze a model and put a way of sharing into it.
+
+    Args:
+        model: The base model; changed in place.
+        sharing: The way of sharing; the model keeps it as its attribute `sharing`.
+        tasks: Names of the tasks, in the order of the task ids.
+        lora: Rank, scale, dropout and target layers of adapters.
+        options: What the user wants for each task.
+
+    Returns:
+        The same model.
+    """
+    model.requires_grad_(False)
+    layers = tuple(find_layers(model, lora.target))
+    sharing.apply(SharingContext(model, tuple(tasks), lora, layers, options or {}))
+    model.__dict__["sharing"] = sharing  # no submodule: its parameters are those of the model
+    model.__dict__["tasks"] = tuple(tasks)
+    return model
+
+
+def private_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Collect the parameters that belong to one task alone, from every module that says so.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Trainable parameters by task; whatever else is trainable is shared.
+    """
+    found: dict[str, list[nn.Parameter]] = {}
+    for module in model.modules():
+        own = getattr(module, "task_parameters", None)
+        if callable(own) and module is not model:
+            for task, parameters in own().items():
+                found.setdefault(task, []).extend(p for p in parameters if p.requires_grad)
+    return found
+
+
+def row_terms(model: nn.Module) -> Tensor | None:  # -> [tasks]
+    """Collect terms that depend on rows and belong to the tasks' losses (balance losses, discriminators), in training.
+
+    Args:
+        model: The model, after its forward.
+
+    Returns:
+        Their sum by task, each a mean over the task's rows or tokens; None where there is none. `[tasks]`
+    """
+    if not hasattr(model, "sharing"):
+        return None
+    sources = model.__dict__.get("_row_term_sources")
+    if sources is None:  # walked once: a large model has thousands of modules
+        sources = model.__dict__["_row_term_sources"] = [m for m in model.modules() if hasattr(m, "take_row_terms")]
+    # Taken in evaluation too, so that nothing of it is left for the next step.
+    terms = [term for source in sources if (term := source.take_row_terms()) is not None]
+    return sum(terms[1:], start=terms[0]) if terms and model.training else None

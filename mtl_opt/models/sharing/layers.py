@@ -1,0 +1,131 @@
+"""The linear layers of a model that adapters go to, and the module that takes their place."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+from typing_extensions import override
+
+from mtl_opt.errors import InputError
+
+BLOCK = re.compile(r"^(.*?(?:^|\.)\d+)(?:\.|$)")
+"""A path up to its first number, such as `model.layers.3`."""
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """Describe a layer that gets an adapter.
+
+    Attributes:
+        path: Its name in the model.
+        module: The layer itself.
+        block: Number of its transformer block, counted over the whole model; None outside any.
+        num_blocks: Number of blocks of the model.
+    """
+
+    path: str
+    module: Any
+    block: int | None
+    num_blocks: int
+
+    @property
+    def in_features(self) -> int:
+        """Features of an input."""
+        return self.module.weight.shape[0] if isinstance(self.module, Conv1D) else int(self.module.in_features)
+
+    @property
+    def out_features(self) -> int:
+        """Features of an output."""
+        return int(self.module.nf) if isinstance(self.module, Conv1D) else int(self.module.out_features)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weight is."""
+        return self.module.weight.device
+
+
+class Adapter(Protocol):
+    """What adds to the output of a linear layer."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Compute what is added: `[*rows, ..., in]` to `[*rows, ..., out]`."""
+
+    def lora_of(self, task: int) -> tuple[Tensor, Tensor] | None:
+        """Give `A` `[rank, in]` and the scaled `B` `[out, rank]` of a task; None where what is added is no product."""
+
+
+class AdaptedLinear(nn.Module):
+    """Add the output of an adapter to that of a frozen linear layer, whose place it takes.
+
+    Args:
+        base: The layer: `nn.Linear`, transformers' `Conv1D`, or one that bitsandbytes has quantised.
+        adapter: What adds to it.
+    """
+
+    def __init__(self, base: nn.Module, adapter: nn.Module) -> None:
+        super().__init__()
+        self.base_layer: Any = base
+        self.adapter = adapter
+
+    @override
+    def forward(self, x: Tensor, *inputs: Any, **options: Any) -> Tensor:
+        y = self.base_layer(x, *inputs, **options)
+        return y + self.adapter(x).to(y.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight: some models look at its dtype."""
+        return self.base_layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias."""
+        return self.base_layer.bias
+
+
+def find_layers(model: nn.Module, target: str | Sequence[str]) -> list[LinearLayer]:
+    """Find the linear layers that adapters go to.
+
+    Args:
+        model: The model, before any adapter.
+        target: "all" for every linear layer but the output layer, or endings of their names.
+
+    Returns:
+        The layers, in model order.
+
+    Raises:
+        InputError: If the model has no such layer.
+    """
+    output_of = getattr(model, "get_output_embeddings", None)
+    output = output_of() if callable(output_of) else None
+    found = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output
+    }
+    if target != "all":
+        found = {p: m for p, m in found.items() if any(p == t or p.endswith(f".{t}") for t in target)}
+    if not found:
+        raise InputError("`sharing` needs linear layers to adapt, and the model has none that `lora_target` names.")
+    blocks: dict[str, int] = {}
+    numbers: dict[str, int | None] = {}
+    for path in found:
+        match = BLOCK.match(path)
+        numbers[path] = blocks.setdefault(match.group(1), len(blocks)) if match else None
+    return [LinearLayer(path, module, numbers[path], len(blocks)) for path, module in found.items()]
+
+
+def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module in the place of another.
+
+    Args:
+        model: The model.
+        path: Name of the place.
+        module: What goes there.
+    """
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)

@@ -1,0 +1,81 @@
+"""Which rows go to which task's parameters: products per task without a loop over rows or tokens."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_opt.batch import Segments, current_segments
+
+Rows = slice | Tensor
+"""Rows of one task in a flattened batch: a slice where they are contiguous, else their indices."""
+
+
+def rows_of_tasks(
+    x: Tensor,  # [batch, ...] or [batch, seq, ...]
+    num_tasks: int,
+) -> Segments:
+    """Find the rows of every task in an input, from the innermost open `task_rows` context.
+
+    Args:
+        x: The input of a module; its leading dimensions are those of the ids. `[batch, ...]` or `[batch, seq, ...]`
+        num_tasks: Number of tasks.
+
+    Returns:
+        The rows of each present task.
+
+    Raises:
+        ValueError: If no context is open, or it is of other rows.
+    """
+    segments = current_segments(num_tasks)
+    if segments is None:
+        raise ValueError("Which task owns each row is not known: run the model inside `with task_rows(ids):`.")
+    if x.shape[: len(segments.shape)] != segments.shape:
+        raise ValueError(
+            f"An input of shape {tuple(x.shape)} does not begin with the shape {tuple(segments.shape)} of the task ids "
+            "that are open: open `task_rows` with the ids of these rows."
+        )
+    return segments
+
+
+def by_task(
+    x: Tensor,  # [*ids, ..., in]
+    segments: Segments,
+    apply: Callable[[int, Tensor], Tensor],
+) -> Tensor:  # [*ids, ..., out]
+    """Run every task's rows through a function of its own.
+
+    Args:
+        x: The input. `[*ids, ..., in]`
+        segments: The rows of each present task, from `rows_of_tasks`.
+        apply: Takes a task and its rows `[rows, ..., in]`; gives `[rows, ..., out]`.
+
+    Returns:
+        The outputs, every row where it was. `[*ids, ..., out]`
+    """
+    outputs = [apply(task, rows) for task, (rows,) in segments.split(x)]
+    y = in_order(outputs, list(segments.rows.values()))
+    return y.unflatten(0, segments.shape) if len(segments.shape) > 1 else y
+
+
+def in_order(
+    parts: Sequence[Tensor],  # [rows, ...] each
+    where: Sequence[Rows],
+) -> Tensor:  # [all rows, ...]
+    """Put parts of a batch back where their rows were.
+
+    Args:
+        parts: Rows of each part. `[rows, ...]` each
+        where: Where they were; together every row once.
+
+    Returns:
+        All rows. `[all rows, ...]`
+    """
+    ends = [rows.stop for rows in where if isinstance(rows, slice)]
+    begins = [rows.start for rows in where if isinstance(rows, slice)]
+    joined = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+    if len(ends) == len(where) and begins == [0, *ends[:-1]]:
+        return joined
+    device = joined.device
+    order = [torch.arange(r.start, r.stop, device=device) if isinstance(r, slice) else r.to(device) for r in where]
+    return joined[torch.argsort(torch.cat(order))]

@@ -1,0 +1,51 @@
+"""A tiny model with a way of sharing in it, and a batch of three tasks: what the tests of sharing share."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtl_opt.batch import TaskBatch, task_rows
+from mtl_opt.models import LoraSettings, build_sharing, share, task_losses
+from mtl_opt.models.tiny import new_llama, train_tokenizer
+
+TASKS = ("qa", "摘要", "anger")
+LORA = LoraSettings(rank=3, alpha=6)
+
+
+def make_model(
+    name: str, *, seed: int = 0, tasks: tuple[str, ...] = TASKS, num_layers: int = 4, **arguments: Any
+) -> Any:
+    """Build an untrained Llama of four layers with a way of sharing, its second matrices drawn at random."""
+    tokenizer = train_tokenizer(["a few words of text", "几个汉字"], vocab_size=270)
+    model = new_llama(tokenizer, hidden_size=16, num_layers=num_layers, num_heads=2, seed=0)
+    torch.manual_seed(seed)
+    share(model, build_sharing(name, arguments), tasks, LORA)
+    stir(model)
+    return model
+
+
+def stir(model: nn.Module, seed: int = 1) -> None:
+    """Move every trained parameter, so that no gradient is zero because a matrix still is."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+
+
+def make_batch(ids: tuple[int, ...] = (0, 0, 1, 1, 2, 2), length: int = 7, seed: int = 2) -> TaskBatch:
+    """Draw rows of random tokens, every second one padded."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, 250, (len(ids), length), generator=generator)
+    mask = torch.ones_like(tokens)
+    mask[1::2, -2:] = 0
+    labels = torch.where(mask.bool(), tokens, -100)
+    labels[:, :2] = -100
+    return TaskBatch(tokens, mask, labels, torch.tensor(ids))
+
+
+def losses_of(model: Any, batch: TaskBatch, num_tasks: int = len(TASKS)) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the tasks' losses, with the context of the rows open."""
+    with task_rows(batch.task_ids):
+        return task_losses(model, batch, num_tasks)
