@@ -3,7 +3,7 @@
 from mtl_opt.data.cache import default_root
 from mtl_opt.data.collate import collate, collate_prompts
 from mtl_opt.data.encoding import Encoder, encode_rows
-from mtl_opt.data.loading import TaskRows, load_rows
+from mtl_opt.data.loading import TaskRows, hold_out, load_rows
 from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
 from mtl_opt.data.opening import Opener, encoded
 from mtl_opt.data.packing import collate_packed
@@ -50,6 +50,7 @@ __all__ = [
     "encode_rows",
     "encoded",
     "get_template",
+    "hold_out",
     "iterate",
     "load_rows",
     "load_streams",

@@ -123,7 +123,8 @@ def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
             f"`{joint[0]['run']}` does not have ({', '.join(joint[0]['tasks'])})."
         )
     for task in dict.fromkeys(task for line in measured for task in line["tasks"]):
-        _refuse(measured, f"the main metric of `{task}`", lambda line, task=task: main_metrics(line).get(task))
+        named = [line for line in measured if task in (line.get("main_metric") or {})]
+        _refuse(named, f"the main metric of `{task}`", lambda line, task=task: line["main_metric"][task])
 
 
 def _refuse(lines: Sequence[Mapping[str, Any]], what: str, read: Any) -> None:

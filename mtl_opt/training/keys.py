@@ -105,6 +105,9 @@ class DataKeys:
     eval_file: str | None = setting(text, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
     val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
+    val_from_train: float | None = setting(
+        number(0, above=True), "measure on so many of the training rows instead, as val_size; for choosing settings"
+    )
     max_samples: int | None = setting(whole(1), "most rows taken of each file or data set; default all")
     skip_bad_rows: bool = setting(flag, "leave bad rows out and list them; otherwise the first one is an error", False)
     streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtl_opt.data import (
     Encoder,
     Entry,
@@ -21,6 +23,7 @@ from mtl_opt.data import (
     check_tokenizer,
     default_root,
     get_template,
+    hold_out,
     load_rows,
     load_streams,
     registry_entries,
@@ -90,6 +93,26 @@ class Prepared:
         kept = {name: rows for name, rows in self.train.items() if name in tasks}
         return replace(self, train=kept)
 
+    def held_out_of_training(self, size: float) -> "Prepared":
+        """Divide the training rows: some are measured on, and the held-out rows are not there at all.
+
+        Args:
+            size: What to hold out: a share below 1, a number of rows from 1.
+
+        Returns:
+            Data on which settings can be chosen without a look at the held-out rows.
+        """
+        parts = {task: hold_out(task, np.arange(len(rows)), size) for task, rows in self.train.items()}
+        return replace(
+            self,
+            train={task: self.train[task].pick(kept) for task, (kept, _) in parts.items()},
+            train_rows={task: self.train_rows[task].pick(kept) for task, (kept, _) in parts.items()},
+            labels={task: self.labels[task][kept] for task, (kept, _) in parts.items()},
+            eval_rows={task: self.train_rows[task].pick(held) for task, (_, held) in parts.items()},
+            eval_encoded={task: self.train[task].pick(held) for task, (_, held) in parts.items()},
+            untrained={},
+        )
+
 
 def prepare(config: TrainConfig) -> Prepared:
     """Read and tokenise what a configuration names, and log what was shortened and left out.
@@ -114,9 +137,15 @@ def prepare(config: TrainConfig) -> Prepared:
     for task, settings in rows.settings.items():
         check_measuring(task, settings, rows.eval[task])
     log_rows(rows, config)
-    return Prepared(
+    prepared = Prepared(
         tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens
     )
+    if config.val_from_train is None:
+        return prepared
+    prepared = prepared.held_out_of_training(config.val_from_train)
+    for task, settings in rows.settings.items():
+        check_measuring(task, settings, prepared.eval_rows[task])
+    return prepared
 
 
 def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
