@@ -1,5 +1,6 @@
 """How to get the numbers of a report again: commands, versions, configuration, data hash."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -56,8 +57,23 @@ def split(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dic
         if all(value == values[0] for value in values) and all(key in config for config in configs.values()):
             shared[key] = values[0]
         elif key not in {"seed", "output_dir"}:
-            differences[key] = {run: str(config.get(key)) for run, config in configs.items()}
+            known = {run: config[key] for run, config in configs.items() if config.get(key) is not None}
+            differences[key] = {
+                run: value if isinstance(value, str) else compact(value) for run, value in known.items()
+            }
     return shared, differences
+
+
+def compact(value: Any) -> str:
+    """Write a setting in one line.
+
+    Args:
+        value: Anything YAML can hold.
+
+    Returns:
+        The same as JSON, Chinese readable.
+    """
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def commands(folder: ResultsFolder) -> list[str]:
@@ -89,9 +105,7 @@ def train(run: Any) -> str:
     Returns:
         The command.
     """
-    return (
-        f"mtl-opt train {quoted(run / 'config.yaml')} output_dir={quoted(f'{run}_again')} resume_from_checkpoint=false"
-    )
+    return f"mtl-opt train {quoted(run / 'config.yaml')} output_dir={quoted(f'{run}_again')}"
 
 
 def quoted(text: Any) -> str:

@@ -36,9 +36,15 @@ function headline() {
   return [t(atTop ? "w_reference" : better.length ? "w_tie" : "w_all_tie", words), t(note, { ...words, same: listed(same), n: better.length })];
 }
 
+/** What must not be overlooked: even the best method may lose to no multi-task learning at all. */
+function alone() {
+  const best = SUM && SUM.winner && SUM.baselines ? SUM.scores[SUM.winner].mean : null;
+  return best !== null && best < 0 && h("p", { class: "lead" }, t("below_single"));
+}
+
 function verdictSection() {
   const [sentence, note] = headline();
-  const parts = [h("div", { class: "answer-box" }, h("p", { class: "headline" }, sentence), note && h("p", { class: "lead" }, note))];
+  const parts = [h("div", { class: "answer-box" }, h("p", { class: "headline" }, sentence), note && h("p", { class: "lead" }, note), alone())];
   if (!SUM || !SUM.methods.length) return parts;
   if (!SUM.baselines) parts.push(empty(t("no_baselines", { name: labelOf(SUM.reference) })));
   if (SUM.seeds.length === 1) parts.push(empty(t("one_seed")));
