@@ -135,6 +135,6 @@ class Columns:
             return list(self.layers)
         names = list(self.layers)[-1:] if over == "last" else [over] if isinstance(over, str) else list(over)
         unknown = [name for name in names if name not in self.layers]
-        if unknown or not names:
+        if unknown or (not names and self.layers):  # where nothing is shared there is no last layer
             raise ValueError(f"`over` must name layers among {', '.join(self.layers)}, got {unknown or names}.")
         return names
