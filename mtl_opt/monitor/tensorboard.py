@@ -105,7 +105,7 @@ class TensorBoardWriter:
             rows, columns = torch.triu_indices(len(values), len(values), offset=1)
             defined = values[rows, columns][values[rows, columns].isfinite()]
             if defined.numel():
-                self.writer.add_histogram("train/corrected_cosines", defined, step)
+                self.writer.add_histogram("train/corrected_cosines_of_pairs", defined, step)  # a tag is of one kind
             if draw:
                 self.writer.add_image("train/corrected_cosines", cosine_heatmap(values, self.tasks), step)
         if draw and line["layers"] and len(self.tasks) > 1:

@@ -16,7 +16,7 @@ NONE = "–"
 SHORT = {"exact_match": "EM", "accuracy": "acc", "f1_macro": "F1 macro", "f1_binary": "F1", "matthews": "MCC"}
 """Short names of metrics; the others are short already."""
 
-IN_NATS = {"loss": 3, "perplexity": 2}
+IN_NATS = {"loss": 3, "perplexity": 2, "mse": 3, "pearson": 3}
 """Metrics that are no shares, and digits after their point; shares are shown in percent."""
 
 LEGEND = (
@@ -78,12 +78,14 @@ def table_of(summary: Summary) -> Comparison:
     columns += delta_columns(rows, summary)
     columns += mean_columns(rows, summary)
     costs, cost_notes = cost_columns(rows, summary)
+    # Where there are too few seeds for any test, the verdict has said so once.
+    sentences = [one.sentence for one in summary.comparisons if one.verdict != "too few seeds"]
     return Comparison(
         [row.method for row in rows],
         columns + costs,
         [*LEGEND, *summary.notes, *cost_notes],
         transfer_columns(summary),
-        [summary.verdict, *(one.sentence for one in summary.comparisons[:MOST_SENTENCES])],
+        [summary.verdict, *sentences[:MOST_SENTENCES]],
     )
 
 

@@ -150,7 +150,7 @@ def _begin(output: Path, config: TrainConfig) -> None:
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     """Evaluate the model before training; once for all runs on the same data and model."""
-    known = run.prepared.untrained
+    known = {} if run.prepared.heads else run.prepared.untrained  # heads begin otherwise with every seed
     if run.step > 0:
         return  # the checkpoint brought it
     missing = [task for task in run.prepared.tasks if task not in known]

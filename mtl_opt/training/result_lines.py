@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mtl_opt.errors import InputError
+from mtl_opt.evaluation import split_name
 from mtl_opt.training.checkpoint import FREE_KEYS
 from mtl_opt.training.grid import Entry
+from mtl_opt.training.hparams_table import write_hparams_row
 from mtl_opt.training.learning_rate import search_score
 from mtl_opt.training.measuring import directions_of, main_metric, metrics_of
 from mtl_opt.training.prepare import Prepared
@@ -79,6 +81,7 @@ class ResultLines:
         line = self._line(entry, reply)
         if entry.role == "search":
             line["search_score"] = search_score(line, select_by)
+        write_hparams_row(self.output / entry.name, line, self._metric_names(self.data.tasks))
         append(self.output / FILE, line)
         self.known[entry.name] = line
         return line
@@ -117,14 +120,21 @@ class ResultLines:
     ) -> tuple[dict[str, float | None], list[str]]:
         """Read the metrics; null where a run diverged, and in what."""
         found: dict[str, float | None] = {}
-        for task in tasks:
-            if self.data.eval_rows[task] or diverged is None:
-                names = ["loss", *(name.partition("=")[0] for name in metrics_of(self.data.settings[task]))]
-                keys = [f"eval_{task}_{name}" for name in dict.fromkeys(names)]
-                found |= {key: results.get(key) for key in keys if key in results or diverged is not None}
+        for key in self._metric_names(tasks):
+            if key in results or diverged is not None:
+                found[key] = results.get(key)
         broken = [f"{key}: {value}" for key, value in found.items() if value is not None and not isfinite(value)]
         clean = {key: value if value is not None and isfinite(value) else None for key, value in found.items()}
         return clean, [diverged] if diverged else broken
+
+    def _metric_names(self, tasks: Sequence[str]) -> list[str]:
+        """Name what is measured of tasks that have held-out rows."""
+        names = []
+        for task in tasks:
+            if self.data.eval_rows[task]:
+                metrics = ["loss", *(split_name(name)[0] for name in metrics_of(self.data.settings[task]))]
+                names += [f"eval_{task}_{metric}" for metric in dict.fromkeys(metrics)]
+        return names
 
     def _num_rows(self, task: str, entry: Entry) -> int | None:
         """Count the rows a task was measured on; the search has rows of its own."""

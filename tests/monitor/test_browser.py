@@ -54,10 +54,11 @@ def server(logs):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--host", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--load_fast", "false"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    with (logs.parent / "tensorboard.log").open("wb") as said:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--load_fast", "false"],
+            stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until(lambda: b"angle" in _get(f"{address}/data/plugin/scalars/tags"), process)
@@ -100,6 +101,7 @@ def page(browser, server):
     tab.set_default_timeout(90_000)
     tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("response", lambda answer: errors.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
     tab.route(re.compile(".*"), lambda route: route.continue_() if server in route.request.url else route.abort())
     yield tab
     shots = os.environ.get("MTL_OPT_SCREENSHOTS")

@@ -73,8 +73,9 @@ def test_an_update_without_weights_has_angles_and_shares_through_its_products():
 
 
 def test_an_absent_task_is_null():
-    absent = event(gramian=((4.0, 0.0), (0.0, 0.0)), weights=(1.0, 0.0), losses=torch.tensor([1.0, nan]),
-                   counts=torch.tensor([3.0, 0.0]), shadows={"a": ShadowReading(torch.tensor([1.0, 0.0]), False)})  # fmt: skip
+    known = {"losses": torch.tensor([1.0, nan]), "counts": torch.tensor([3.0, 0.0])}
+    shadows = {"a": ShadowReading(torch.tensor([1.0, 0.0]), False)}
+    absent = event(gramian=((4.0, 0.0), (0.0, 0.0)), weights=(1.0, 0.0), shadows=shadows, **known)
     line = diagnose([absent], TASKS)
     assert line["cosines"] == [[1.0, None], [None, None]]
     assert line["conflict_rate"] is None

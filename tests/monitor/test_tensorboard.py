@@ -176,7 +176,7 @@ def test_a_diagnosis_becomes_scalars_histograms_and_pictures(tmp_path, writer):
     assert scalars == {tag: pytest.approx(value) for tag, value in wanted.items()}
     histogram = events.Histograms("train/grad_cosines_of_steps")[0].histogram_value
     assert (histogram.min, histogram.max, histogram.num) == (-0.5, 0.5, 3)
-    assert events.Histograms("train/corrected_cosines")[0].histogram_value.num == 1
+    assert events.Histograms("train/corrected_cosines_of_pairs")[0].histogram_value.num == 1
     assert set(events.Tags()["images"]) == {"train/corrected_cosines", "train/layer_cosines"}
 
 
