@@ -81,7 +81,7 @@ function curveGroup(i, curve, { sx, sy }) {
   );
 }
 
-/** The values of all methods at a step, best guess first; the one nearest to the mouse is highlighted everywhere. */
+/** The values of all methods at a step, in the order in which they lie; the one nearest to the mouse is highlighted everywhere. */
 function curveTip(x, event, shown, { svg, sy, height }) {
   const box = svg.getBoundingClientRect();
   const at = ((event.clientY - box.top) / box.height) * height;

@@ -56,6 +56,8 @@ const TEXTS = {
   w_all_tie: ["No winner: {name} scores best, {score} {value}, but cannot be told from the others.", "没有胜者：{name} 得分最高（{score} {value}），但与其他方法无法区分。"],
   w_all_tie_note: ["{interval}Not distinguishable from {same} in a paired test over seeds, adjusted for the number of comparisons.", "{interval}在按种子配对的检验中（已校正比较次数）与 {same} 无法区分。"],
   w_reference: ["No method scores better than {name}, which the others are compared with.", "没有方法比参照 {name} 得分更高。"],
+  w_level: ["Level at the top with {score} {value}: {names}.", "并列第一（{score} {value}）：{names}。"],
+  w_level_note: ["{interval}The first is better than {n} others beyond chance.", "{interval}首位方法比另外 {n} 种方法好，且差异超出偶然。"],
   w_few: ["{name} scores best, {score} {value}, but there are too few seeds to say that it won.", "{name} 得分最高（{score} {value}），但种子太少，不能断定它胜出。"],
   w_few_note: ["{interval}Methods are compared at the same seeds; {n} of them are too few for a test. Read the order as a hint.", "{interval}各方法在相同种子上比较；{n} 个种子不足以做检验。此排序仅供参考。"],
   interval: ["95 % interval {low} to {high}", "95 % 区间 {low} 至 {high}"],
