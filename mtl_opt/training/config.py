@@ -31,7 +31,7 @@ class TrainConfig(OutputKeys, OptimizationKeys, GradientKeys, BatchKeys, DataKey
     """Every setting of one training run."""
 
 
-ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks")
+ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks", "monitor_only")
 """Keys of `TrainConfig` that a comparison sets itself, run by run."""
 
 
