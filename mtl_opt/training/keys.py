@@ -24,6 +24,7 @@ from mtl_opt.training.fields import (
     text,
     whole,
 )
+from mtl_opt.training.heads import head_table
 from mtl_opt.training.optim import OPTIMIZERS
 
 SCHEDULERS = (
@@ -73,7 +74,8 @@ LARGEST_RATE = 1e18
 class ModelKeys:
     """What is trained."""
 
-    model_name_or_path: str = setting(text, "folder or hub name of a causal language model")
+    model_name_or_path: str = setting(text, "folder or hub name of a causal language model; with heads an encoder too")
+    heads: dict[str, Any] = setting(head_table, "task: {type, labels, ...}: heads (`mtl-opt list heads`)", {})
     trust_remote_code: bool = setting(flag, "run code that comes with the model", False)
     finetuning_type: str = setting(choice("lora", "full"), "lora or full", "lora")
     lora_rank: int = setting(whole(1), "rank of the adapters", 8)
@@ -105,6 +107,9 @@ class DataKeys:
     eval_file: str | None = setting(text, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
     val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
+    val_from_train: float | None = setting(
+        number(0, above=True), "measure on so many of the training rows instead, as val_size; for choosing settings"
+    )
     max_samples: int | None = setting(whole(1), "most rows taken of each file or data set; default all")
     skip_bad_rows: bool = setting(flag, "leave bad rows out and list them; otherwise the first one is an error", False)
     streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Run:
         step: Optimizer steps taken.
         totals: Counts over the run.
         before: Evaluation of the untrained model.
+        begin: When this process began with it, on the clock of `time.perf_counter`.
+        known_seconds: Seconds in steps and evaluation that a checkpoint brought.
     """
 
     config: TrainConfig
@@ -76,6 +79,17 @@ class Run:
     step: int = 0
     totals: Totals = field(default_factory=Totals)
     before: dict[str, float] = field(default_factory=dict)
+    begin: float = field(default_factory=time.perf_counter)
+    known_seconds: float = 0.0
+
+    def overhead(self) -> float:
+        """Measure what this process has spent on the run outside of steps and evaluation.
+
+        Returns:
+            Seconds since the model was asked for; that of processes before a resume is not known.
+        """
+        busy = self.totals.seconds + self.totals.evaluating - self.known_seconds
+        return max(0.0, time.perf_counter() - self.begin - busy)
 
     def next_batches(self) -> list[TaskBatch]:
         """Draw the micro-batches of the next step.
@@ -105,7 +119,7 @@ def build_run(
     sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
-    model = build_model(config, prepared.tasks, prepared.settings, trained).to(device)
+    model = build_model(config, prepared.tasks, prepared.settings, trained, prepared.head_specs).to(device)
     fit_model(config, model)
     if config.fsdp != "none":
         shard(model, config.fsdp)

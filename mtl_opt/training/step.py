@@ -99,6 +99,7 @@ def _penalise(parts: Parts, step: int) -> None:
     """Hand over the term on parameters alone, where the way of sharing has one."""
     if not hasattr(parts.model, "sharing"):
         return
+    parts.model.sharing.present = parts.grads.present
     term = parts.model.sharing.penalty(step, parts.total_steps)
     if term is not None:
         parts.grads.penalty(term)
