@@ -13,6 +13,7 @@ from mtl_opt.data.rows import Row
 from mtl_opt.data.sources import Source, TaskSettings, iterate, read_rows
 from mtl_opt.data.streaming import StreamRows, load_streams
 from mtl_opt.data.tables import TokenView, View
+from mtl_opt.data.targets import TargetView, label_names, with_targets
 from mtl_opt.data.template_names import TEMPLATES, get_template
 from mtl_opt.data.templates import Template
 from mtl_opt.data.tokens import EncodedRow, check_tokenizer
@@ -35,6 +36,7 @@ __all__ = [
     "Sampler",
     "Source",
     "StreamRows",
+    "TargetView",
     "TaskRows",
     "TaskSettings",
     "Template",
@@ -52,10 +54,12 @@ __all__ = [
     "get_template",
     "hold_out",
     "iterate",
+    "label_names",
     "load_rows",
     "load_streams",
     "rank_slice",
     "read_rows",
     "registry_entries",
     "task_entries",
+    "with_targets",
 ]

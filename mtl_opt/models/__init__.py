@@ -1,5 +1,21 @@
-"""Models: loading (full, LoRA, QLoRA), ways of sharing, losses per task, and the tiny model of the example."""
+"""Models: loading (full, LoRA, QLoRA), task heads, ways of sharing, losses per task, and the tiny model."""
 
+from mtl_opt.models.heads import (
+    HEADS,
+    LOSSES,
+    POOLINGS,
+    ClassificationHead,
+    LanguageModelHead,
+    MultiTaskModel,
+    RegressionHead,
+    TokenClassificationHead,
+    head_options,
+    labels_of,
+    predict,
+    put_heads,
+    reads,
+    save_heads,
+)
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.losses import task_losses
@@ -21,24 +37,38 @@ from mtl_opt.models.sharing import (
 
 __all__ = [
     "COMPILERS",
+    "HEADS",
+    "LOSSES",
+    "POOLINGS",
     "SHARING",
+    "ClassificationHead",
+    "LanguageModelHead",
     "LoraSettings",
+    "MultiTaskModel",
     "QuantizationSettings",
+    "RegressionHead",
     "Sharing",
     "TaskAttention",
     "TaskOptions",
+    "TokenClassificationHead",
     "build_sharing",
     "check_packing",
     "compile_model",
     "enable_checkpointing",
     "file_bytes",
+    "head_options",
+    "labels_of",
     "load_base",
     "load_model",
     "load_sharing",
     "load_tokenizer",
     "model_on_meta",
+    "predict",
     "private_parameters",
+    "put_heads",
+    "reads",
     "row_terms",
+    "save_heads",
     "save_sharing",
     "share",
     "task_losses",

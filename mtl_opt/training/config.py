@@ -11,6 +11,7 @@ import yaml
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.compare_keys import CompareConfig
 from mtl_opt.training.consistency import check_data, check_model
+from mtl_opt.training.heads import check_heads
 from mtl_opt.training.keys import (
     BatchKeys,
     DataKeys,
@@ -124,5 +125,6 @@ def _check_data(config: TrainConfig) -> None:
             raise InputError(f"`{key}` is missing from the configuration.")
     check_data(config)
     check_model(config)
+    check_heads(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

@@ -24,6 +24,7 @@ from mtl_opt.training.fields import (
     text,
     whole,
 )
+from mtl_opt.training.heads import head_table
 from mtl_opt.training.optim import OPTIMIZERS
 
 SCHEDULERS = (
@@ -73,7 +74,8 @@ LARGEST_RATE = 1e18
 class ModelKeys:
     """What is trained."""
 
-    model_name_or_path: str = setting(text, "folder or hub name of a causal language model")
+    model_name_or_path: str = setting(text, "folder or hub name of a causal language model; with heads an encoder too")
+    heads: dict[str, Any] = setting(head_table, "task: {type, labels, ...}: heads (`mtl-opt list heads`)", {})
     trust_remote_code: bool = setting(flag, "run code that comes with the model", False)
     finetuning_type: str = setting(choice("lora", "full"), "lora or full", "lora")
     lora_rank: int = setting(whole(1), "rank of the adapters", 8)

@@ -150,7 +150,7 @@ def _begin(output: Path, config: TrainConfig) -> None:
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     """Evaluate the model before training; once for all runs on the same data and model."""
-    known = run.prepared.untrained
+    known = {} if run.prepared.heads else run.prepared.untrained  # heads begin otherwise with every seed
     if run.step > 0:
         return  # the checkpoint brought it
     missing = [task for task in run.prepared.tasks if task not in known]
@@ -225,7 +225,9 @@ def _count(run: Run, event: StepEvent, seconds: float) -> None:
     if event.skipped:
         totals.skipped += 1
     else:
-        totals.loss += float(event.losses.nanmean())
+        settings = run.prepared.settings
+        main = event.losses[[i for i, task in enumerate(run.prepared.tasks) if settings[task].role == "main"]]
+        totals.loss += float((main if bool(main.isfinite().any()) else event.losses).nanmean())
 
 
 def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def build_run(
     sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
-    model = build_model(config, prepared.tasks, prepared.settings, trained).to(device)
+    model = build_model(config, prepared.tasks, prepared.settings, trained, prepared.head_specs).to(device)
     fit_model(config, model)
     if config.fsdp != "none":
         shard(model, config.fsdp)

@@ -12,11 +12,14 @@ from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import (
     SHARING,
+    MultiTaskModel,
     TaskOptions,
     build_sharing,
     load_base,
     load_model,
     load_sharing,
+    put_heads,
+    save_heads,
     save_sharing,
     share,
 )
@@ -31,6 +34,7 @@ def build_model(
     tasks: Sequence[str],
     settings: Mapping[str, TaskSettings] | None = None,
     trained: Path | None = None,
+    heads: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load the model a configuration names, with its way of sharing in it.
 
@@ -39,6 +43,7 @@ def build_model(
         tasks: Names of the tasks.
         settings: What the user says of each.
         trained: Folder of a run or checkpoint whose weights are wanted.
+        heads: The head of every task, from `Prepared.head_specs`.
 
     Returns:
         The model, on the CPU.
@@ -51,12 +56,12 @@ def build_model(
     _note_penalties(config, tasks, settings or {})
     if config.sharing == "hard":  # one adapter is what peft has
         build_sharing(config.sharing, config.sharing_args)
-        return load_model(config.model_name_or_path, lora=lora_settings(config), trained=trained, **shape)
-    model = load_base(config.model_name_or_path, **shape)
+        return load_model(config.model_name_or_path, lora=lora_settings(config), trained=trained, heads=heads, **shape)
+    model = load_base(config.model_name_or_path, heads=heads is not None, **shape)
     put_sharing(config, model, tasks, settings)
     if trained is not None:
         load_sharing(model, trained, config.sharing, tasks)
-    return model
+    return model if heads is None else put_heads(model, heads, config.model_name_or_path, trained)
 
 
 def _note_penalties(config: TrainConfig, tasks: Sequence[str], settings: Mapping[str, Any]) -> None:
@@ -118,7 +123,11 @@ def save_trained(config: TrainConfig, model: Any, folder: Path, weights: Any) ->
         "lora_rank": config.lora_rank,
         "lora_alpha": config.lora_alpha or 2 * config.lora_rank,
     }
-    save_sharing(model, folder, about)
+    if isinstance(model, MultiTaskModel):
+        save_sharing(model.backbone, folder, about)
+        save_heads(model, folder)
+    else:
+        save_sharing(model, folder, about)
 
 
 def parameter_counts(grads: TaskGradients) -> dict[str, int]:
