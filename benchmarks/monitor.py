@@ -239,7 +239,9 @@ def table(result: dict[str, Any]) -> str:
     """
     lines = []
     for found in result["results"]:
-        lines.append(f"{found['size']}, {found['tasks']} tasks: plain step {found['plain_seconds'].median * 1e3:.1f} ms")
+        lines.append(
+            f"{found['size']}, {found['tasks']} tasks: plain step {found['plain_seconds'].median * 1e3:.1f} ms"
+        )
         for name, one in found["variants"].items():
             share = one["share_of_plain"]
             lines.append(

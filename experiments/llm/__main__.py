@@ -2,9 +2,8 @@
 
 import sys
 
-from experiments.llm.measure import measure
-
 from experiments.command import main
+from experiments.llm.measure import measure
 
 if __name__ == "__main__":
     sys.exit(main(measure))

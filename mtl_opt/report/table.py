@@ -59,7 +59,7 @@ def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
         parts: Columns, those of one group together; the first column is aligned to the left.
 
     Returns:
-        Rule, groups, names and rows as lines of equal width.
+        Groups where there are any, names, rule and rows as lines of equal width.
     """
     heads, lines = [], None
     for index, part in enumerate(parts):
@@ -74,7 +74,7 @@ def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
             cells.insert(1, "─" * width)
             lines = cells if lines is None else [f"{line}  {cell}" for line, cell in zip(lines, cells, strict=True)]
     assert lines is not None
-    return ["  ".join(heads), *lines]
+    return ["  ".join(heads), *lines] if any(part[0].group for part in parts) else lines
 
 
 def text_width(text: str) -> int:

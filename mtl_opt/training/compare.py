@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from mtl_opt.training.provenance import provenance
 from mtl_opt.training.result_lines import ResultLines, short
 
 logger = logging.getLogger(__name__)
+
+Place = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Reply]]]
+"""Trains runs and gives each with its reply as it finishes."""
 
 GRID = "grid.json"
 """Names of all runs, so that a half-finished folder can be told from a finished one, and what the last call took."""
@@ -77,8 +80,9 @@ class _Comparison:
         todo = self._todo([*searches, *planned])
         self._check(todo)
         self._write_plan([entry.name for entry in [*searches, *planned]])
-        with tqdm(total=len(todo), desc="comparing", disable=None) as bar, logging_redirect_tqdm():
-            self._train(searches, bar)
+        progress = tqdm(total=len(todo), desc="comparing", disable=None)
+        with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
+            self._train(searches, train_all, bar)
             rates = self._rates(searches)
             finals = [
                 entry_of(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
@@ -86,7 +90,7 @@ class _Comparison:
                 for method in self.methods
             ]
             self.lines.refuse_other_settings(finals)
-            self._train(finals, bar)
+            self._train(finals, train_all, bar)
         if todo:
             self._write_plan([entry.name for entry in [*searches, *finals]], todo)
         return [self.lines.known[entry.name] for entry in [*finals, *searches]]
@@ -116,27 +120,24 @@ class _Comparison:
             logger.info("%s: learning rate %g.", name, rate)
         return rates_of
 
-    def _train(self, entries: Sequence[Entry], bar: Any) -> None:
+    def _train(self, entries: Sequence[Entry], train_all: Place, bar: Any) -> None:
         """Train the runs that have no result yet, and write a line for each as it finishes."""
         todo = [entry for entry in entries if entry.name not in self.lines.known]
-        if not todo:
-            return
-        with self._place(todo) as replies:
-            for entry, reply in replies:
-                line = self.lines.add(entry, reply, self.config.select_by)
-                bar.set_postfix_str(entry.name)
-                bar.update()
-                logger.info("%s: %s", entry.name, short(line))
+        for entry, reply in train_all(todo):
+            line = self.lines.add(entry, reply, self.config.select_by)
+            bar.set_postfix_str(entry.name)
+            bar.update()
+            logger.info("%s: %s", entry.name, short(line))
 
     @contextmanager
-    def _place(self, todo: Sequence[Entry]) -> Iterator[Iterator[tuple[Entry, Reply]]]:
-        """Choose where the runs take place."""
+    def _place(self) -> Iterator[Place]:
+        """Choose where the runs take place; workers live through all phases."""
         if self.config.jobs == 1:
             with _details_once():
-                yield run_here(todo, self.cache)
+                yield lambda todo: run_here(todo, self.cache)
         else:
             with Workers(self.config.jobs, self.output) as workers:
-                yield workers.run(todo)
+                yield workers.run
 
     def _write_plan(self, names: Sequence[str], trained: Sequence[Entry] = ()) -> None:
         """Write the names of all runs and, at the end, what this call took beside steps and evaluation."""

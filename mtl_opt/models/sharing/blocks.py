@@ -14,7 +14,7 @@ Blocks = int | Sequence[int] | None
 
 PROJECTION = re.compile(
     r"(?:^|\.)\w*(?:attn|attention)\w*\.(?:\w+\.)*"  # a module called after attention, and below it
-    r"(?:[qkvo]_proj|out_proj|qkv_proj|(?:query|key|value)_proj"  # Llama, Qwen, Mistral, Gemma, OPT, GPT-J, Phi, DeBERTa
+    r"(?:[qkvo]_proj|out_proj|qkv_proj|(?:query|key|value)_proj"  # Llama, Qwen, Gemma, OPT, GPT-J, Phi, DeBERTa
     r"|c_attn|c_proj"  # GPT-2: query, key and value in one
     r"|query|key|value|query_key_value|dense"  # BERT, GPT-NeoX, Bloom, Falcon
     r"|[qkv]_lin|out_lin|Wqkv|Wo|[qkvo])$",  # DistilBERT, ModernBERT, T5

@@ -70,8 +70,8 @@ class Disentangled(AdapterSharing):
     * **Orthogonality.** `μ_t ‖ΔW ΔW_tᵀ‖²` of the shared and the private update in every layer: for white inputs
       the product of the two parts' outputs. Only products of rank x rank are formed.
 
-    Shared are A, B and the discriminators; A_t and B_t are private. A discriminator's own gradient (times λ) joins after
-    the tasks' gradients are combined, so that its two-sided game is no conflict that a combiner sees.
+    Shared are A, B and the discriminators; A_t and B_t are private. A discriminator's own gradient (times λ) joins
+    after the tasks' gradients are combined, so that its two-sided game is no conflict that a combiner sees.
 
     Cost: two adapters per layer, and in the chosen blocks one more product with A and `tasks² rank` operations per
     token.

@@ -59,9 +59,7 @@ class MTAN(AdapterSharing):
         2019, equations 1 and 2.
     """
 
-    summary: ClassVar[str] = (
-        "one adapter for all tasks; private soft masks on the outputs of the last quarter of blocks"
-    )
+    summary: ClassVar[str] = "one adapter for all tasks; private soft masks on the last quarter of the blocks"
     paper = "Liu et al., End-to-End MTL with Attention, CVPR 2019, https://arxiv.org/abs/1803.10704"
 
     def __init__(self, layers: Blocks = None, bottleneck: int | None = None) -> None:

@@ -18,19 +18,16 @@ class PrivateLinear(nn.Module):
         in_features: Features of an input.
         out_features: Features of an output.
         tasks: Names of the tasks.
-        bias: Whether there is a bias.
         zero: Begin with zeros; else with what `nn.Linear` draws.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, tasks: Sequence[str], *, bias: bool = True, zero: bool = False
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, tasks: Sequence[str], *, zero: bool = False) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
         self.in_features = in_features
         self.out_features = out_features
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(out_features, in_features)) for _ in tasks)
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(out_features)) for _ in tasks if bias)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(out_features)) for _ in tasks)
         if not zero:
             bound = 1 / math.sqrt(in_features)
             for parameter in self.parameters():
@@ -44,15 +41,12 @@ class PrivateLinear(nn.Module):
             return by_task(x, segments, self._of_task)
         rows = x.reshape(len(self.tasks), -1, self.in_features)
         weight = torch.stack(list(self.weights)).mT
-        if self.biases:
-            y = torch.baddbmm(torch.stack(list(self.biases))[:, None], rows, weight)
-        else:
-            y = rows @ weight
+        y = torch.baddbmm(torch.stack(list(self.biases))[:, None], rows, weight)
         return y.view(*x.shape[:-1], self.out_features)
 
     def _of_task(self, task: int, x: Tensor) -> Tensor:
         """Run the rows of one task through its layer."""
-        return F.linear(x, self.weights[task], self.biases[task] if self.biases else None)
+        return F.linear(x, self.weights[task], self.biases[task])
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Say whose the parameters are.
@@ -60,6 +54,4 @@ class PrivateLinear(nn.Module):
         Returns:
             Weight and bias of each task.
         """
-        return {
-            task: [self.weights[i], *([self.biases[i]] if self.biases else [])] for i, task in enumerate(self.tasks)
-        }
+        return {t: [w, b] for t, w, b in zip(self.tasks, self.weights, self.biases, strict=True)}

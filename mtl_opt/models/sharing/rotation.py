@@ -93,7 +93,9 @@ class Rotations(nn.Module):
         rows, columns = torch.tril_indices(self.block, self.block, offset=-1, device=angles.device)
         lower = angles.new_zeros(*angles.shape[:2], self.block, self.block)
         lower[..., rows, columns] = angles
-        return torch.matrix_exp(lower - lower.mT)
+        # In float32 the exponential was seen to be off by 5e-5, and with it the orthogonality.
+        precise = lower if lower.device.type == "mps" else lower.double()
+        return torch.matrix_exp(precise - precise.mT).to(lower.dtype)
 
     def _current(self) -> Tensor:  # -> [tasks, dim / block, block, block]
         """Give the blocks of all tasks, computed once per change of the parameters."""
