@@ -3,6 +3,7 @@
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.losses import task_losses
+from mtl_opt.models.merging import merge
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
@@ -10,10 +11,15 @@ from mtl_opt.models.sharing import (
     SHARING,
     Sharing,
     TaskOptions,
+    TaskProducts,
     build_sharing,
+    folder_names,
     load_sharing,
     private_parameters,
+    products_of,
+    read_about,
     row_terms,
+    save_peft_folder,
     save_sharing,
     share,
 )
@@ -25,18 +31,24 @@ __all__ = [
     "QuantizationSettings",
     "Sharing",
     "TaskOptions",
+    "TaskProducts",
     "build_sharing",
     "check_packing",
     "compile_model",
     "enable_checkpointing",
     "file_bytes",
+    "folder_names",
     "load_base",
     "load_model",
     "load_sharing",
     "load_tokenizer",
+    "merge",
     "model_on_meta",
     "private_parameters",
+    "products_of",
+    "read_about",
     "row_terms",
+    "save_peft_folder",
     "save_sharing",
     "share",
     "task_losses",

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 def build_model(
     config: TrainConfig,
     tasks: Sequence[str],
-    settings: Mapping[str, TaskSettings] | None = None,
+    settings: Mapping[str, TaskSettings | TaskOptions] | None = None,
     trained: Path | None = None,
 ) -> Any:
     """Load the model a configuration names, with its way of sharing in it.
@@ -50,7 +51,10 @@ def build_model(
 
 
 def put_sharing(
-    config: TrainConfig, model: Any, tasks: Sequence[str], settings: Mapping[str, TaskSettings] | None = None
+    config: TrainConfig,
+    model: Any,
+    tasks: Sequence[str],
+    settings: Mapping[str, TaskSettings | TaskOptions] | None = None,
 ) -> None:
     """Put the way of sharing of a configuration into a base model.
 
@@ -94,6 +98,7 @@ def save_trained(config: TrainConfig, model: Any, folder: Path, weights: Any) ->
         "sharing": config.sharing,
         "sharing_args": config.sharing_args,
         "tasks": list(model.tasks),
+        "task_options": {task: asdict(options) for task, options in model.task_options.items()},
         "base_model_name_or_path": config.model_name_or_path,
         "lora_rank": config.lora_rank,
         "lora_alpha": config.lora_alpha or 2 * config.lora_rank,

@@ -17,7 +17,9 @@ from mtl_opt.models.sharing.base import (
 from mtl_opt.models.sharing.hard import Hard, PrivateLayers
 from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
-from mtl_opt.models.sharing.saving import load_sharing, save_sharing
+from mtl_opt.models.sharing.peft_folder import save_peft_folder
+from mtl_opt.models.sharing.products import TaskProducts, folder_names, products_of
+from mtl_opt.models.sharing.saving import load_sharing, read_about, save_sharing
 
 SHARING: dict[str, type[Sharing]] = {
     "hard": Hard,
@@ -37,10 +39,15 @@ __all__ = [
     "Sharing",
     "SharingContext",
     "TaskOptions",
+    "TaskProducts",
     "build_sharing",
+    "folder_names",
     "load_sharing",
     "private_parameters",
+    "products_of",
+    "read_about",
     "row_terms",
+    "save_peft_folder",
     "save_sharing",
     "share",
 ]
