@@ -55,6 +55,7 @@ from mtl_opt.combiners import (
     Weighted,
 )
 from mtl_opt.errors import InputError
+from mtl_opt.generation import generate
 from mtl_opt.gradients import LossWeights, OnlineProjection, TaskGradients, backward
 
 __version__ = "0.1.0"
@@ -113,5 +114,6 @@ __all__ = [
     "Weighted",
     "backward",
     "current_task_rows",
+    "generate",
     "task_rows",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | plan | data | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | share | group | plan | data | eval | export | generate | list | env`."""
 
 import argparse
 import io
@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mtl_opt.after_cli import add_after_verbs
 from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
 from mtl_opt.list_cli import add_list_verb
@@ -24,6 +25,10 @@ EXAMPLES = """examples:
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
+  mtl-opt share config.yaml k=2                    make the two most conflicting blocks private, retrain, compare
+  mtl-opt group config.yaml                        which tasks go together, and configurations to run
+  mtl-opt export outputs/run                       plain Hugging Face folders, one per task
+  mtl-opt generate outputs/run --task qa --prompt "..."
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
 PLACEHOLDER = {"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}
@@ -98,6 +103,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
+    add_after_verbs(verbs)
     add_data_verbs(verbs)
     add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")

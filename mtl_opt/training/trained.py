@@ -85,6 +85,8 @@ def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> Trained:
         folder, file = path, path / CONFIG
         file = file if file.exists() else path.parent / CONFIG
     else:
+        if not path.exists():
+            raise InputError(f"There is no run or configuration `{path}`.")
         file = path
         folder = Path(train_config(read_yaml(path, overrides)).output_dir)
         own = folder / CONFIG
