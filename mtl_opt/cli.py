@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | share | group | plan | data | eval | export | generate | list | env`."""
+"""The command line: `mtl-opt train | compare | share | group | plan | data | eval | predictions | export | ...`."""
 
 import argparse
 import io
@@ -17,6 +17,7 @@ from mtl_opt.after_cli import add_after_verbs
 from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
 from mtl_opt.list_cli import add_list_verb
+from mtl_opt.share_cli import add_share_verbs
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
@@ -25,7 +26,8 @@ EXAMPLES = """examples:
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
-  mtl-opt share config.yaml k=2                    make the two most conflicting blocks private, retrain, compare
+  mtl-opt predictions outputs/cmp/sum-seed0 outputs/cmp/pcgrad-seed0 --different
+  mtl-opt share config.yaml --k 2                  make the two most conflicting blocks private, retrain, compare
   mtl-opt group config.yaml                        which tasks go together, and configurations to run
   mtl-opt export outputs/run                       plain Hugging Face folders, one per task
   mtl-opt generate outputs/run --task qa --prompt "..."
@@ -104,6 +106,14 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
     add_after_verbs(verbs)
+    add_share_verbs(verbs)
+    answers = verbs.add_parser("predictions", help="answers of several runs side by side")
+    answers.add_argument("folders", nargs="+", metavar="RUN", help="folders of runs, such as those of a comparison")
+    answers.add_argument("--task", help="rows of this task only")
+    answers.add_argument("--different", action="store_true", help="rows on which the runs differ only")
+    answers.add_argument("--limit", type=int, metavar="N", help="show the first N rows only")
+    answers.add_argument("--json", action="store_true", help="one JSON list on stdout")
+    answers.set_defaults(run=_predictions)
     add_data_verbs(verbs)
     add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
@@ -180,6 +190,15 @@ def _eval(options: argparse.Namespace) -> None:
         print(json.dumps(results, ensure_ascii=False))
     else:
         _print_metrics(results)
+
+
+def _predictions(options: argparse.Namespace) -> None:
+    """Show answers of several runs side by side."""
+    from mtl_opt.report.predictions import side_by_side, text_of, to_json
+
+    rows = side_by_side([Path(folder) for folder in options.folders], options.task, options.different)
+    limit = None if options.limit is None else max(0, options.limit)
+    print(json.dumps(to_json(rows[:limit]), ensure_ascii=False) if options.json else text_of(rows, limit))
 
 
 def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options

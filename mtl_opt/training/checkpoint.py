@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.columns import whole
 from mtl_opt.training.adapters import save_adapters
 from mtl_opt.training.outputs import checkpoints, write_json
@@ -23,7 +23,7 @@ from mtl_opt.training.sharing import save_trained
 STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-    "per_device_eval_batch_size", "max_new_tokens", "ddp_timeout", "tokenized_path", "overwrite_cache",
+    "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
     "dataloader_num_workers", "dataloader_prefetch_factor",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
@@ -95,11 +95,11 @@ def refuse_non_finite(run: Run) -> None:
         run: The run, between two steps.
 
     Raises:
-        InputError: If a trained weight is not finite.
+        DivergedError: If a trained weight is not finite.
     """
     for name, parameter in run.parts.model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
-            raise InputError(
+            raise DivergedError(
                 f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
                 "A lower `learning_rate` may help."
             )

@@ -11,6 +11,7 @@ from mtl_opt.errors import InputError
 RESULTS = "all_results.json"
 CONFIG = "config.yaml"
 LOG = "trainer_log.jsonl"
+PREDICTIONS = "generated_predictions.jsonl"
 
 
 def check_folder(folder: Path) -> None:

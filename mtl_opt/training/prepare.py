@@ -29,11 +29,9 @@ from mtl_opt.data import (
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
 from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.measuring import check_measuring
 
 logger = logging.getLogger(__name__)
-
-MEASURED = ("loss", "exact_match")
-"""What evaluation measures of every task; other `metrics` of a registry are kept for whoever reads it."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,8 @@ def prepare(config: TrainConfig) -> Prepared:
     else:
         rows = load_rows(entries, opener, config.val_size, held_out, complete=config.train_file is not None)
     encoders = {task: opener.encoder_of(settings, task) for task, settings in rows.settings.items()}
+    for task, settings in rows.settings.items():
+        check_measuring(task, settings, rows.eval[task])
     log_rows(rows, config)
     return Prepared(
         tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens
@@ -176,10 +176,6 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
         logger.warning("Left out: %s", sentence)
     if rows.bad:
         logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
-    for task, settings in rows.settings.items():
-        missing = [name for name in settings.metrics if name not in MEASURED]
-        if missing:
-            logger.info("Task %s: evaluation measures %s, not %s.", task, " and ".join(MEASURED), ", ".join(missing))
     for task, tokens in rows.train_tokens.items():
         if isinstance(tokens, StreamRows):
             logger.info("Task %s: a stream to train on, %d rows held out.", task, len(rows.eval[task]))

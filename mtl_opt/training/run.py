@@ -39,6 +39,7 @@ class Totals:
         loss: Sum of the mean task loss of every step.
         seconds: Time spent in steps.
         skipped: Steps in which float16 overflowed.
+        evaluating: Time spent in evaluation.
     """
 
     conflicts: float = 0.0
@@ -46,6 +47,7 @@ class Totals:
     loss: float = 0.0
     seconds: float = 0.0
     skipped: int = 0
+    evaluating: float = 0.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.combiners import Combiner
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
@@ -135,7 +135,7 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
     for task in grads.present:
         for what, value in (("loss", losses[task]), ("gradient", norms[task])):
             if not math.isfinite(value):
-                raise InputError(
+                raise DivergedError(
                     f"The {what} of task `{grads.tasks[task]}` is not finite ({value}) at step {step}; "
                     "the step was not taken. A lower `learning_rate` or a look at the task's rows may help."
                 )
@@ -144,7 +144,9 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
 def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
     """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
     if not math.isfinite(grad_norm):
-        raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
+        raise DivergedError(
+            f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
+        )
     grads = parts.grads
     return StepEvent(
         step=step,

@@ -1,12 +1,16 @@
 """What is written while a run goes on, by one process."""
 
+import logging
 import math
 from pathlib import Path
 
 from mtl_opt.monitor import EventWindow, StepEvent, TensorBoardWriter, TrainerLog
-from mtl_opt.training.config import to_yaml
+from mtl_opt.monitor.loss_plot import MISSING, can_plot, plot_losses
+from mtl_opt.training.config import TrainConfig, to_yaml
 from mtl_opt.training.outputs import LOG
 from mtl_opt.training.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 class Writers:
@@ -71,6 +75,26 @@ class NoWriters:
 
     def close(self) -> None:
         """Close nothing."""
+
+
+def warn_of_plots(config: TrainConfig) -> None:
+    """Say before training that `plot_loss` cannot be had; the log of the losses is written all the same.
+
+    Args:
+        config: The configuration.
+    """
+    if config.plot_loss and not can_plot():
+        logger.warning("`plot_loss: true` %s.", MISSING)
+
+
+def draw_losses(run: Run) -> None:
+    """Draw what `plot_loss` asks for.
+
+    Args:
+        run: The finished run.
+    """
+    if run.config.plot_loss and can_plot():
+        plot_losses(Path(run.config.output_dir) / LOG, run.prepared.tasks)
 
 
 def epoch_of(run: Run) -> float:

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from training.tiny_run import config_of
+import torch
+from launch import torchrun
+from safetensors.torch import load_file
+from training.tiny_run import config_of, write_config
 
 from mtl_opt.errors import InputError
 from mtl_opt.models import SHARING
@@ -62,8 +65,6 @@ def test_private_parameters_take_the_weight_decay_of_their_task(settings, tmp_pa
         tasks["摘要"]["weight_decay"] = decay
         folder = tmp_path / f"decay{decay}"
         train(config_of(settings, **QUICK, sharing="private_layers", tasks=tasks, output_dir=str(folder)))
-        from safetensors.torch import load_file
-
         return load_file(folder / "sharing.safetensors")
 
     plain, decayed = final(0.0), final(50.0)
@@ -88,3 +89,23 @@ def test_weights_of_other_tasks_are_refused(settings, tmp_path):
 def test_what_does_not_go_with_private_adapters_is_refused(key, settings):
     with pytest.raises(InputError, match="`sharing: private_layers` goes with"):
         config_of(settings, sharing="private_layers", **key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_rows_reach_their_own_parameters(name, settings):
+    results = train(config_of(settings, **QUICK, sharing=name, packing=True, max_steps=2))
+    assert results["gradient_engine"] == "one_pass"
+
+
+@pytest.mark.slow
+def test_two_processes_with_private_parameters_learn_what_one_does(settings, tmp_path):
+    changes = {**QUICK, "sharing": "private_layers", "combiner": "pcgrad"}
+    train(config_of(settings, **{**changes, "rows_per_task": 2}))
+    path = write_config(
+        tmp_path / "two.yaml", {**settings, **changes, "rows_per_task": 1, "output_dir": str(tmp_path / "two")}
+    )
+    done = torchrun(2, "-m", "mtl_opt.cli", "train", path)
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / folder / "sharing.safetensors") for folder in ("run", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5)
