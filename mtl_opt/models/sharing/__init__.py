@@ -14,16 +14,27 @@ from mtl_opt.models.sharing.base import (
     row_terms,
     share,
 )
+from mtl_opt.models.sharing.experts import Experts, GatedLora
+from mtl_opt.models.sharing.groups import GroupLora
 from mtl_opt.models.sharing.hard import Hard, PrivateLayers
+from mtl_opt.models.sharing.hydra import Hydra, RoutedLora
 from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.mtl_lora import MixedLora, MTLLoRA
 from mtl_opt.models.sharing.peft_folder import save_peft_folder
 from mtl_opt.models.sharing.products import TaskProducts, folder_names, products_of
 from mtl_opt.models.sharing.saving import load_sharing, read_about, save_sharing
+from mtl_opt.models.sharing.selective import Selective
+from mtl_opt.models.sharing.sparse_experts import SparseExperts, SparseLora
 
 SHARING: dict[str, type[Sharing]] = {
     "hard": Hard,
     "private_layers": PrivateLayers,
+    "selective": Selective,
+    "mtl_lora": MTLLoRA,
+    "hydra": Hydra,
+    "experts": Experts,
+    "sparse_experts": SparseExperts,
 }
 """The one registry: the command line, tests and docs read it."""
 
@@ -31,13 +42,23 @@ __all__ = [
     "SHARING",
     "AdaptedLinear",
     "AdapterSharing",
+    "Experts",
+    "GatedLora",
+    "GroupLora",
     "Hard",
+    "Hydra",
     "LinearLayer",
+    "MTLLoRA",
+    "MixedLora",
     "PrivateLayers",
     "PrivateLora",
+    "RoutedLora",
+    "Selective",
     "SharedLora",
     "Sharing",
     "SharingContext",
+    "SparseExperts",
+    "SparseLora",
     "TaskOptions",
     "TaskProducts",
     "build_sharing",

@@ -1,9 +1,10 @@
 """Which rows go to which task's parameters: products per task without a loop over rows or tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mtl_opt.batch import Segments, current_segments
 
@@ -79,3 +80,34 @@ def in_order(
     device = joined.device
     order = [torch.arange(r.start, r.stop, device=device) if isinstance(r, slice) else r.to(device) for r in where]
     return joined[torch.argsort(torch.cat(order))]
+
+
+class TaskDropout:
+    """Dropout whose share may differ between tasks; plain dropout where it does not.
+
+    Args:
+        tasks: Names of the tasks.
+        usual: Share for tasks that `own` does not name.
+        own: Share by task.
+    """
+
+    def __init__(self, tasks: Sequence[str], usual: float, own: Mapping[str, float] | None = None) -> None:
+        self.shares = tuple((own or {}).get(task, usual) for task in tasks)
+        self.alike = len(set(self.shares)) == 1
+
+    def __call__(self, x: Tensor, segments: Segments, training: bool) -> Tensor:  # [*ids, ..., in]
+        """Drop.
+
+        Args:
+            x: The input. `[*ids, ..., in]`
+            segments: The rows of each present task.
+            training: Whether anything is dropped.
+
+        Returns:
+            It with entries dropped, the others larger. `[*ids, ..., in]`
+        """
+        if not training or self.shares[0] == 0 == max(self.shares):
+            return x
+        if self.alike:
+            return F.dropout(x, self.shares[0])
+        return by_task(x, segments, lambda task, rows: F.dropout(rows, self.shares[task]))
