@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class Parts:
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
         precision: What the forward is autocast to; None: nothing.
         total_steps: Steps of the whole run.
+        watch: Looks at every step's task gradients before they are combined; None: nobody.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -44,6 +45,7 @@ class Parts:
     max_grad_norm: float
     precision: torch.dtype | None
     total_steps: int
+    watch: "Watch | None" = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Open the precision of the forward.
@@ -55,6 +57,10 @@ class Parts:
             A context.
         """
         return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
+
+
+Watch = Callable[[Parts, Sequence[TaskBatch], int], None]
+"""Takes what a step moves, its micro-batches and its number; changes nothing of it."""
 
 
 def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> StepEvent:
@@ -81,6 +87,8 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     if _overflowed(grads, step):
         return _skip(parts, step)
     _refuse_non_finite(grads, step)
+    if parts.watch is not None:
+        parts.watch(parts, batches, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
     event = _event(parts, weights, grad_norm, step)
