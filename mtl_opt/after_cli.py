@@ -8,7 +8,7 @@ from typing import Any
 from mtl_opt.errors import InputError
 
 EXPORT = """examples:
-  mtl-opt export outputs/run                                 one plain Hugging Face folder per task, in outputs/run/exported
+  mtl-opt export outputs/run                                 one plain model per task, in outputs/run/exported
   mtl-opt export config.yaml export_dir=models/desk --task qa
   mtl-opt export outputs/run --dtype bfloat16                half the size
   mtl-opt export outputs/run --adapter                       peft folders instead of merged models
@@ -46,13 +46,17 @@ def add_after_verbs(verbs: Any) -> None:
         "generate", help="answers of a trained run or an export", epilog=GENERATE, formatter_class=raw
     )
     generate.add_argument("where", metavar="RUN", help="folder of a run, checkpoint or export, or the YAML of a run")
-    generate.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the run, such as a moved model")
+    generate.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings of the run, such as a moved model"
+    )
     generate.add_argument("--task", help="task of the prompts; rows of a file may name their own")
     generate.add_argument("--prompt", help="text to answer; the answer is written as it grows")
     generate.add_argument("--file", help="rows to answer, with or without answers; one JSON line each")
     generate.add_argument("--max-new-tokens", type=int, default=None, help="longest answer (max_new_tokens of the run)")
     generate.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token each time (0)")
-    generate.add_argument("--top-p", type=float, default=1.0, help="share of probability that tokens are drawn from (1)")
+    generate.add_argument(
+        "--top-p", type=float, default=1.0, help="share of probability that tokens are drawn from (1)"
+    )
     generate.add_argument("--num-beams", type=int, default=1, help="beams (1); with --file only")
     generate.add_argument("--batch-size", type=int, default=16, help="rows answered together (16)")
     generate.add_argument("--seed", type=int, default=0, help="of drawing (0)")

@@ -37,9 +37,7 @@ def generate(
     Returns:
         One answer per prompt, in order; a list of answers per prompt with `num_return_sequences` above 1.
 
-    Raises:
-        UnknownNameError: If the model has no task of a name.
-        ValueError: If there is not one task per prompt.
+    A `ValueError` says that the model has no task of a name, or that there is not one per prompt.
     """
     ids = task_ids(model, tasks, len(prompts))
     each = int(options.get("num_return_sequences") or 1)
@@ -48,9 +46,7 @@ def generate(
     tokens = [tokenizer(p)["input_ids"] if isinstance(p, str) else list(p) for p in prompts]
     answers: list[str] = []
     for chunk in _chunks(len(tokens), batch_size):
-        found = generate_batch(
-            model, tokenizer, tokens[chunk], ids[chunk], max_new_tokens=max_new_tokens, **options
-        )
+        found = generate_batch(model, tokenizer, tokens[chunk], ids[chunk], max_new_tokens=max_new_tokens, **options)
         answers += [answer_text(answer, tokenizer, stop) for answer in found]
     if each == 1:
         return answers

@@ -11,8 +11,8 @@ SHARE = """examples:
   mtl-opt share config.yaml --k 2 --threshold -0.05 output_dir=outputs/share
   mtl-opt share config.yaml --steps 200            measure the first 200 steps only
 
-Two runs with the same seed, data order and steps, then a table per block and the metrics of both. A call that was killed
-or stopped goes on where it was. In output_dir: layer_conflict.json, config.yaml (to run again), comparison.json.
+Two runs with the same seed, data order and steps, then a table per block and the metrics of both. A call that was
+killed or stopped goes on where it was. In output_dir: layer_conflict.json, config.yaml (to run again), comparison.json.
 """
 GROUP = """examples:
   mtl-opt group config.yaml                        from gradient cosines; the number of groups by the best criterion

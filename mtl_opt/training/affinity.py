@@ -11,12 +11,12 @@ from torch import Tensor
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.gradients.columns import local
+from mtl_opt.linalg import cosines
 from mtl_opt.models import task_losses
 from mtl_opt.training.layer_conflict import Measured, read_lines
 from mtl_opt.training.outputs import write_text
 from mtl_opt.training.run import Run
 from mtl_opt.training.step import Parts
-from mtl_opt.linalg import cosines
 
 FILE = "lookahead.jsonl"
 

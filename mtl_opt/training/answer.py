@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,14 @@ class Answering:
     form: str = ""
 
     def __post_init__(self) -> None:
-        self._loaded: tuple[Path, Any, Any] | None = None
+        self._loaded: tuple[Path, Any] | None = None
+        self._encoders: dict[str, Encoder] = {}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer that was saved with the run; every export has it too."""
+        folder = self.trained.folder if self.folders is None else next(iter(self.folders.values()))
+        return load_tokenizer(str(folder), trust_remote_code=self.trained.config.trust_remote_code)
 
     def check_task(self, task: str | None) -> str:
         """Find the task that is meant.
@@ -85,21 +93,20 @@ class Answering:
         """Group rows by the model and the text that ends an answer."""
         groups: dict[Any, list[int]] = {}
         for place, task in enumerate(tasks):
-            model, tokenizer = self._open(task)
-            key = (None if self.folders is None else self.folders[task], self._encoder(task, tokenizer).stop_text())
+            key = (None if self.folders is None else self.folders[task], self._encoder(task).stop_text())
             groups.setdefault(key, []).append(place)
         return list(groups.values())
 
     def _answer_batch(self, rows: Sequence[Row], tasks: Sequence[str], options: Mapping[str, Any]) -> list[str]:
         """Answer rows that go through one model."""
-        model, tokenizer = self._open(tasks[0])
-        encoders = [self._encoder(task, tokenizer) for task in tasks]
+        model = self._open(tasks[0])
+        encoders = [self._encoder(task) for task in tasks]
         prompts = [encoder.prompt(row) for encoder, row in zip(encoders, rows, strict=True)]
         device, precision = next(model.parameters()).device, precision_of(self.trained.config)
         ids: Any = list(tasks) if hasattr(model, "tasks") else 0
         with torch.autocast(device.type, precision, enabled=precision is not None):
             return generate(
-                model, tokenizer, prompts, ids, batch_size=len(rows), stop=encoders[0].stop_text(), **options
+                model, self.tokenizer, prompts, ids, batch_size=len(rows), stop=encoders[0].stop_text(), **options
             )
 
     def stream(self, row: Row, task: str, write: Callable[[str], object], **options: Any) -> None:
@@ -111,24 +118,24 @@ class Answering:
             write: Takes every new piece of text.
             options: Those of `generate`.
         """
-        _, tokenizer = self._open(task)
-        stream = TextStream(tokenizer, write, self._encoder(task, tokenizer).stop_text())
+        stream = TextStream(self.tokenizer, write, self._encoder(task).stop_text())
         for _ in self.answer([row], [task], streamer=stream, **options):
             pass
 
-    def _encoder(self, task: str, tokenizer: Any) -> Encoder:
-        """Build what makes the prompts of a task."""
-        return self.trained.encoder(task, tokenizer)
+    def _encoder(self, task: str) -> Encoder:
+        """Build what makes the prompts of a task, once."""
+        if task not in self._encoders:
+            self._encoders[task] = self.trained.encoder(task, self.tokenizer)
+        return self._encoders[task]
 
-    def _open(self, task: str) -> tuple[Any, Any]:
+    def _open(self, task: str) -> Any:
         """Load the model that answers a task, unless it is the one at hand."""
         folder = self.trained.folder if self.folders is None else self.folders[task]
         if self._loaded is None or self._loaded[0] != folder:
             device = torch.accelerator.current_accelerator() or torch.device("cpu")
             model = self.trained.model() if self.folders is None else self._exported(folder)
-            tokenizer = load_tokenizer(str(folder), trust_remote_code=self.trained.config.trust_remote_code)
-            self._loaded = (folder, model.to(device).eval(), tokenizer)
-        return self._loaded[1:]
+            self._loaded = (folder, model.to(device).eval())
+        return self._loaded[1]
 
     def _exported(self, folder: Path) -> Any:
         """Load an exported model, or the base with an exported adapter."""
@@ -204,7 +211,10 @@ def _completed(record: object) -> object:
     """Put something in the place of an answer that is missing."""
     if not isinstance(record, dict):
         return record
-    for key, role, text, name in (("messages", "role", "content", "assistant"), ("conversations", "from", "value", "gpt")):
+    for key, role, text, name in (
+        ("messages", "role", "content", "assistant"),
+        ("conversations", "from", "value", "gpt"),
+    ):
         turns = record.get(key)
         if isinstance(turns, list):
             last = turns[-1] if turns and isinstance(turns[-1], dict) else {}

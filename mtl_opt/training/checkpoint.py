@@ -113,7 +113,7 @@ def _remove(folder: Path) -> None:
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Write the adapter (or the whole model), the tokenizer, and what peft can load of each task; every process must ask.
+    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask.
 
     Args:
         run: The run.

@@ -59,7 +59,8 @@ def export(where: str | Path, options: ExportOptions | None = None, overrides: S
     Returns:
         Folder of every task; where no parameter belongs to one task all have the same.
 
-    An `InputError` says what cannot be exported, or that the folder is not empty.
+    Raises:
+        InputError: If the run cannot be exported so, or the folder is not empty or cannot be written.
     """
     options = options or ExportOptions()
     trained = open_trained(where, overrides)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
@@ -82,7 +81,7 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
         raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
     data = prepare(config)
     tasks = data.only(config.only_tasks).tasks
-    if not 2 <= len(tasks) or (options.groups or 1) > len(tasks):
+    if not len(tasks) >= 2 or (options.groups or 1) > len(tasks):
         raise InputError(f"Grouping needs two tasks or more, and at most as many groups; got {len(tasks)} tasks.")
     total = build_sampler(config, data.only(config.only_tasks))[1]
     folder = output / MEASURED
@@ -165,9 +164,9 @@ def _write(
             write_text(output / files[-1], to_yaml(train_config({**plain, **own})))
         if config.finetuning_type == "lora" and not config.use_dora:
             arguments = {"map": {"*": "found"}, "groups": {"found": groups}}
-            own = {"sharing": "selective", "sharing_args": arguments, "output_dir": str(output / "selective")}
+            whole = {"sharing": "selective", "sharing_args": arguments, "output_dir": str(output / "selective")}
             files.append("selective.yaml")
-            write_text(output / files[-1], to_yaml(train_config({**plain, **own})))
+            write_text(output / files[-1], to_yaml(train_config({**plain, **whole})))
     rows = [[None if math.isnan(value) else value for value in row] for row in affinity.tolist()]
     result = {
         "tasks": tasks,

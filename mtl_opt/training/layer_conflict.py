@@ -4,7 +4,7 @@ The score is that of Recon (Shi, Ren, Zhang, Wu, ICLR 2023, https://arxiv.org/ab
 measurements in which two tasks' gradients in a block have a cosine below a threshold. A gradient of one batch is mostly
 noise and its cosines crowd around zero, so a measurement is the sum of many steps wherever there are enough of them:
 
-    <S_i, S_j> / (n_i n_j) and (|S_i|^2 - q_i) / (n_i (n_i - 1)),    S_t the sum of n_t gradients, q_t of their squared norms,
+    <S_i, S_j> / (n_i n_j) and (|S_i|^2 - q_i) / (n_i (n_i - 1)),   S_t the sum of n_t gradients, q_t of their squares,
 
 are unbiased for the inner products of the expected gradients (as in `gradients.window`). The cosines of single steps,
 which Recon takes, are kept beside them.
@@ -97,8 +97,8 @@ class Measured:
         tasks: Names of the tasks.
         parameters: Shared numbers of every block.
         steps: Gramians of single steps, by block. `[steps, tasks, tasks]`
-        windows: Noise-corrected Gramians of sums of steps, by block; the mean squared norm of single steps stands on the
-            diagonal where no signal rises above the noise. `[windows, tasks, tasks]`
+        windows: Noise-corrected Gramians of sums of steps, by block; the mean squared norm of single steps stands on
+            the diagonal where no signal rises above the noise. `[windows, tasks, tasks]`
     """
 
     tasks: list[str]
@@ -254,7 +254,7 @@ def _score(gramians: Tensor, threshold: float) -> tuple[float, float]:
 
 def _or(value: float, otherwise: float) -> float:
     """Replace NaN."""
-    return otherwise if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
+    return otherwise if value != value else value
 
 
 def plain_name(name: str) -> str:

@@ -63,6 +63,9 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
 
     Returns:
         What `comparison.json` holds.
+
+    Raises:
+        InputError: If the configuration, its data or `k` do not fit.
     """
     options = options or ShareOptions()
     output = Path(config.output_dir)
@@ -77,7 +80,7 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
     shared = measured_run(config, data, output / SHARED, steps, options.k or 1)
     found = conflicts(read_measured(output / SHARED), options.threshold)
     private = choose(found, options.k)
-    map_ = {block: "private" for block in private}
+    map_ = dict.fromkeys(private, "private")
     _write_conflict(output, found, private, options, steps)
     write_text(output / "config.yaml", to_yaml(_with_map(config, map_, Path(f"{output}-selective"))))
     logger.info("Run 2 of 2: private %s.", ", ".join(private))
@@ -115,7 +118,9 @@ def check_start(config: TrainConfig, output: Path) -> None:
         raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
 
 
-def measured_run(config: TrainConfig, data: Prepared, folder: Path, steps: int, least_blocks: int = 1) -> dict[str, Any]:
+def measured_run(
+    config: TrainConfig, data: Prepared, folder: Path, steps: int, least_blocks: int = 1
+) -> dict[str, Any]:
     """Train with everything as configured, and measure every block on the way.
 
     Args:
