@@ -61,7 +61,7 @@ class LayerWatch:
             raise InputError(f"`k` must be at most {len(blocks)}, the blocks that have shared parameters.")
         kept = [line for line in read_lines(self.path) if line["step"] <= run.step] if run.step else []
         head = {"step": 0, "tasks": list(run.prepared.tasks), "parameters": numbers}
-        if run.step and len(kept) != 1 + min(run.step, steps):
+        if run.step and not kept:
             raise InputError(f"The first {run.step} steps in `{self.path.parent}` were not measured; start anew.")
         write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept or [head]))
 
@@ -176,7 +176,7 @@ def read_measured(folder: Path) -> Measured:
     steps = {n: torch.stack([_unpacked(line["blocks"][n], size) for line in lines]) for n in names}
     ends = [place + 1 for place, line in enumerate(lines) if "sums" in line]
     windows: dict[str, Tensor] = {name: torch.empty(0, size, size, dtype=torch.float64) for name in names}
-    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+    for begin, end in zip([0, *ends], ends, strict=False):
         seen = torch.zeros(size, dtype=torch.float64)
         for line in lines[begin:end]:
             seen[line["present"]] += 1

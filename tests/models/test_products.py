@@ -13,7 +13,16 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typing_extensions import override
 
 from mtl_opt.batch import task_rows
-from mtl_opt.models import SHARING, LoraSettings, build_sharing, folder_names, merge, products_of, save_peft_folder, share
+from mtl_opt.models import (
+    SHARING,
+    LoraSettings,
+    build_sharing,
+    folder_names,
+    merge,
+    products_of,
+    save_peft_folder,
+    share,
+)
 from mtl_opt.models.sharing import AdapterSharing, SharedLora
 from mtl_opt.models.sharing.base import SharingContext
 from mtl_opt.models.sharing.layers import LinearLayer
