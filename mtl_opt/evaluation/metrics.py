@@ -1,6 +1,6 @@
 """Metrics of predictions against references, by name: pure functions, the same for texts and for label numbers.
 
-All are shares in [0, 1] where higher is better, except `loss` and `perplexity`.
+All are shares in [0, 1] where higher is better, except `loss`, `perplexity`, `mse` and the correlations.
 """
 
 import math
@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.evaluation.label_metrics import accuracy, f1_binary, f1_macro, matthews, positive_label
+from mtl_opt.evaluation.number_metrics import mean_squared_error, pearson
 from mtl_opt.evaluation.text_metrics import bleu, chrf, plain, rouge, token_f1
 
-Needs = Literal["loss", "labels", "texts"]
+Needs = Literal["loss", "labels", "texts", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Metric:
     """Describe one metric.
 
     Attributes:
-        needs: What it is computed from: the loss, or predictions that are labels (texts or numbers) or free texts.
+        needs: What it is computed from: the loss, or predictions that are labels (texts or numbers), free texts,
+            or the numbers of a regression.
         text: What it measures.
         higher_is_better: Its direction.
         compute: Predictions, references → value; None for what the loss gives.
@@ -74,6 +76,9 @@ METRICS: Mapping[str, Metric] = {
     "bleu": Metric("texts", "corpus BLEU / 100 (sacreBLEU; tokenizer 13a, zh where references are Chinese)",
                    compute=bleu),
     "chrf": Metric("texts", "corpus chrF2 / 100 (sacreBLEU)", compute=chrf),
+    "mse": Metric("numbers", "mean squared error of a regression", higher_is_better=False, compute=mean_squared_error),
+    "pearson": Metric("numbers", "linear correlation of a regression, in [-1, 1]; NaN where nothing varies",
+                      compute=pearson),
 }  # fmt: skip
 """The one registry of metrics."""
 

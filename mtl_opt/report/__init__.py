@@ -4,6 +4,7 @@ from mtl_opt.report.pooling import read_comparison
 from mtl_opt.report.summarise import summarise
 from mtl_opt.report.summary import Comparison, MethodSummary, Score, Summary
 from mtl_opt.report.table import comparison_markdown, comparison_table
+from mtl_opt.report.table_files import write_tables
 
 __all__ = [
     "Comparison",
@@ -14,4 +15,5 @@ __all__ = [
     "comparison_table",
     "read_comparison",
     "summarise",
+    "write_tables",
 ]

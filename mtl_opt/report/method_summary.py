@@ -95,7 +95,7 @@ def non_finite_of(line: Mapping[str, object]) -> list[str]:
         return [str(what) for what in given]
     metrics = line["metrics"]
     assert isinstance(metrics, Mapping)
-    return [f"{key}: {value}" for key, value in metrics.items() if not is_number(value)]
+    return [f"{key}: {'nan' if value is None else value}" for key, value in metrics.items() if not is_number(value)]
 
 
 def task_scores(runs: Runs, judged: Judged) -> dict[str, dict[str, Score]]:

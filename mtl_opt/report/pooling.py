@@ -123,7 +123,8 @@ def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
             f"`{joint[0]['run']}` does not have ({', '.join(joint[0]['tasks'])})."
         )
     for task in dict.fromkeys(task for line in measured for task in line["tasks"]):
-        _refuse(measured, f"the main metric of `{task}`", lambda line, task=task: main_metrics(line).get(task))
+        named = [line for line in measured if task in (line.get("main_metric") or {})]
+        _refuse(named, f"the main metric of `{task}`", lambda line, task=task: line["main_metric"][task])
 
 
 def _refuse(lines: Sequence[Mapping[str, Any]], what: str, read: Any) -> None:
@@ -174,7 +175,7 @@ def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     path = folder / RESULTS
     if not folder.is_dir():
         raise InputError(f"There is no folder `{folder}`.")
-    planned = _planned(folder)
+    planned = planned_runs(folder)
     if not path.exists() or not path.read_bytes().strip():
         runs = f": none of its {len(planned)} runs is finished" if planned else ""
         raise InputError(f"`{folder}` holds no results of `mtl-opt compare` (`{RESULTS}` is missing or empty){runs}.")
@@ -200,8 +201,15 @@ def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return list(lines.values()), notes
 
 
-def _planned(folder: Path) -> list[str]:
-    """Read the names of all runs of a comparison; none where it did not write them."""
+def planned_runs(folder: Path) -> list[str]:
+    """Read the names of all runs of a comparison.
+
+    Args:
+        folder: Its `output_dir`.
+
+    Returns:
+        The names; none where it did not write them.
+    """
     try:
         return [str(name) for name in json.loads((folder / GRID).read_text(encoding="utf-8"))["runs"]]
     except (OSError, ValueError, KeyError, TypeError):

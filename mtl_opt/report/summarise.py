@@ -80,7 +80,8 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Runs]) -> J
     for line in sorted(lines, key=lambda line: role_of(line) == "baseline"):
         directions |= line.get("directions") or {}
         for task, metric in main_metrics(line).items():
-            main.setdefault(task, metric)
+            if main.get(task, "loss") == "loss":  # a line that says nothing may be of a run that measured less
+                main[task] = metric
     return Judged(list(main), main, directions, groups.get(SINGLE))
 
 

@@ -111,7 +111,10 @@ def say_winner(winner: str | None, score_name: str, comparisons: Sequence[Compar
         return "No method has a finite score: nothing can be said about a winner."
     if num_methods == 1:
         return f"`{winner}` is the only method: there is nothing to compare it with."
+    equal = [f"`{one.other}`" for one in comparisons if one.difference == 0]
     lead = f"`{winner}` has the highest mean {score_name}"
+    if equal:
+        lead = f"`{winner}` and {', '.join(equal)} share the highest mean {score_name}"
     few = [one for one in comparisons if one.verdict == "too few seeds"]
     if few:
         seeds = min(len(one.seeds) for one in few)

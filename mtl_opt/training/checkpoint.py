@@ -24,7 +24,7 @@ STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
     "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
-    "dataloader_num_workers", "dataloader_prefetch_factor",
+    "dataloader_num_workers", "dataloader_prefetch_factor", "layer_conflict",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
 
@@ -49,6 +49,7 @@ def save_checkpoint(run: Run) -> Path:
         "scheduler.pt": parts.scheduler.state_dict(),
         "combiner.pt": parts.combiner.state_dict(),
         "gradients.pt": parts.grads.state_dict(),
+        "monitor.pt": {} if parts.monitor is None else parts.monitor.state_dict(),
     }
     if is_main():
         _write_checkpoint(run, folder, weights, states)
@@ -199,6 +200,8 @@ def restore(run: Run, folder: Path) -> None:
         parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
         parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
         parts.grads.load_state_dict(_load(folder / "gradients.pt"))
+        if parts.monitor is not None:
+            parts.monitor.load_state_dict(_load(folder / "monitor.pt"))
         random_states = _load(folder / "rng_state.pth")
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]

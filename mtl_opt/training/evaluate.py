@@ -1,6 +1,7 @@
 """Every task measured on its held-out rows, by the metrics it names, and the answers behind the numbers."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from mtl_opt.batch import task_rows
 from mtl_opt.data import Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import from_loss, score, split_name
-from mtl_opt.models import task_losses
+from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.training.config import TrainConfig, precision_of, train_config
+from mtl_opt.training.evaluate_heads import answers_of_head
+from mtl_opt.training.heads import is_labelled
 from mtl_opt.training.measuring import may_stop_early, metrics_of, needs_answers
 from mtl_opt.training.outputs import CONFIG, PREDICTIONS, RESULTS, read_results, write_text
 from mtl_opt.training.prepare import Prepared, check_vocabulary, prepare
@@ -70,6 +73,9 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
     try:
         tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
         for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
+            if isinstance(model, MultiTaskModel) and is_labelled(prepared.heads.get(task)):
+                _measure_head(found, model, task, prepared, config)
+                continue
             settings, references = prepared.settings[task], [row.output for row in prepared.eval_rows[task]]
             loss = _loss(model, task, prepared, config)
             answers = _answers(model, task, prepared, config) if needs_answers(settings) else None
@@ -82,6 +88,22 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
     finally:
         model.train(was_training)
     return found
+
+
+def _measure_head(found: Measured, model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> None:
+    """Measure a task that a head answers, and keep what it said; nothing where no held-out row has a label."""
+    answers, names = answers_of_head(model, task, prepared, config), metrics_of(prepared.settings[task])
+    if not answers.count:
+        return
+    loss, said, wanted = answers.loss / answers.count, answers.predictions, answers.references
+    values = {"loss": loss} | task_metrics(names, said, wanted, loss)
+    finite = {name: value for name, value in values.items() if not math.isnan(value)}  # a correlation may not exist
+    found.metrics.update({f"eval_{task}_{name}": value for name, value in finite.items()})
+    texts = prepared.eval_rows[task]
+    rows = zip(answers.rows, said, wanted, strict=True)
+    found.predictions.extend(
+        {"task": task, "prompt": texts[i].user_text, "predict": str(p), "label": str(r)} for i, p, r in rows
+    )
 
 
 def task_metrics(
@@ -221,7 +243,7 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))
     prepared = prepare(config).only(config.only_tasks)
-    model = build_model(config, prepared.tasks, prepared.settings, folder).to(
+    model = build_model(config, prepared.tasks, prepared.settings, folder, prepared.head_specs).to(
         torch.accelerator.current_accelerator() or torch.device("cpu")
     )
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)

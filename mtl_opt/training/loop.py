@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,15 @@ def train(
     with joined(config.ddp_timeout) as device:
         prepared = (data or prepare(config)).only(config.only_tasks)
         reset_peak()
+        begin = time.perf_counter()
         run = build_run(config, prepared, checkpoint, device)
+        run.begin = begin
         planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
         logger.info("%s.", planned.sentence())
         wait_for_all()  # all have looked at the folder before anything is written into it
         if checkpoint is not None:
             restore(run, checkpoint)
+            run.known_seconds = run.totals.seconds + run.totals.evaluating
             logger.info("Going on after step %d of %d.", run.step, run.total_steps)
         elif is_main():
             _begin(output, config)
@@ -100,7 +104,7 @@ def _train(run: Run) -> dict[str, Any]:
     writers = Writers(run) if is_main() else NoWriters()
     try:
         _measure_untrained(run, writers)
-        return _finish(run, writers, _take_steps(run, writers))
+        return _finish(run, writers, take_steps(run, writers))
     finally:
         writers.close()
         run.loader.close()
@@ -152,7 +156,7 @@ def _begin(output: Path, config: TrainConfig) -> None:
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     """Evaluate the model before training; once for all runs on the same data and model."""
-    known = run.prepared.untrained
+    known = {} if run.prepared.heads else run.prepared.untrained  # heads begin otherwise with every seed
     if run.step > 0:
         return  # the checkpoint brought it
     missing = [task for task in run.prepared.tasks if task not in known]
@@ -162,7 +166,7 @@ def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     writers.evaluation(run.before)
 
 
-def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
+def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
     """Take all steps that are left; return the seconds each took."""
     config, times = run.config, list[float]()
     observer = Observer(run)
@@ -251,6 +255,8 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
         "steps_skipped": totals.skipped,
         "train_runtime": totals.seconds,
         "evaluation_runtime": totals.evaluating,
+        "overhead_seconds": run.overhead(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "train_steps": run.total_steps,
         "steps_per_second": 1 / statistics.median(times) if times else None,
         "peak_memory_mb": peak_mb(),

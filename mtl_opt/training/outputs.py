@@ -12,6 +12,7 @@ RESULTS = "all_results.json"
 CONFIG = "config.yaml"
 LOG = "trainer_log.jsonl"
 PREDICTIONS = "generated_predictions.jsonl"
+CONFLICT = "conflict.jsonl"
 
 
 def check_folder(folder: Path) -> None:

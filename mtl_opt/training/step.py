@@ -17,6 +17,7 @@ from mtl_opt.errors import DivergedError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
+from mtl_opt.training.monitoring import StepMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Parts:
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
         precision: What the forward is autocast to; None: nothing.
         total_steps: Steps of the whole run.
+        monitor: What measures the step; None: nothing beyond what every event has.
         watch: Looks at every step's task gradients before they are combined; None: nobody.
     """
 
@@ -45,6 +47,7 @@ class Parts:
     max_grad_norm: float
     precision: torch.dtype | None
     total_steps: int
+    monitor: StepMonitor | None = None
     watch: "Watch | None" = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -87,6 +90,8 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     if _overflowed(grads, step):
         return _skip(parts, step)
     _refuse_non_finite(grads, step)
+    if parts.monitor is not None:
+        parts.monitor.before_combining(grads, step)
     if parts.watch is not None:
         parts.watch(parts, batches, step)
     weights = grads.combine(parts.combiner)
@@ -102,6 +107,7 @@ def _penalise(parts: Parts, step: int) -> None:
     """Hand over the term on parameters alone, where the way of sharing has one."""
     if not hasattr(parts.model, "sharing"):
         return
+    parts.model.sharing.present = parts.grads.present
     term = parts.model.sharing.penalty(step, parts.total_steps)
     if term is not None:
         parts.grads.penalty(term)
@@ -156,7 +162,7 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
             f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
         )
     grads = parts.grads
-    return StepEvent(
+    event = StepEvent(
         step=step,
         losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
@@ -165,4 +171,6 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
         learning_rate=float(parts.scheduler.get_last_lr()[0]),
         grad_norm=grad_norm,
         notes=tuple(parts.combiner.take_notes()),
+        max_grad_norm=parts.max_grad_norm,
     )
+    return event if parts.monitor is None else parts.monitor.after_combining(grads, event)

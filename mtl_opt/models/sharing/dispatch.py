@@ -1,106 +1,87 @@
-"""Tokens to experts and back, sorted by expert: two copies whose backwards are each other's forward."""
+"""Tokens to experts and back: only what the experts of a token need is copied."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 from typing_extensions import override
 
 
 class Plan:
-    """Say where the tokens of every expert are once they are sorted by expert, in token order within each.
+    """Say which tokens every expert gets, in token order.
 
     Args:
         experts: The experts that every token goes to, none twice. `[tokens, top_k]`
         num_experts: Number of experts.
 
     Attributes:
-        order: For every sorted place, which of all picks it is, counted token by token. `[tokens * top_k]`
-        tokens: For every sorted place, the token. `[tokens * top_k]`
-        places: For every token, where its picks are. `[tokens, top_k]`
-        rows: The sorted places of every expert that has tokens.
+        experts: The experts that have tokens.
+        tokens: The tokens of each, by index. `[size]` each
+        order: All picks, counted token by token, sorted by expert. `[tokens * top_k]`
     """
 
     def __init__(self, experts: Tensor, num_experts: int) -> None:
         flat = experts.flatten()
         self.order = flat.argsort(stable=True)
-        self.tokens = self.order.div(experts.shape[1], rounding_mode="floor")
-        places = torch.empty_like(self.order)
-        places[self.order] = torch.arange(len(flat), device=flat.device)
-        self.places = places.view(experts.shape)
-        self.rows: dict[int, slice] = {}
-        begin = 0
-        for expert, count in enumerate(flat.bincount(minlength=num_experts).tolist()):
-            if count:
-                self.rows[expert] = slice(begin, begin + count)
-            begin += count
+        counts = flat.bincount(minlength=num_experts).tolist()
+        self.experts = [expert for expert, count in enumerate(counts) if count]
+        self._sizes = [count for count in counts if count]
+        self.tokens = self.order.div(experts.shape[1], rounding_mode="floor").split(self._sizes)
 
+    def dispatch(self, x: Tensor) -> tuple[Tensor, ...]:  # [tokens, features] -> [size, features] each
+        """Copy tokens to their experts.
 
-def dispatch(x: Tensor, plan: Plan) -> Tensor:  # [tokens, features] -> [tokens * top_k, features]
-    """Copy tokens to their experts.
+        Args:
+            x: Tokens. `[tokens, features]`
 
-    Args:
-        x: Tokens. `[tokens, features]`
-        plan: Where they go.
+        Returns:
+            The tokens of each expert that has any. `[size, features]` each
+        """
+        return _Dispatch.apply(x, self.tokens)
 
-    Returns:
-        Sorted by expert. `[tokens * top_k, features]`
-    """
-    return _Dispatch.apply(x, plan)
+    def by_expert(self, values: Tensor) -> tuple[Tensor, ...]:  # [tokens, top_k] -> [size] each
+        """Hand every pick's value to its expert.
 
+        Args:
+            values: One per pick. `[tokens, top_k]`
 
-def collect(y: Tensor, plan: Plan) -> Tensor:  # [tokens * top_k, features] -> [tokens, features]
-    """Add up what the experts of every token gave.
-
-    Args:
-        y: Sorted by expert. `[tokens * top_k, features]`
-        plan: Where it was sent.
-
-    Returns:
-        By token. `[tokens, features]`
-    """
-    return _Collect.apply(y, plan)
-
-
-def _copy(x: Tensor, plan: Plan) -> Tensor:
-    """Copy tokens to sorted places."""
-    return x.index_select(0, plan.tokens)
-
-
-def _sum(y: Tensor, plan: Plan) -> Tensor:
-    """Add sorted places up by token: a bag of places per token, measured to be faster than `index_add` on a CPU."""
-    return F.embedding_bag(plan.places, y.contiguous(), mode="sum")
+        Returns:
+            By expert. `[size]` each
+        """
+        return _Sort.apply(values.flatten(), self.order).split(self._sizes)
 
 
 class _Dispatch(torch.autograd.Function):
-    """Copy forward, add up backward."""
+    """Copy the tokens of every expert; the backward adds up into one tensor, not into one per expert."""
 
     @staticmethod
     @override
-    def forward(ctx: Any, x: Tensor, plan: Plan) -> Tensor:
-        ctx.plan = plan
-        return _copy(x, plan)
+    def forward(ctx: Any, x: Tensor, tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        ctx.tokens, ctx.shape = tokens, x.shape
+        return tuple(x.index_select(0, own) for own in tokens)
+
+    @staticmethod
+    @once_differentiable
+    @override
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].new_zeros(ctx.shape)
+        for own, gradient in zip(ctx.tokens, gradients, strict=True):
+            total.index_add_(0, own, gradient)  # a token is at most once in `own`: the same sum in every run
+        return total, None
+
+
+class _Sort(torch.autograd.Function):
+    """Permute; unlike autograd's own, the backward need not add."""
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, values: Tensor, order: Tensor) -> Tensor:
+        ctx.order = order
+        return values.index_select(0, order)
 
     @staticmethod
     @once_differentiable
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _sum(gradient, ctx.plan), None
-
-
-class _Collect(torch.autograd.Function):
-    """Add up forward, copy backward."""
-
-    @staticmethod
-    @override
-    def forward(ctx: Any, y: Tensor, plan: Plan) -> Tensor:
-        ctx.plan = plan
-        return _sum(y, plan)
-
-    @staticmethod
-    @once_differentiable
-    @override
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _copy(gradient, ctx.plan), None
+        return torch.empty_like(gradient).scatter_(0, ctx.order, gradient), None

@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -11,10 +10,10 @@ from mtl_opt.batch import task_rows
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.arguments import at_least, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.dispatch import Plan, collect, dispatch
+from mtl_opt.models.sharing.dispatch import Plan
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import fresh_a, fresh_b, scaling_of
-from mtl_opt.models.sharing.token_means import TokenMeans
+from mtl_opt.models.sharing.router_terms import RouterTerms
 
 
 class SparseExperts(AdapterSharing):
@@ -63,28 +62,20 @@ class SparseExperts(AdapterSharing):
             raise ValueError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}.")
         self.balance_loss = positive("balance_loss", balance_loss, zero=True)
         self.z_loss = positive("z_loss", z_loss, zero=True)
-        self._adapters: list[SparseLora] = []
 
     @override
     def apply(self, context: SharingContext) -> None:
-        self._means = TokenMeans(len(context.tasks))
-        context.model.register_forward_pre_hook(self._means.see_mask, with_kwargs=True)
+        self._terms = RouterTerms(len(context.tasks), self.balance_loss, self.z_loss)
+        context.model.register_forward_pre_hook(self._terms.see_mask, with_kwargs=True)
         super().apply(context)
 
     @override
     def adapter(self, layer: LinearLayer, context: SharingContext) -> nn.Module:
-        strengths = (self.balance_loss / len(context.layers), self.z_loss / len(context.layers))
-        adapter = SparseLora(layer, context.lora, self.num_experts, self.top_k, strengths, self._means)
-        self._adapters.append(adapter)
-        return adapter
+        return SparseLora(layer, context.lora, self.num_experts, self.top_k, self._terms)
 
     @override
     def report(self) -> dict[str, float]:
-        loads = [adapter.load for adapter in self._adapters if adapter.load is not None]
-        if not loads:
-            return {}
-        mean = torch.stack(loads).max(-1).values.mean()
-        return {"largest_expert_load": float(mean)}
+        return {} if self._terms.largest_load is None else {"largest_expert_load": float(self._terms.largest_load)}
 
 
 class SparseLora(nn.Module):
@@ -95,8 +86,7 @@ class SparseLora(nn.Module):
         lora: Rank, scale and dropout.
         num_experts: Number of experts.
         top_k: Experts of a token.
-        strengths: Of balance loss and z-loss.
-        means: Takes means over the tokens of each task.
+        terms: Turns what the router says into balance loss and z-loss.
     """
 
     def __init__(
@@ -105,11 +95,10 @@ class SparseLora(nn.Module):
         lora: LoraSettings,
         num_experts: int,
         top_k: int,
-        strengths: tuple[float, float],
-        means: TokenMeans,
+        terms: RouterTerms,
     ) -> None:
         super().__init__()
-        self.top_k, self.strengths, self.means = top_k, strengths, means
+        self.top_k, self.terms = top_k, terms
         self.router = nn.Linear(layer.in_features, num_experts, bias=False)
         self.router.weight = fresh_a(num_experts, layer)
         self.lora_A = nn.ModuleList(nn.Linear(layer.in_features, lora.rank, bias=False) for _ in range(num_experts))
@@ -119,8 +108,6 @@ class SparseLora(nn.Module):
             a.weight, b.weight = fresh_a(lora.rank, layer), fresh_b(layer, lora.rank)
         self.scaling = scaling_of(lora)
         self.dropout = nn.Dropout(lora.dropout)
-        self.load: Tensor | None = None
-        self._terms: Tensor | None = None
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -128,49 +115,34 @@ class SparseLora(nn.Module):
         logits = self.router(x).flatten(0, -2).float()  # [tokens, experts]
         best, experts = logits.topk(self.top_k)
         gates = (best - logits.logsumexp(-1, keepdim=True)).exp() if self.top_k == 1 else best.softmax(-1)
-        if self.training and any(self.strengths):
-            terms = self._row_terms(logits, experts, x.shape[:-1])
-            if not _recomputing():  # the terms were taken; these would only keep memory
-                self._terms = terms
+        if self.training:
+            self.terms.keep(self, logits, experts, x.shape[:-1])
         plan = Plan(experts, len(self.lora_A))
-        owners = self.means.owners(x.shape[:-1])
-        y = self._experts(self.dropout(x).flatten(0, -2), gates * self.scaling, plan, owners)
+        y = self._experts(self.dropout(x).flatten(0, -2), gates * self.scaling, plan, self.terms.owners(x.shape[:-1]))
         return y.view(*x.shape[:-1], y.shape[-1])
 
     def _experts(self, x: Tensor, gates: Tensor, plan: Plan, owners: Tensor | None) -> Tensor:
         """Run every expert on all of its tokens; those without any are not run."""
-        sorted_x = dispatch(x, plan)  # [tokens * top_k, in]
-        sorted_gates = gates.flatten()[plan.order, None]
-        ids = None if owners is None else owners[plan.tokens]
-        outputs = []
-        for expert, rows in plan.rows.items():
-            with nullcontext() if ids is None else task_rows(ids[rows]):
-                h = self.lora_A[expert](sorted_x[rows])
-                outputs.append(self.lora_B[expert](h * sorted_gates[rows].to(h.dtype)))
-        return collect(torch.cat(outputs), plan)
-
-    def _row_terms(self, logits: Tensor, experts: Tensor, shape: torch.Size) -> Tensor | None:  # -> [tasks]
-        """Compute balance loss and z-loss of every task, with their strengths; 0 for an absent one."""
-        matrix = self.means.matrix(shape)
-        if matrix is None:
-            return None
-        number = logits.shape[-1]
-        level = logits.logsumexp(-1, keepdim=True)
-        with torch.no_grad():
-            picked = torch.zeros_like(logits).scatter_(1, experts, 1 / self.top_k)
-            shares = matrix @ picked  # [tasks, experts]
-            self.load = picked.mean(0)
-        means = matrix @ torch.cat([(logits - level).exp(), level.square()], 1)
-        return self.strengths[0] * number * (shares * means[:, :-1]).sum(-1) + self.strengths[1] * means[:, -1]
+        y: Tensor | None = None
+        for expert, tokens, own, gate in zip(
+            plan.experts, plan.tokens, plan.dispatch(x), plan.by_expert(gates), strict=True
+        ):
+            with nullcontext() if owners is None else task_rows(owners.index_select(0, tokens)):
+                h = self.lora_A[expert](own)
+                part = self.lora_B[expert](h * gate[:, None].to(h.dtype))
+            y = part.new_zeros(len(x), part.shape[-1]) if y is None else y
+            y.index_add_(0, tokens, part)  # in place, so that no expert's output outlives its turn
+        assert y is not None
+        return y
 
     def take_row_terms(self) -> Tensor | None:  # -> [tasks]
-        """Hand over the terms of the last forward in training.
+        """Hand over the terms of the last forward in training, those of all layers at once to whoever asks first.
 
         Returns:
-            Balance loss and z-loss of every task, a mean over its tokens; None where there are none. `[tasks]`
+            Balance loss and z-loss of every task, means over its tokens and the layers; None where there are none.
+            `[tasks]`
         """
-        terms, self._terms = self._terms, None
-        return terms
+        return self.terms.take()
 
     def lora_of(self, task: int) -> None:
         """Say that what is added is no fixed product: the router sees every token.
@@ -178,8 +150,3 @@ class SparseLora(nn.Module):
         Args:
             task: Any task.
         """
-
-
-def _recomputing() -> bool:
-    """Tell whether this forward is that of activation checkpointing, in the middle of a backward."""
-    return bool(torch._C._current_graph_task_id() != -1)
