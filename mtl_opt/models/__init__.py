@@ -14,6 +14,7 @@ from mtl_opt.models.heads import (
     predict,
     put_heads,
     reads,
+    save_head,
     save_heads,
 )
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
@@ -79,6 +80,7 @@ __all__ = [
     "read_about",
     "reads",
     "row_terms",
+    "save_head",
     "save_heads",
     "save_peft_folder",
     "save_sharing",

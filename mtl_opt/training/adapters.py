@@ -78,6 +78,8 @@ def task_products(model: Any, for_peft: bool = True) -> dict[str, TaskProducts] 
             return products
         if for_peft and products.output is not None:
             return "the last hidden state is multiplied before the output layer"
+        if products.output is not None and hasattr(model, "heads"):
+            return "the last hidden state is multiplied before the heads"
         if for_peft and not products.matrices:
             return "there is no adapter beside a linear layer"
         found[task] = products

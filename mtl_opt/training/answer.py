@@ -15,7 +15,7 @@ from mtl_opt.data.files import read_records, stop_at_first
 from mtl_opt.data.row_formats import make_row
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.generation import TextStream, generate
-from mtl_opt.models import load_base, load_tokenizer
+from mtl_opt.models import load_base, load_tokenizer, reads
 from mtl_opt.training.config import precision_of, train_config
 from mtl_opt.training.export import ABOUT
 from mtl_opt.training.model_settings import base_dtype, quantization_settings
@@ -69,7 +69,22 @@ class Answering:
             where = self.trained.folder
             kind = f"task of `{where}`:" if self.folders is None else f"task of the export `{where}`:"
             raise UnknownNameError(kind, task, known)
-        return known[0] if task is None else task
+        task = known[0] if task is None else task
+        self._check_head(task)
+        return task
+
+    def _check_head(self, task: str) -> None:
+        """Refuse a task whose head gives no text, and exports, whose heads lie beside the model."""
+        heads = self.trained.config.heads
+        if heads and self.folders is not None:
+            raise InputError(
+                f"The heads of `{self.trained.folder}` lie beside its models; generate from the run itself."
+            )
+        kind = heads.get(task, {}).get("type") if heads else None
+        if kind is not None and reads(kind) != "text":
+            raise InputError(
+                f"Task `{task}` has a head of type {kind}, which writes no text; `mtl-opt eval` measures it."
+            )
 
     def answer(self, rows: Sequence[Row], tasks: Sequence[str], **options: Any) -> Iterator[tuple[int, str]]:
         """Answer rows, those that one model answers together.

@@ -14,11 +14,11 @@ from torch import nn
 from tqdm import tqdm
 
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.models import TaskProducts, folder_names, load_base, merge
+from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
 from mtl_opt.training.adapters import task_products, write_adapters
 from mtl_opt.training.model_settings import base_dtype, quantization_settings
 from mtl_opt.training.outputs import write_json
-from mtl_opt.training.trained import Trained, open_trained
+from mtl_opt.training.trained import HEADS, Trained, open_trained
 
 logger = logging.getLogger(__name__)
 
@@ -154,12 +154,14 @@ def _adapters(trained: Trained, options: ExportOptions, names: list[str], folder
         for file in PEFT_FILES:
             shutil.copyfile(trained.folder / file, folder / file)
         tokenizer.save_pretrained(folder)
+        _copy_heads(trained, folder)
         return dict.fromkeys(names, ".")
     model = trained.model()
     products = _products(trained, model, for_peft=True)
     folders = write_adapters(folder, products, model, trained.config.model_name_or_path, names)
-    for name in folders.values():
+    for task, name in folders.items():
         tokenizer.save_pretrained(folder / name)
+        _write_head(model, task, folder / name)
     return folders
 
 
@@ -168,15 +170,37 @@ def _merged(trained: Trained, options: ExportOptions, names: list[str], folder: 
     dtype = DTYPES[options.dtype] if options.dtype else base_dtype(trained.config)
     tokenizer = trained.tokenizer()
     if trained.config.sharing == "hard":
-        model = trained.model() if trained.config.finetuning_type == "full" else _peft_merged(trained, options)
+        full = trained.config.finetuning_type == "full"
+        model = _without_heads(trained.model()) if full else _peft_merged(trained, options)
         _write_plain(model.to(dtype), tokenizer, folder, options)
+        _copy_heads(trained, folder)
         return dict.fromkeys(names, ".")
-    products = _products(trained, trained.model(), for_peft=False)
+    whole = trained.model()
+    products = _products(trained, whole, for_peft=False)
     folders = {task: name for task, name in folder_names(trained.tasks).items() if task in names}
     for task in tqdm(names, desc="exporting", leave=False, disable=None):
         model = merge(_base(trained, options), products[task], dtype)
         _write_plain(model, tokenizer, folder / folders[task], options)
+        _write_head(whole, task, folder / folders[task])
     return folders
+
+
+def _without_heads(model: Any) -> Any:
+    """Take the model out from under its heads."""
+    return model.base if isinstance(model, MultiTaskModel) else model
+
+
+def _write_head(model: Any, task: str, folder: Path) -> None:
+    """Write the head of a task, where it has one, as safetensors and json beside the model."""
+    if isinstance(model, MultiTaskModel):
+        save_head(task, model.head_of(task), folder)
+
+
+def _copy_heads(trained: Trained, folder: Path) -> None:
+    """Copy the heads of a run, where it has any, beside the model."""
+    for file in (HEADS, "heads.safetensors"):
+        if (trained.folder / file).exists():
+            shutil.copyfile(trained.folder / file, folder / file)
 
 
 def _products(trained: Trained, model: Any, for_peft: bool) -> dict[str, TaskProducts]:
@@ -199,6 +223,7 @@ def _base(trained: Trained, options: ExportOptions) -> Any:
         dtype=base_dtype(config),
         trust_remote_code=config.trust_remote_code,
         quantization=settings,
+        heads=trained.heads() is not None,
     )
     return base.dequantize() if options.dequantize else base
 
@@ -207,7 +232,7 @@ def _peft_merged(trained: Trained, options: ExportOptions) -> Any:
     """Merge the one adapter of hard sharing; sums are taken in float32."""
     model = PeftModel.from_pretrained(_base(trained, options).float(), str(trained.folder))
     base = model.get_base_model()
-    output = getattr(base.get_output_embeddings(), "base_layer", None)
+    output = getattr(base.get_output_embeddings(), "base_layer", None)  # an encoder has none
     if output is not None and output.weight is base.get_input_embeddings().weight:
         output.weight = nn.Parameter(output.weight.detach().clone())  # the embedding has no adapter
         base.config.tie_word_embeddings = False

@@ -119,20 +119,19 @@ def save_trained(config: TrainConfig, model: Any, folder: Path, weights: Any) ->
     if config.sharing == "hard":
         model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
         return
+    own = model.backbone if isinstance(model, MultiTaskModel) else model
     about = {
         "sharing": config.sharing,
         "sharing_args": config.sharing_args,
         "tasks": list(model.tasks),
-        "task_options": {task: asdict(options) for task, options in model.task_options.items()},
+        "task_options": {task: asdict(options) for task, options in own.task_options.items()},
         "base_model_name_or_path": config.model_name_or_path,
         "lora_rank": config.lora_rank,
         "lora_alpha": config.lora_alpha or 2 * config.lora_rank,
     }
+    save_sharing(own, folder, about)
     if isinstance(model, MultiTaskModel):
-        save_sharing(model.backbone, folder, about)
         save_heads(model, folder)
-    else:
-        save_sharing(model, folder, about)
 
 
 def parameter_counts(grads: TaskGradients) -> dict[str, int]:

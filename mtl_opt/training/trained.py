@@ -1,5 +1,6 @@
 """A trained run, opened from its folder for whatever comes after training."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from mtl_opt.training.sharing import build_model
 from mtl_opt.training.yaml_file import read_yaml
 
 STATE = "trainer_state.json"
+HEADS = "heads.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,18 @@ class Trained:
         if (self.folder / "sharing.json").exists():
             known = read_about(self.folder).get("task_options", {})
             options = {task: TaskOptions(**one) for task, one in known.items()}
-        return build_model(self.config, self.tasks, options, self.folder).eval()
+        return build_model(self.config, self.tasks, options, self.folder, self.heads()).eval()
+
+    def heads(self) -> dict[str, Any] | None:
+        """Read what the heads of the run are for.
+
+        Returns:
+            Type and options by task; None for a run without heads.
+        """
+        if not (self.folder / HEADS).exists():
+            return None
+        about = json.loads((self.folder / HEADS).read_text(encoding="utf-8"))["tasks"]
+        return {task: about.get(task) for task in self.tasks}
 
     def tokenizer(self) -> Any:
         """Load the tokenizer that the run has saved.

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig
 from safetensors.torch import save_file
@@ -15,7 +16,7 @@ from mtl_opt.models.sharing.products import TaskProducts
 WEIGHTS = "adapter_model.safetensors"
 
 
-def save_peft_folder(folder: Path, products: TaskProducts, model: nn.Module, base_name: str) -> None:
+def save_peft_folder(folder: Path, products: TaskProducts, model: Any, base_name: str) -> None:
     """Write the adapters of one task as peft does.
 
     Every `B` has its scale in it, so peft's `alpha / rank` is 1 for every layer, whatever its rank.
@@ -35,7 +36,7 @@ def save_peft_folder(folder: Path, products: TaskProducts, model: nn.Module, bas
     usual = Counter(ranks.values()).most_common(1)[0][0]
     other = {re.escape(path): rank for path, rank in ranks.items() if rank != usual}
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if model.get_output_embeddings() is not None else "FEATURE_EXTRACTION",
         r=usual,
         lora_alpha=usual,
         lora_dropout=0.0,

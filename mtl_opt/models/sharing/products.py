@@ -35,7 +35,7 @@ def products_of(model: nn.Module, task: int) -> TaskProducts | str:
 
     A module says so itself: an adapter by `lora_of(task)`; one that multiplies the last hidden state (`M h`, before the
     output layer) by `output_matrix_of(task)`; one that only helps training by `training_only = True`. Heads
-    (modules with `is_head = True`) are kept beside the model, never merged.
+    (`model.heads`) are kept beside the model, never merged.
 
     Args:
         model: A model with a way of sharing in it.
@@ -62,8 +62,9 @@ def products_of(model: nn.Module, task: int) -> TaskProducts | str:
             found_matrix = of_output(task)
             matrix = None if found_matrix is None else _plain(found_matrix)
             output = matrix if output is None or matrix is None else matrix @ output
-        if callable(of_output) or getattr(module, "training_only", False) or getattr(module, "is_head", False):
+        if callable(of_output) or getattr(module, "training_only", False):
             covered |= {id(p) for p in module.parameters()}
+    covered |= {id(p) for head in getattr(model, "heads", ()) for p in head.parameters()}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in covered:
             return f"`{name}` is trained and is no adapter beside a linear layer"
