@@ -103,6 +103,7 @@ class ResultLines:
             "seed": config.seed,
             "task": method.task,
             "tasks": tasks,
+            "auxiliary": [task for task in tasks if self.data.settings[task].role == "auxiliary"],
             "metrics": metrics,
             "non_finite": non_finite,
             "before": {k.removeprefix("before_"): v for k, v in results.items() if k.startswith("before_")},

@@ -61,6 +61,25 @@ def test_means_ranks_worst_tasks_and_changes_by_hand():
     assert summary.reference == "sum"
 
 
+def test_auxiliary_tasks_are_measured_but_in_no_mean():
+    values = {"sum": {"qa": 0.4, "情感": 0.9}, "pcgrad": {"qa": 0.6, "情感": 0.1}}
+    lines = [line(name, 0, of, auxiliary=["情感"]) for name, of in values.items()]
+    summary = summarise([*lines, *baselines([0])])
+    one = method(summary, "sum")
+    assert one.changes["情感"].mean == pytest.approx(80)
+    assert one.delta_m.mean == pytest.approx(-20)
+    assert one.delta_m_loss.mean == pytest.approx(100 * (0.501 - 0.601) / 0.501)
+    assert one.macro["accuracy"].mean == one.micro["accuracy"].mean == pytest.approx(0.4)
+    assert one.worst_task == "qa"
+    assert (one.mean_rank, method(summary, "pcgrad").mean_rank) == (2, 1)
+    assert summary.winner == "pcgrad"
+    assert "Auxiliary, in no mean, Δm or rank: 情感." in summary.notes
+    without = summarise([line(name, 0, of, auxiliary=["情感"]) for name, of in values.items()])
+    assert without.scores["pcgrad"].mean == pytest.approx(50)
+    only = summarise([line("sum", 0, values["sum"], auxiliary=["qa", "情感"])])
+    assert method(only, "sum").macro["accuracy"].mean == pytest.approx(0.65)
+
+
 def test_loss_changes_count_in_their_own_direction():
     summary = summarise([line("sum", 0, {"qa": 0.75, "情感": 0.75}), *baselines([0])])
     assert method(summary, "sum").delta_m_loss.mean == pytest.approx(100 * (0.501 - 0.251) / 0.501)

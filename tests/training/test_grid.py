@@ -162,6 +162,8 @@ def test_a_search_is_judged_by_main_metrics_or_by_losses():
     run = {"tasks": ["x", "y"], "main_metric": {"x": "accuracy", "y": "perplexity"}, "metrics": metrics}
     assert search_score(run, "metric") == pytest.approx((0.5 + 0.25) / 2)
     assert search_score(run, "loss") == 1.0
+    assert search_score({**run, "auxiliary": [run["tasks"][0]]}, "metric") != search_score(run, "metric")
+    assert search_score({**run, "auxiliary": run["tasks"]}, "metric") == search_score(run, "metric")
     run["metrics"]["eval_x_accuracy"] = None
     assert search_score(run, "metric") is None
 
