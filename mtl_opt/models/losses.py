@@ -23,6 +23,9 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     Returns:
         Mean loss of every task in nats, with the terms on rows of the way of sharing, 0 for an absent task `[tasks]`,
         and the label tokens it averages `[tasks]`.
+
+    Raises:
+        ValueError: If each task has two losses, of two halves of its rows, and terms on rows are known per task only.
     """
     logits = model(**_inputs(batch)).logits
     targets = batch.labels[:, 1:]  # a token is predicted from the position before it
@@ -36,6 +39,11 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     counts = torch.bincount(owners, minlength=num_tasks)
     terms = row_terms(model)
     means = sums / counts.clamp(min=1)
+    if terms is not None and len(terms) != num_tasks:
+        raise ValueError(
+            f"`{type(getattr(model, 'sharing', model)).__name__}` adds terms on rows to every task's loss, and halves "
+            "cannot follow them; use a combiner that needs no halves."
+        )
     return means if terms is None else means + terms, counts
 
 
