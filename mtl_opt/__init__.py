@@ -5,6 +5,8 @@
 'PCGrad'
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mtl_opt.batch import TaskBatch, current_task_rows, task_rows
 from mtl_opt.combiners import (
     COMBINERS,
@@ -55,7 +57,11 @@ from mtl_opt.combiners import (
     Weighted,
 )
 from mtl_opt.errors import InputError
+from mtl_opt.generation import generate
 from mtl_opt.gradients import LossWeights, OnlineProjection, TaskGradients, backward
+
+if TYPE_CHECKING:
+    from mtl_opt.models import TaskAttention
 
 __version__ = "0.1.0"
 
@@ -105,6 +111,7 @@ __all__ = [
     "Smoothed",
     "SoftOptimalUncertainty",
     "Sum",
+    "TaskAttention",
     "TaskBatch",
     "TaskGradients",
     "TrimmedMean",
@@ -113,5 +120,15 @@ __all__ = [
     "Weighted",
     "backward",
     "current_task_rows",
+    "generate",
     "task_rows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what stands beside transformers only when it is asked for: the rest of the package needs torch alone."""
+    if name == "TaskAttention":
+        from mtl_opt.models import TaskAttention
+
+        return TaskAttention
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

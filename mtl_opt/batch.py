@@ -22,9 +22,12 @@ class TaskBatch:
     Attributes:
         input_ids: Token ids, padded on the right. `[batch, seq]`
         attention_mask: 1 for tokens, 0 for padding. `[batch, seq]`
-        labels: Token ids to learn, `IGNORE_INDEX` elsewhere; not shifted. `[batch, seq]`
+        labels: Token ids to learn, `IGNORE_INDEX` elsewhere; not shifted. For a head that labels words, the class of
+            each labelled word at its first token. `[batch, seq]`
         task_ids: Index of the task that owns each row `[batch]`, or each token of packed rows `[batch, seq]`.
         position_ids: Of packed rows: place of each token in its own row, 0 where a row begins. `[batch, seq]`
+        targets: For heads that give one value per row: index of the class, or the number; NaN where a row has none.
+            None where no task has such a head. `[batch]`, float32
     """
 
     input_ids: Tensor  # [batch, seq]
@@ -32,6 +35,7 @@ class TaskBatch:
     labels: Tensor  # [batch, seq]
     task_ids: Tensor  # [batch] or [batch, seq]
     position_ids: Tensor | None = None  # [batch, seq]
+    targets: Tensor | None = None  # [batch]
 
     def to(self, device: torch.device | str) -> "TaskBatch":
         """Copy every tensor to `device`.

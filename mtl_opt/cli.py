@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | plan | data | eval | list | env`."""
+"""The command line: `mtl-opt train | compare | report | share | group | export | generate | data | ...`."""
 
 import argparse
 import io
@@ -13,20 +13,29 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mtl_opt.after_cli import add_after_verbs
+from mtl_opt.compare_cli import add_compare_verbs
 from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
 from mtl_opt.list_cli import add_list_verb
+from mtl_opt.report_cli import add_report_verb
+from mtl_opt.share_cli import add_share_verbs
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
   mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
+  mtl-opt report outputs/cmp                       report.html: who won, is it significant, where gradients conflict
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
+  mtl-opt predictions outputs/cmp/sum-seed0 outputs/cmp/pcgrad-seed0 --different
+  mtl-opt share config.yaml --k 2                  make the two most conflicting blocks private, retrain, compare
+  mtl-opt group config.yaml                        which tasks go together, and configurations to run
+  mtl-opt export outputs/run                       plain Hugging Face folders, one per task
+  mtl-opt generate outputs/run --task qa --prompt "..."
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
-PLACEHOLDER = {"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output_dir": "-"}
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "numpy", "scipy", "tensorboard")
 
 
@@ -82,13 +91,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     train.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
     train.set_defaults(run=_train)
-    compare = verbs.add_parser(
-        "compare", help="train with several combiners and compare", **_settings_help("compare", with_keys)
-    )
-    compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
-    compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    compare.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
-    compare.set_defaults(run=_compare)
+    add_compare_verbs(verbs, **_settings_help("compare", with_keys))
     planning = verbs.add_parser("plan", help="memory, steps, tokens and gradient engine, without loading weights")
     planning.add_argument("config", help="YAML file")
     planning.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
@@ -98,6 +101,9 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
+    add_report_verb(verbs)
+    add_after_verbs(verbs)
+    add_share_verbs(verbs)
     add_data_verbs(verbs)
     add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
@@ -111,7 +117,8 @@ def _settings_help(verb: str, with_keys: bool) -> dict[str, Any]:
         return {}
     from dataclasses import MISSING, fields
 
-    from mtl_opt.training.config import ONE_RUN_KEYS, CompareConfig, TrainConfig
+    from mtl_opt.training.compare_keys import ONE_RUN_KEYS, CompareConfig
+    from mtl_opt.training.config import TrainConfig
 
     specs = {spec.name: spec for spec in fields(TrainConfig)}
     if verb == "compare":
@@ -135,25 +142,6 @@ def _train(options: argparse.Namespace) -> None:
     _print_metrics(results)
     print(f"\nResults and adapter: {config.output_dir}")
     print(f"Curves and cosines:  tensorboard --logdir {config.output_dir}")
-
-
-def _compare(options: argparse.Namespace) -> None:
-    """Compare and print the table."""
-    from mtl_opt.report import comparison_table
-    from mtl_opt.training import compare, compare_config, override, read_yaml
-    from mtl_opt.training.support_desk import default_settings
-
-    if options.config is None or ("=" in options.config and not Path(options.config).exists()):
-        arguments = [*([options.config] if options.config else []), *overrides_of(options)]
-        compare_config(override(PLACEHOLDER, arguments))  # before time is spent on the model
-        settings = override(default_settings(), arguments)
-    else:
-        settings = read_yaml(options.config, overrides_of(options))
-    config, shared = compare_config(settings)
-    lines = compare(config, shared)
-    print(comparison_table(lines))
-    print(f"\nEvery run:          {shared['output_dir']}/results.jsonl")
-    print(f"Curves and cosines: tensorboard --logdir {shared['output_dir']}")
 
 
 def _plan(options: argparse.Namespace) -> None:

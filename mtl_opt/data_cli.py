@@ -54,7 +54,7 @@ def _config(options: argparse.Namespace) -> Any:
     from mtl_opt.training import compare_config, read_yaml, train_config
 
     settings = {"output_dir": "outputs", **read_yaml(options.config, overrides_of(options))}
-    if any(key in settings for key in ("combiners", "seeds", "baselines")):
+    if any(key in settings for key in ("combiners", "seeds", "baselines", "sharings", "mixings", "learning_rates")):
         settings = compare_config(settings)[1]
     return train_config(settings)
 

@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Report bad input: what, where, which value, what is allowed. The command line prints it and exits with 2."""
 
 
+class DivergedError(InputError):
+    """Say that a loss, a gradient, a weight or a metric of a run is not finite: the data and settings are readable."""
+
+
 class UnknownNameError(InputError):
     """Say that a name is not among the allowed ones, with the nearest allowed name.
 

@@ -81,8 +81,21 @@ def _sharing() -> Table:
     }
 
 
+def _heads() -> Table:
+    """Describe the heads."""
+    from mtl_opt.models import HEADS, head_options
+
+    return {
+        name: {
+            "class": cls.__name__, "reads": cls.reads, "arguments": list(head_options(name)), "summary": cls.summary
+        }
+        for name, cls in HEADS.items()
+    }  # fmt: skip
+
+
 TABLES: dict[str, tuple[Callable[[], Table], Sequence[str]]] = {
     "combiners": (_combiners, ("class", "requires", "scale", "paper")),
+    "heads": (_heads, ("arguments", "summary")),
     "mixing": (_mixings, ("arguments", "summary")),
     "sharing": (_sharing, ("arguments", "summary", "paper")),
 }

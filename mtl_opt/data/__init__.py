@@ -3,7 +3,7 @@
 from mtl_opt.data.cache import default_root
 from mtl_opt.data.collate import collate, collate_prompts
 from mtl_opt.data.encoding import Encoder, encode_rows
-from mtl_opt.data.loading import TaskRows, load_rows
+from mtl_opt.data.loading import TaskRows, hold_out, load_rows
 from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
 from mtl_opt.data.opening import Opener, encoded
 from mtl_opt.data.packing import collate_packed
@@ -13,6 +13,7 @@ from mtl_opt.data.rows import Row
 from mtl_opt.data.sources import Source, TaskSettings, iterate, read_rows
 from mtl_opt.data.streaming import StreamRows, load_streams
 from mtl_opt.data.tables import TokenView, View
+from mtl_opt.data.targets import TargetView, label_names, with_targets
 from mtl_opt.data.template_names import TEMPLATES, get_template
 from mtl_opt.data.templates import Template
 from mtl_opt.data.tokens import EncodedRow, check_tokenizer
@@ -35,6 +36,7 @@ __all__ = [
     "Sampler",
     "Source",
     "StreamRows",
+    "TargetView",
     "TaskRows",
     "TaskSettings",
     "Template",
@@ -50,11 +52,14 @@ __all__ = [
     "encode_rows",
     "encoded",
     "get_template",
+    "hold_out",
     "iterate",
+    "label_names",
     "load_rows",
     "load_streams",
     "rank_slice",
     "read_rows",
     "registry_entries",
     "task_entries",
+    "with_targets",
 ]

@@ -18,6 +18,7 @@ from mtl_opt.data.files import read_bytes
 from mtl_opt.data.hub import load
 from mtl_opt.data.sources import Source, files_of
 from mtl_opt.data.tables import SourceTable, StoredRows, TokenTable
+from mtl_opt.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +56,28 @@ def key_of(source: Source, encoder: Encoder, skip_bad_rows: bool) -> str:
         "version": VERSION,
         "content": content_of(source),
         "source": asdict(source),
-        "template": repr(encoder.filled) if not encoder.template.joined else encoder.template.name,
+        "template": template_of(encoder),
         "tokenizer": tokenizer_of(encoder.tokenizer),
         "encoder": [
             encoder.cutoff_len, encoder.prefix, encoder.task, encoder.mask_history, encoder.learn_prompt,
             encoder.allow_cutting,
         ],
         "skip_bad_rows": skip_bad_rows,
+        **({"heads": dict(encoder.heads)} if encoder.heads else {}),
     }  # fmt: skip
     return digest(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+
+
+def template_of(encoder: Encoder) -> str:
+    """Name a template by all that it writes; a head needs none, and an encoder's tokenizer may not go with any."""
+    if encoder.template.joined:
+        return encoder.template.name
+    try:
+        return repr(encoder.filled)
+    except InputError:
+        if not encoder.heads:
+            raise
+        return encoder.template.name
 
 
 def content_of(source: Source) -> list[str]:

@@ -1,6 +1,7 @@
 """Token rows to tensors: one padded batch that knows the task of every row, and padded prompts for generation."""
 
 from collections.abc import Sequence
+from math import nan
 
 import torch
 from torch import Tensor
@@ -27,11 +28,15 @@ def collate(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int) -> TaskBatc
         raise ValueError(f"A batch needs at least one row, got none for {len(rows)} tasks.")
     task_ids = [task for task, task_rows in enumerate(rows) for _ in task_rows]
     width = max(len(row.input_ids) for row in flat)
+    targets = None
+    if any(row.target is not None for row in flat):
+        targets = torch.tensor([nan if row.target is None else row.target for row in flat])
     return TaskBatch(
         input_ids=torch.tensor([pad(row.input_ids, width, pad_token_id) for row in flat]),
         attention_mask=torch.tensor([pad([1] * len(row.input_ids), width, 0) for row in flat]),
         labels=torch.tensor([pad(row.labels, width, IGNORE_INDEX) for row in flat]),
         task_ids=torch.tensor(task_ids),
+        targets=targets,
     )
 
 

@@ -1,13 +1,14 @@
 """Rows to tokens: what of a row is learnt, and how a long one is cut."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.chat_template import no_prefix
+from mtl_opt.data.head_rows import encode_for_heads
 from mtl_opt.data.rows import Row
 from mtl_opt.data.templates import Template
 from mtl_opt.data.tokens import EncodedRow, Part, Segment, Tokens, cut, kinds_of_tokens, merged, opening_ids, tokenise
@@ -30,6 +31,8 @@ class Encoder:
         mask_history: Whether only the last answer of a dialogue is learnt.
         learn_prompt: Whether what is asked is learnt too.
         allow_cutting: Whether a row that is too long is cut; otherwise it is an error.
+        heads: What an answer is of tasks that a head answers: "row" (one value per row) or "words" (one label per
+            word). Their rows are what is asked alone, with the tokenizer's own tokens around it and no template.
 
     Raises:
         InputError: If `cutoff_len` is below 2.
@@ -43,6 +46,7 @@ class Encoder:
     mask_history: bool = False
     learn_prompt: bool = False
     allow_cutting: bool = True
+    heads: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cutoff_len < 2:
@@ -96,6 +100,17 @@ class Encoder:
 
     def encode_chunk(self, rows: Sequence[Row]) -> list[Tokens]:
         """Tokenise rows in one call of the tokenizer.
+
+        Args:
+            rows: The rows.
+
+        Returns:
+            The tokens of each row.
+        """
+        return encode_for_heads(self, rows) if self.heads else self.encode_answered(rows)
+
+    def encode_answered(self, rows: Sequence[Row]) -> list[Tokens]:
+        """Tokenise rows whose answers are text.
 
         Args:
             rows: The rows.

@@ -4,11 +4,13 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mtl_opt.data.rows import Row, Turn
 from mtl_opt.data.tokens import EncodedRow, Tokens
@@ -189,6 +191,19 @@ class View(Sequence[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return (table[index] for table, indices in self.parts for index in indices.tolist())
+
+    def pick(self, positions: Numbers) -> Self:  # [picked]
+        """See some of the rows that are seen.
+
+        Args:
+            positions: Which, from 0, ascending. `[picked]`
+
+        Returns:
+            A view of these rows.
+        """
+        ends = [0, *self.ends]
+        cut = [positions[(positions >= low) & (positions < high)] - low for low, high in pairwise(ends)]
+        return type(self)([(table, own[at]) for (table, own), at in zip(self.parts, cut, strict=True)])
 
     def column(self, of: Callable[[Any], Numbers]) -> Numbers:  # [rows]
         """Collect one number per row.

@@ -30,12 +30,15 @@ class EncodedRow:
         labels: `IGNORE_INDEX` on the prompt, the token itself on the answer; not shifted.
         shortened: Whether tokens were cut to fit `cutoff_len`.
         answer_cut: Whether tokens of an answer were among them.
+        target: Of a task whose head gives one value per row: index of the class, or the number; NaN where the row has
+            none. None of other tasks.
     """
 
     input_ids: list[int]
     labels: list[int]
     shortened: bool
     answer_cut: bool = False
+    target: float | None = None
 
 
 class Tokens(NamedTuple):

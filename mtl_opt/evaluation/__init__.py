@@ -1,6 +1,19 @@
 """Was it worth it? Pure functions of predictions and of results."""
 
-from mtl_opt.evaluation.metrics import exact_match
+from mtl_opt.evaluation.metrics import METRICS, check_metrics, exact_match, from_loss, score, split_name
 from mtl_opt.evaluation.statistics import delta_m, mean_and_std
+from mtl_opt.evaluation.statistics_paired import bootstrap_interval, holm, paired_test
 
-__all__ = ["delta_m", "exact_match", "mean_and_std"]
+__all__ = [
+    "METRICS",
+    "bootstrap_interval",
+    "check_metrics",
+    "delta_m",
+    "exact_match",
+    "from_loss",
+    "holm",
+    "mean_and_std",
+    "paired_test",
+    "score",
+    "split_name",
+]

@@ -46,13 +46,24 @@ def ask(combiner: CombinerLike, grads: "TaskGradients") -> Any:
         One weight per task, 0 for absent ones `[tasks]`, or such weights for every block.
     """
     present = grads.present
-    gramian = of_present(_input_of(combiner, grads), present)
+    gramian = of_present(input_of(combiner, grads), present)
     found = combiner.weights(gramian, grads.losses()[present], tasks=present)
     return of_all(found, present, grads.num_tasks)
 
 
-def _input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:
-    """Take the Gramian that a combiner wants."""
+def input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:
+    """Take the Gramian that a combiner wants.
+
+    Args:
+        combiner: The combiner; one that requires the Jacobian wants none.
+        grads: The step.
+
+    Returns:
+        `[tasks, tasks]`, or one for every block.
+
+    Raises:
+        ValueError: If it wants the statistics of a window that is not kept.
+    """
     if getattr(combiner, "by", None) is not None:
         return grads.gramian(by=combiner.by)
     if combiner.requires == "halves":

@@ -47,3 +47,22 @@ def weighted_sum(
         return
     for part, target in zip(rows.split(CHUNK, dim=1), out.split(CHUNK), strict=True):
         target.copy_(weights.to(rows.device, out.dtype) @ part.to(out.dtype))
+
+
+def row_products(
+    rows: Tensor,  # [tasks, columns]
+    vector: Tensor,  # [columns]
+) -> Tensor:  # [tasks]
+    """Compute `J d`, in the precision and on the device of `d`.
+
+    Args:
+        rows: Some columns of the rows. `[tasks, columns]`
+        vector: As many numbers. `[columns]`
+
+    Returns:
+        Inner product of every row with the vector. `[tasks]`
+    """
+    if rows.dtype == vector.dtype and rows.device == vector.device:
+        return rows @ vector
+    parts = zip(rows.split(CHUNK, dim=1), vector.split(CHUNK), strict=True)
+    return torch.stack([part.to(vector.device, vector.dtype) @ piece for part, piece in parts]).sum(0)

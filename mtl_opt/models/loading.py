@@ -1,6 +1,6 @@
 """Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.heads.building import auto_class, kind_of_model, put_heads, without_pooler
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 
@@ -47,8 +48,9 @@ def load_model(
     trained: str | Path | None = None,
     trust_remote_code: bool = False,
     quantization: QuantizationSettings | None = None,
+    heads: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Any:
-    """Load a causal language model, ready to be trained.
+    """Load a causal language model, or with heads an encoder too, ready to be trained.
 
     Args:
         name_or_path: Folder or hub name of the base model.
@@ -57,17 +59,19 @@ def load_model(
         trained: Folder with adapters (or, without `lora`, a whole model) saved before, to go on from.
         trust_remote_code: Whether code that comes with the model may run.
         quantization: How the base's weights are stored; None as `dtype` says. Only with `lora`.
+        heads: Per task `type` and options of its head, None for a task without one; no argument: no heads at all.
 
     Returns:
-        The model, a `PeftModel` with `lora`.
+        The model: a `PeftModel` with `lora`; with `heads` a `MultiTaskModel` around it.
 
-    An `InputError` says that the model, the saved part or a target layer does not exist.
+    An `InputError` says that the model, the saved part or a target layer does not exist, or cannot carry the heads.
     """
     source = name_or_path if lora is not None or trained is None else str(trained)
-    model = load_base(source, dtype=dtype, trust_remote_code=trust_remote_code, quantization=quantization)
-    if lora is None:
-        return model
-    return with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    shape: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "quantization": quantization}
+    model = load_base(source, heads=heads is not None, **shape)
+    if lora is not None:
+        model = with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    return model if heads is None else put_heads(model, heads, name_or_path, trained)
 
 
 def load_base(
@@ -76,32 +80,36 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
     quantization: QuantizationSettings | None = None,
+    heads: bool = False,
 ) -> Any:
-    """Load a causal language model as it is, without adapters.
+    """Load a causal language model, or for heads an encoder too, as it is, without adapters.
 
     Args:
         name_or_path: Folder or hub name.
         dtype: Number format of its weights.
         trust_remote_code: Whether code that comes with the model may run.
         quantization: How the weights are stored; None as `dtype` says.
+        heads: Whether heads will be put on it.
 
     Returns:
         The model.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or heads cannot be put on it.
     """
     if (Path(name_or_path) / "adapter_config.json").exists():
         raise InputError(f"`model_name_or_path`: `{name_or_path}` holds an adapter; a whole model is needed.")
     storage = {} if quantization is None else quantized(quantization, dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name_or_path, dtype=dtype, trust_remote_code=trust_remote_code, **storage
-        )
+        remote = {"trust_remote_code": trust_remote_code}
+        kind = kind_of_model(AutoConfig.from_pretrained(name_or_path, **remote), name_or_path) if heads else "decoder"
+        model = auto_class(kind).from_pretrained(name_or_path, dtype=dtype, **remote, **storage)
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(_cannot_load("model", name_or_path, error)) from error
     keep_weights(model)
-    return model
+    return without_pooler(model) if heads else model
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
@@ -130,7 +138,7 @@ def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
     return get_peft_model(model, config)
 
 
-def lora_config(model: nn.Module, lora: LoraSettings) -> LoraConfig:
+def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
     """Say to peft what `lora` says.
 
     Args:
@@ -141,7 +149,7 @@ def lora_config(model: nn.Module, lora: LoraSettings) -> LoraConfig:
         The settings in peft's words.
     """
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="FEATURE_EXTRACTION" if model.get_output_embeddings() is None else "CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,

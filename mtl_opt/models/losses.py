@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
+from mtl_opt.models.heads.model import MultiTaskModel
 from mtl_opt.models.sharing import row_terms
 
 
@@ -16,17 +17,26 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     A mean over the tokens of all tasks together, the usual default elsewhere, lets tasks with long answers dominate.
 
     Args:
-        model: A causal language model.
+        model: A causal language model, or a model with heads, which compute their own losses.
         batch: Rows of one micro-batch.
         num_tasks: Number of tasks, present or not.
 
     Returns:
         Mean loss of every task in nats, with the terms on rows of the way of sharing, 0 for an absent task `[tasks]`,
-        and the label tokens it averages `[tasks]`.
-
-    Raises:
-        ValueError: If each task has two losses, of two halves of its rows, and terms on rows are known per task only.
+        and the label tokens it averages `[tasks]`; with heads the labelled rows, words or tokens, and of a regression
+        the unit of its loss.
     """
+    means, counts = (
+        model(batch, num_tasks) if isinstance(model, MultiTaskModel) else _next_token(model, batch, num_tasks)
+    )
+    terms = row_terms(model)
+    if terms is not None:  # with rows dealt to halves there are two losses per task
+        means = means + terms.repeat(num_tasks // len(terms))
+    return means, counts
+
+
+def _next_token(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:  # [tasks], [tasks]
+    """Compute the mean next-token loss of every task, and the label tokens it averages."""
     logits = model(**_inputs(batch)).logits
     targets = batch.labels[:, 1:]  # a token is predicted from the position before it
     learnt = targets != IGNORE_INDEX
@@ -37,14 +47,7 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     owners = ids[:, 1:][learnt]
     sums = torch.zeros(num_tasks, device=per_token.device, dtype=per_token.dtype).index_add(0, owners, per_token)
     counts = torch.bincount(owners, minlength=num_tasks)
-    terms = row_terms(model)
-    means = sums / counts.clamp(min=1)
-    if terms is not None and len(terms) != num_tasks:
-        raise ValueError(
-            f"`{type(getattr(model, 'sharing', model)).__name__}` adds terms on rows to every task's loss, and halves "
-            "cannot follow them; use a combiner that needs no halves."
-        )
-    return means if terms is None else means + terms, counts
+    return sums / counts.clamp(min=1), counts
 
 
 def _inputs(batch: TaskBatch) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.heads.building import auto_class, kind_of_model, without_pooler
 from mtl_opt.models.loading import UNREADABLE, LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings
 
@@ -23,6 +24,7 @@ def model_on_meta(
     dtype: torch.dtype,
     trust_remote_code: bool = False,
     quantization: QuantizationSettings | None = None,
+    heads: bool = False,
 ) -> tuple[Any, dict[int, tuple[int, int]]]:
     """Build what `load_model` would load, without reading or allocating a weight.
 
@@ -32,6 +34,7 @@ def model_on_meta(
         dtype: Number format of the base.
         trust_remote_code: Whether code that comes with the model may run.
         quantization: How the base would be stored; its weights keep their plain shapes here.
+        heads: Whether heads will be put on it.
 
     Returns:
         The model, and numbers and outputs of each weight that would be quantised, by the weight's identity.
@@ -41,10 +44,13 @@ def model_on_meta(
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+        kind = "decoder" if not heads else kind_of_model(config, name_or_path)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            model = auto_class(kind).from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+            model = without_pooler(model) if heads else model
             quantized = _to_be_quantized(model) if quantization is not None else {}
-            return model if lora is None else with_adapters(model, lora), quantized
+            model = model if lora is None else with_adapters(model, lora)
+            return model, quantized
     except InputError:
         raise
     except UNREADABLE as error:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from mtl_opt.batch import task_rows
 from mtl_opt.errors import InputError
 
 LENGTHS = (5, 3, 4)
@@ -31,9 +32,10 @@ def check_packing(model: Any) -> None:
     ids = (torch.arange(sum(LENGTHS), device=device) * 7 + 3) % vocabulary
     positions = torch.cat([torch.arange(length, device=device) for length in LENGTHS])
     try:
-        packed = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
-        parts = ids.split(LENGTHS)
-        alone = torch.cat([model(input_ids=part[None], use_cache=False).logits[0] for part in parts])
+        with task_rows(torch.zeros_like(ids)[None]):  # whose rows they are is another question
+            packed = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
+        with task_rows(torch.zeros_like(ids)[:1]):
+            alone = torch.cat([model(input_ids=part[None], use_cache=False).logits[0] for part in ids.split(LENGTHS)])
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(f"`packing: true`: {_name(model)} takes no positions for packed rows ({reason}).") from error

@@ -1,13 +1,30 @@
 """What happened in training: one event per step, averaged between log lines, written where people look.
 
 Mathematics never logs. A step gives a `StepEvent`; an `EventWindow` averages events into flat numbers; writers
-(`TensorBoardWriter`, `TrainerLog`) take those.
+(`TensorBoardWriter`, `TrainerLog`) take those. `diagnose` turns events into a diagnosis of the conflict, one line of
+`conflict.jsonl`.
 """
 
 from mtl_opt.monitor.conflict import EventWindow, scalars
-from mtl_opt.monitor.events import StepEvent
+from mtl_opt.monitor.conflict_log import ConflictLog
+from mtl_opt.monitor.diagnosis import diagnose, diagnosis_scalars
+from mtl_opt.monitor.events import ShadowReading, StepEvent, WindowReading
 from mtl_opt.monitor.heatmap import cosine_heatmap
+from mtl_opt.monitor.hparams import write_hparams
 from mtl_opt.monitor.json_lines import TrainerLog
 from mtl_opt.monitor.tensorboard import TensorBoardWriter
 
-__all__ = ["EventWindow", "StepEvent", "TensorBoardWriter", "TrainerLog", "cosine_heatmap", "scalars"]
+__all__ = [
+    "ConflictLog",
+    "EventWindow",
+    "ShadowReading",
+    "StepEvent",
+    "TensorBoardWriter",
+    "TrainerLog",
+    "WindowReading",
+    "cosine_heatmap",
+    "diagnose",
+    "diagnosis_scalars",
+    "scalars",
+    "write_hparams",
+]

@@ -1,8 +1,40 @@
 """What happened in one optimizer step: task-sized tensors only, so that keeping every event costs nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ShadowReading:
+    """Describe what another combiner would have done with a step.
+
+    Attributes:
+        weights: Weights it would have given, 0 for absent tasks; None where it failed. `[tasks]`
+        on_this_trajectory: Whether it remembers earlier steps: it has seen those of this run, which another combiner
+            led, and might have learnt other things on its own way.
+        note: What it did instead of what its method says, or why it failed; empty where there is nothing to say.
+    """
+
+    weights: Tensor | None  # [tasks]
+    on_this_trajectory: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WindowReading:
+    """Describe the gradients of the last steps, block by block; NaN where a task was seen too rarely.
+
+    Attributes:
+        blocks: Unbiased Gramian of the expected gradients in each block. `[blocks, tasks, tasks]`
+        power: Mean squared norm of a single step's gradient in each block. `[blocks, tasks]`
+        steps: Steps that the blocks cover.
+    """
+
+    blocks: Tensor  # [blocks, tasks, tasks]
+    power: Tensor  # [blocks, tasks]
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -20,6 +52,11 @@ class StepEvent:
         layer_gramians: Gramian of each layer, when asked for. `{layer: [tasks, tasks]}`
         skipped: Whether float16 overflowed, so that nothing was learnt; the other values mean nothing then.
         notes: What the combiner did instead of what its method says, one sentence each.
+        products: Inner products of the rows with the update, where it has no weights and they were measured. `[tasks]`
+        update_norm: Norm of the update that `products` belong to.
+        max_grad_norm: What the combined gradient is clipped to; 0: nothing.
+        shadows: What other combiners would have done, by name, in the steps in which they are asked.
+        window: Statistics of the last steps, in the steps in which they are read.
     """
 
     step: int
@@ -32,3 +69,8 @@ class StepEvent:
     layer_gramians: dict[str, Tensor] | None = None
     skipped: bool = False
     notes: tuple[str, ...] = ()
+    products: Tensor | None = None  # [tasks]
+    update_norm: float = 0.0
+    max_grad_norm: float = 0.0
+    shadows: Mapping[str, ShadowReading] | None = None
+    window: WindowReading | None = None

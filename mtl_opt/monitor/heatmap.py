@@ -22,6 +22,7 @@ WHITE: Colour = (255, 255, 255)
 
 CELL, PAD, GAP, FONT, LABEL = 46, 12, 7, 14, 150  # pixels; LABEL is the widest label
 SWATCH_WIDTH, SWATCH_HEIGHT = 34, 18  # pixels
+LAYER_TEXT = 24  # characters of the name of a layer
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def colour(cosine: float) -> Colour:
     return red, green, blue
 
 
-def draw_cell(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine: float, text: str) -> None:
+def draw_cell(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine: float, text: str, grey: bool = False
+) -> None:
     """Draw one coloured box with its value, or a dash where there is none.
 
     Args:
@@ -93,8 +96,9 @@ def draw_cell(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine:
         box: Left, top, right and bottom in pixels.
         cosine: The value that gives the colour.
         text: What to write into the box.
+        grey: Whether the box has the colour of what is not known.
     """
-    fill = colour(cosine)
+    fill = GREY if grey else colour(cosine)
     ink = BLACK if 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 140 else WHITE
     draw.rectangle(box, fill=fill, outline=WHITE)
     x, y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
@@ -104,28 +108,42 @@ def draw_cell(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine:
         draw.text((x, y), text, fill=ink, font=default_font(FONT - 1), anchor="mm")
 
 
-def draw_labels(image: Image.Image, labels: Sequence[Label], left: int, top: int, turned: bool) -> None:
-    """Write the task names beside the rows and above the columns.
+def draw_labels(image: Image.Image, rows: Sequence[Label], columns: Sequence[Label], corner: tuple[int, int]) -> None:
+    """Write the labels beside the rows and above the columns.
 
     Args:
         image: Where to draw.
-        labels: One label per task.
-        left: Left edge of the cells in pixels.
-        top: Top edge of the cells in pixels.
-        turned: Whether the names above the columns run upwards.
+        rows: One label per row.
+        columns: One label per column; they all run upwards where one is wider than its column.
+        corner: Left and top edge of the cells in pixels.
     """
-    draw = ImageDraw.Draw(image)
-    for index, label in enumerate(labels):
-        middle = index * CELL + CELL // 2
-        draw.text((left - GAP, top + middle), label.text, fill=BLACK, font=label.font, anchor="rm")
+    draw, (left, top) = ImageDraw.Draw(image), corner
+    for index, label in enumerate(rows):
+        middle = top + index * CELL + CELL // 2
+        draw.text((left - GAP, middle), label.text, fill=BLACK, font=label.font, anchor="rm")
+    turned = runs_upwards(columns)
+    for index, label in enumerate(columns):
+        middle = left + index * CELL + CELL // 2
         if not turned:
-            draw.text((left + middle, top - GAP - 3), label.text, fill=BLACK, font=label.font, anchor="ms")
+            draw.text((middle, top - GAP - 3), label.text, fill=BLACK, font=label.font, anchor="ms")
             continue
         height = FONT + 8
         strip = Image.new("L", (label.width + 2, height))
         ImageDraw.Draw(strip).text((0, height // 2), label.text, fill=255, font=label.font, anchor="lm")
         strip = strip.rotate(90, expand=True)
-        image.paste(BLACK, (left + middle - height // 2, top - GAP - strip.height), strip)
+        image.paste(BLACK, (middle - height // 2, top - GAP - strip.height), strip)
+
+
+def runs_upwards(columns: Sequence[Label]) -> bool:
+    """Tell whether the labels above the columns are turned.
+
+    Args:
+        columns: One label per column.
+
+    Returns:
+        True where one does not fit its column.
+    """
+    return max(label.width for label in columns) > CELL - 6
 
 
 def draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
@@ -147,12 +165,15 @@ def draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
 def cosine_heatmap(
     cosines: Tensor,  # [tasks, tasks]
     tasks: Sequence[str],
+    uncertain: Tensor | None = None,  # [tasks, tasks]
 ) -> Tensor:  # uint8 [3, height, width]
     """Draw the cosines of all pairs of task gradients.
 
     Args:
         cosines: Cosines in [-1, 1]; NaN where undefined. `[tasks, tasks]`
         tasks: Names of the tasks.
+        uncertain: Pairs whose sign is not known: their numbers stand in brackets on grey. None: no pair.
+            `[tasks, tasks]`
 
     Returns:
         The picture as uint8. `[3, height, width]`
@@ -164,19 +185,63 @@ def cosine_heatmap(
     if cosines.shape != (num_tasks, num_tasks):
         raise ValueError(f"`cosines` must be [{num_tasks}, {num_tasks}], got shape {tuple(cosines.shape)}.")
     labels = [task_label(index, name) for index, name in enumerate(tasks)]
-    widest = max(label.width for label in labels)
-    turned = widest > CELL - 6
-    left, top = PAD + widest + GAP, PAD + (widest if turned else FONT + 4) + GAP
-    side = num_tasks * CELL
-    width = PAD + max(left + side, PAD + (2 * len(LEVELS) - 1) * SWATCH_WIDTH)
-    height = top + side + 2 * GAP + SWATCH_HEIGHT + FONT + 8 + PAD
-    image = Image.new("RGB", (width, height), WHITE)
+    return heatmap(cosines, labels, labels, uncertain)
+
+
+def layer_heatmap(
+    cosines: Tensor,  # [layers, pairs]
+    layers: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
+) -> Tensor:  # uint8 [3, height, width]
+    """Draw the cosines of pairs of tasks layer by layer, the first layer above.
+
+    Args:
+        cosines: Cosines in [-1, 1]; NaN where undefined. `[layers, pairs]`
+        layers: Names of the layers; their last two parts are shown.
+        pairs: Indices of the two tasks of each column, which are shown by their numbers.
+
+    Returns:
+        The picture as uint8. `[3, height, width]`
+
+    Raises:
+        ValueError: Where the shape does not fit the names.
+    """
+    if cosines.shape != (len(layers), len(pairs)):
+        raise ValueError(f"`cosines` must be [{len(layers)}, {len(pairs)}], got shape {tuple(cosines.shape)}.")
+    rows = [Label(".".join(name.split(".")[-2:])[-LAYER_TEXT:], default_font(FONT)) for name in layers]
+    columns = [Label(f"{task_number(a)} {task_number(b)}", default_font(FONT)) for a, b in pairs]
+    return heatmap(cosines, rows, columns)
+
+
+def heatmap(
+    values: Tensor,  # [rows, columns]
+    rows: Sequence[Label],
+    columns: Sequence[Label],
+    uncertain: Tensor | None = None,  # [rows, columns]
+) -> Tensor:  # uint8 [3, height, width]
+    """Draw a table of cosines.
+
+    Args:
+        values: Cosines in [-1, 1]; NaN where undefined. `[rows, columns]`
+        rows: What stands beside the rows.
+        columns: What stands above the columns.
+        uncertain: Values whose sign is not known, as `cosine_heatmap` draws them. `[rows, columns]`
+
+    Returns:
+        The picture as uint8. `[3, height, width]`
+    """
+    doubts = (torch.zeros_like(values) if uncertain is None else uncertain).tolist()
+    above = max(label.width for label in columns) if runs_upwards(columns) else FONT + 4
+    left, top = PAD + max(label.width for label in rows) + GAP, PAD + above + GAP
+    right, bottom = left + len(columns) * CELL, top + len(rows) * CELL + 2 * GAP
+    width = PAD + max(right, PAD + (2 * len(LEVELS) - 1) * SWATCH_WIDTH)
+    image = Image.new("RGB", (width, bottom + SWATCH_HEIGHT + FONT + 8 + PAD), WHITE)
     draw = ImageDraw.Draw(image)
-    for row, values in enumerate(cosines.tolist()):
-        for column, value in enumerate(values):
+    for row, numbers in enumerate(values.tolist()):
+        for column, value in enumerate(numbers):
             x, y = left + column * CELL, top + row * CELL
-            text = f"{value:.2f}".replace("-0.00", "0.00")
-            draw_cell(draw, (x, y, x + CELL, y + CELL), value, text)
-    draw_labels(image, labels, left, top, turned)
-    draw_legend(draw, top + side + 2 * GAP)
+            text, doubt = f"{value:.2f}".replace("-0.00", "0.00"), bool(doubts[row][column])
+            draw_cell(draw, (x, y, x + CELL, y + CELL), value, f"({text})" if doubt else text, grey=doubt)
+    draw_labels(image, rows, columns, (left, top))
+    draw_legend(draw, bottom)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

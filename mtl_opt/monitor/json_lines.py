@@ -42,15 +42,16 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def drop_lines_after(path: Path, step: int) -> None:
+def drop_lines_after(path: Path, step: int, key: str = "current_steps") -> None:
     """Drop the lines of later steps and torn lines from a log; all at once or not at all.
 
     Args:
         path: The log.
         step: Last step whose lines stay.
+        key: Where a line says its step.
     """
     rows = [parse_line(line) for line in path.read_bytes().splitlines()]
-    kept = [row for row in rows if row is not None and row.get("current_steps", 0) <= step]
+    kept = [row for row in rows if row is not None and row.get(key, 0) <= step]
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(line_text(row) for row in kept)

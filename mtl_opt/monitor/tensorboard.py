@@ -1,22 +1,34 @@
-"""Scalars, the cosine heatmap, panels and texts for TensorBoard."""
+"""Scalars, heatmaps, histograms, panels and texts for TensorBoard."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from itertools import combinations
+from math import isnan, nan
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mtl_opt.monitor.conflict import distinct, scalar_keys
-from mtl_opt.monitor.heatmap import cosine_heatmap, task_number
+from mtl_opt.monitor.corrected import NOISE
+from mtl_opt.monitor.diagnosis import diagnosis_scalars
+from mtl_opt.monitor.heatmap import cosine_heatmap, layer_heatmap, task_number
 
 # The tags of a panel are regular expressions. One pattern per panel needs no escaping of task names, and one request
 # instead of one per pair of tasks.
 PANELS = {
     "gradient conflict": {
         "gradient cosines": ["Multiline", [r"^train/grad_cos_.+$"]],
-        "gradient norms": ["Multiline", [r"^train/grad_norm_.+$"]],
+        "cosines without sampling noise": ["Multiline", [r"^train/corrected_cos_.+$"]],
         "conflict rate": ["Multiline", [r"^train/conflict_rate$"]],
+        "signal-to-noise": ["Multiline", [r"^train/snr_.+$"]],
+        "gradient norms": ["Multiline", [r"^train/grad_norm_.+$"]],
+        "condition number of the Jacobian": ["Multiline", [r"^train/condition_number$"]],
+        "shares of the update": ["Multiline", [r"^train/share_.+$"]],
+    },
+    "shadow combiners": {
+        "angle to the update taken (degrees)": ["Multiline", [r"^shadow/angle_.+$"]],
     },
     "tasks": {
         "training losses": ["Multiline", [r"^train/loss_.+$"]],
@@ -25,6 +37,9 @@ PANELS = {
         "evaluation exact match": ["Multiline", [r"^eval/.+_exact_match$"]],
     },
 }
+
+MAX_PAIRS = 45
+"""Most columns of the picture of layers × pairs: all pairs of ten tasks."""
 
 
 def tag_text(name: str) -> str:
@@ -71,6 +86,50 @@ class TensorBoardWriter:
             self.writer.add_image("train/grad_cosines", cosine_heatmap(cosines, self.tasks), step)
         # Kept back by the default two minutes, the lines before a crash would be missing after resuming.
         self.writer.flush()
+
+    def write_diagnosis(self, line: Mapping[str, Any], cosines: Tensor, draw: bool) -> None:  # [values]
+        """Write what `conflict.diagnose` found: scalars under `train/` and `shadow/`, histograms and pictures.
+
+        Args:
+            line: The diagnosis.
+            cosines: Cosines of all pairs in all steps since the last line, for the histogram. `[values]`
+            draw: Whether pictures are drawn: tasks × tasks without sampling noise, and layers × pairs.
+        """
+        step, shadows, found = line["step"], line["shadows"] or {}, line["corrected"]
+        self.write_scalars(step, {f"train/{k}": v for k, v in diagnosis_scalars(line, self.names).items()})
+        angles = {f"shadow/angle_{name}": shadow["angle"] for name, shadow in shadows.items()}
+        self.write_scalars(step, {tag: angle for tag, angle in angles.items() if angle is not None})
+        if cosines.numel():
+            self.writer.add_histogram("train/grad_cosines_of_steps", cosines, step)
+        if found is not None and len(self.tasks) > 1:
+            values = _defined(found["cosines"])
+            rows, columns = torch.triu_indices(len(values), len(values), offset=1)
+            defined = values[rows, columns][values[rows, columns].isfinite()]
+            if defined.numel():
+                self.writer.add_histogram("train/corrected_cosines_of_pairs", defined, step)  # a tag is of one kind
+            if draw:
+                noise = torch.tensor([[verdict == NOISE for verdict in row] for row in found["verdict"]])
+                self.writer.add_image("train/corrected_cosines", cosine_heatmap(values, self.tasks, noise), step)
+        if draw and line["layers"] and len(self.tasks) > 1:
+            self.writer.add_image("train/layer_cosines", self.layer_picture(line["layers"]), step)
+        self.writer.flush()
+
+    def layer_picture(self, layers: Mapping[str, Any]) -> Tensor:  # uint8 [3, height, width]
+        """Draw layers × pairs; of very many pairs those that conflict most.
+
+        Args:
+            layers: Cosines of each layer. `{layer: [tasks, tasks]}`
+
+        Returns:
+            The picture. `[3, height, width]`
+        """
+        pairs = list(combinations(range(len(self.tasks)), 2))
+        values = torch.stack([_defined(matrix) for matrix in layers.values()])  # [layers, tasks, tasks]
+        values = torch.stack([values[:, i, j] for i, j in pairs], 1)  # [layers, pairs]
+        if len(pairs) > MAX_PAIRS:
+            order = values.nanmean(0).nan_to_num(1.0).argsort()[:MAX_PAIRS].sort().values.tolist()
+            pairs, values = [pairs[index] for index in order], values[:, order]
+        return layer_heatmap(values, list(layers), pairs)
 
     def write_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of an evaluation under `eval/`.
@@ -135,3 +194,8 @@ class TensorBoardWriter:
             if rest.startswith(f"{task}_"):
                 return name + tag_text(rest[len(task) :])
         return tag_text(rest)
+
+
+def _defined(matrix: Any) -> Tensor:  # -> [tasks, tasks]
+    """Make a tensor of a line's numbers, NaN where they are undefined."""
+    return torch.tensor([[nan if value is None else value for value in row] for row in matrix], dtype=torch.float64)

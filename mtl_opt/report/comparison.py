@@ -1,42 +1,36 @@
-"""The comparison of combiners: from the lines of `results.jsonl` to rows, columns and the notes below."""
+"""The comparison as a table: from a summary to rows, columns and the notes below."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, isnan
 from statistics import fmean
-from typing import Any, TypeGuard
+from typing import Any
 
-from mtl_opt.errors import InputError
-from mtl_opt.evaluation.statistics import delta_m, mean_and_std
+from mtl_opt.report.method_summary import COSTS
+from mtl_opt.report.pooling import SINGLE, Runs, collect, is_number
+from mtl_opt.report.summarise import summarise
+from mtl_opt.report.summary import MethodSummary, Score, Summary
 
-SINGLE = "single"
-"""Combiner name of the single-task baselines."""
+__all__ = ["COSTS", "SINGLE", "Column", "Comparison", "Runs", "collect", "compare", "is_number", "table_of"]
 
 NONE = "–"
-METRICS = {"EM": ("exact_match", True), "loss": ("loss", False)}  # short name: key, whether higher is better
+SHORT = {"exact_match": "EM", "accuracy": "acc", "f1_macro": "F1 macro", "f1_binary": "F1", "matthews": "MCC"}
+"""Short names of metrics; the others are short already."""
+
+PLAIN = {"loss": 3, "perplexity": 2, "mse": 3, "pearson": 3}
+"""Metrics that are shown as they are, and digits after their point; shares are shown in percent."""
+
 LEGEND = (
-    "EM %: exact match; loss: nats per token. Mean over seeds, ± sample standard deviation.",
-    "Δm %: mean relative change of EM or loss against the single-task baselines of the same seed; "
-    "positive = better than single-task.",
+    "Shares are in percent, EM: exact match; loss: nats per token. Mean over seeds, ± sample standard deviation.",
+    "Δm %: mean relative change against the single-task baselines of the same seed, positive = better than "
+    "single-task. Rank: mean over tasks and seeds, 1 is best.",
 )
-
-
-@dataclass
-class Runs:
-    """Hold all results of one combiner.
-
-    Attributes:
-        metrics: Per seed, the value of each `eval_{task}_{metric}`.
-        others: Per seed, the result's other numbers.
-    """
-
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    others: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+MOST_SENTENCES = 12
+"""Comparisons that are said in words below a table; `summary.json` has all."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Hold one column: the group (a task) it stands under, its name, one cell per combiner."""
+    """Hold one column: the group (a task) it stands under, its name, one cell per method."""
 
     group: str
     name: str
@@ -45,182 +39,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold what both forms of the table show: one row per combiner, and the lines below."""
+    """Hold what all forms of the table show: one row per method, the lines below, and a table of transfer."""
 
     combiners: list[str]
     columns: list[Column]
     notes: list[str]
-
-
-def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
-    """Gather the results of each combiner; the single-task runs of one seed become one.
-
-    Args:
-        results: Lines of `results.jsonl`.
-
-    Returns:
-        The runs per combiner, in order of appearance, `single` last.
-    """
-    found: dict[str, Runs] = {}
-    for result in results:
-        runs, seed = found.setdefault(result["combiner"], Runs()), result["seed"]
-        values = {key: value for key, value in result["metrics"].items() if is_number(value)}
-        runs.metrics.setdefault(seed, {}).update(values)
-        runs.others[seed] = result
-    if SINGLE in found:
-        found[SINGLE] = found.pop(SINGLE)
-    return found
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a value can be averaged.
-
-    Args:
-        value: A value from JSON.
-
-    Returns:
-        False for null, texts, NaN and infinity.
-    """
-    return isinstance(value, (int, float)) and isfinite(value)
-
-
-def spread(values: Sequence[float], digits: int, sign: str = "") -> str:
-    """Write the mean of values over seeds.
-
-    Args:
-        values: One value per seed.
-        digits: Digits after the point.
-        sign: `+` to show the sign of positive means.
-
-    Returns:
-        Such as `0.42 ± 0.01`, without `±` for one value; a dash for none.
-    """
-    if not values:
-        return NONE
-    mean, deviation = mean_and_std(values)
-    text = f"{mean:{sign}.{digits}f}"
-    return text if isnan(deviation) else f"{text} ± {deviation:.{digits}f}"
-
-
-def task_columns(runs: Mapping[str, Runs], task: str) -> list[Column]:
-    """Build the columns of one task.
-
-    Args:
-        runs: The runs per combiner.
-        task: Name of the task.
-
-    Returns:
-        Exact match in percent, and loss.
-    """
-
-    def values(of: Runs, metric: str, factor: int) -> list[float]:
-        key = f"eval_{task}_{metric}"
-        return [factor * metrics[key] for metrics in of.metrics.values() if key in metrics]
-
-    return [
-        Column(task, "EM %", [spread(values(of, "exact_match", 100), 1) for of in runs.values()]),
-        Column(task, "loss", [spread(values(of, "loss", 1), 3) for of in runs.values()]),
-    ]
-
-
-def why_no_delta(runs: Mapping[str, Runs], combiner: str, seed: int, keys: Mapping[str, str]) -> str | None:
-    """Find out what keeps Δm from being computed.
-
-    Args:
-        runs: The runs per combiner.
-        combiner: The combiner of the row.
-        seed: The seed of the run.
-        keys: Key of the metric of each task.
-
-    Returns:
-        The reason; None where there is none.
-    """
-    metrics, baselines = runs[combiner].metrics[seed], runs[SINGLE].metrics.get(seed, {})
-    checks: list[tuple[str, Callable[[str], bool]]] = [
-        ("there is no single-task baseline for {}", lambda key: key not in baselines),
-        (f"`{combiner}` has no value for {{}}", lambda key: key not in metrics),
-        ("the single-task baseline of {} is 0", lambda key: baselines[key] == 0),
-    ]
-    for reason, fails in checks:
-        tasks = [f"`{task}`" for task, key in keys.items() if fails(key)]
-        if tasks:
-            return reason.format(", ".join(tasks))
-    return None
-
-
-def delta_column(runs: Mapping[str, Runs], tasks: Sequence[str], name: str) -> tuple[Column, list[str]]:
-    """Build the column with Δm over one metric of all tasks.
-
-    Args:
-        runs: The runs per combiner, baselines among them.
-        tasks: Names of the tasks.
-        name: `EM` or `loss`.
-
-    Returns:
-        The column, and a sentence for each reason why seeds were left out.
-    """
-    metric, higher = METRICS[name]
-    keys = {task: f"eval_{task}_{metric}" for task in tasks}
-    cells, left_out = [], dict[str, dict[int, None]]()
-    for combiner, of in runs.items():
-        values = []
-        for seed, metrics in of.metrics.items():
-            reason = why_no_delta(runs, combiner, seed, keys)
-            if reason:
-                left_out.setdefault(reason, {})[seed] = None
-            else:
-                chosen = {key: metrics[key] for key in keys.values()}
-                values.append(delta_m(chosen, runs[SINGLE].metrics[seed], dict.fromkeys(chosen, higher)))
-        is_reference = combiner == SINGLE and values
-        cells.append("0" if is_reference else spread(values, 1, "+"))
-    notes = [f"Δm {name} leaves out seed {', '.join(map(str, seeds))}: {why}." for why, seeds in left_out.items()]
-    return Column("", f"Δm {name} %", cells), notes
-
-
-def mean_or_none(values: Iterable[Any]) -> float | None:
-    """Average what is there.
-
-    Args:
-        values: Numbers, or null where a run has none.
-
-    Returns:
-        The mean of the numbers; None where there is none.
-    """
-    numbers = [value for value in values if is_number(value)]
-    return fmean(numbers) if numbers else None
-
-
-def step_time(runs: Runs) -> float | None:
-    """Average the time of one step.
-
-    Args:
-        runs: The runs of one combiner.
-
-    Returns:
-        Seconds; None where no run has measured it.
-    """
-    speeds = (of.get("steps_per_second") for of in runs.others.values())
-    return mean_or_none(1 / speed for speed in speeds if is_number(speed) and speed > 0)
-
-
-def cost_columns(runs: Mapping[str, Runs]) -> tuple[list[Column], list[str]]:
-    """Build the columns on conflict and cost.
-
-    Args:
-        runs: The runs per combiner.
-
-    Returns:
-        Mean conflict rate in percent and relative step time, and a sentence on what the time is relative to.
-    """
-    rates = [mean_or_none(other.get("conflict_rate") for other in of.others.values()) for of in runs.values()]
-    columns = [Column("", "conflict %", [NONE if rate is None else f"{100 * rate:.1f}" for rate in rates])]
-    # A step of a single-task run sees one task's rows alone: its time says nothing about a combiner.
-    times = {name: step_time(of) for name, of in runs.items() if name != SINGLE}
-    reference = "sum" if "sum" in times else next(iter(times), None)
-    base = times.get(reference) if reference else None
-    cells = [f"{time / base:.2f}×" if base and (time := times.get(name)) else NONE for name in runs]
-    notes = [f"Step time: relative to `{reference}`. Conflict: share of task pairs in conflict, mean over the run."]
-    return [*columns, Column("", "step time", cells)], notes if base else []
+    transfer: list[Column] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
 
 
 def compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
@@ -230,27 +55,232 @@ def compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
         results: Lines of `results.jsonl`.
 
     Returns:
-        One row per combiner, with the columns of every task, Δm, conflict rate and step time.
+        One row per method, with the columns of every task, Δm, ranks and costs.
 
-    Raises:
-        InputError: Where there is no result.
+    An `InputError` says that there is no result, or in what two runs disagree.
     """
-    if not results:
-        raise InputError("There are no results to compare: `results.jsonl` is empty.")
-    runs = collect(results)
-    joint_first = sorted(results, key=lambda result: result["combiner"] == SINGLE)
-    tasks = list(dict.fromkeys(task for result in joint_first for task in result["tasks"]))
-    columns = [Column("", "seeds", [str(len(of.metrics)) for of in runs.values()])]
-    for task in tasks:
-        columns += task_columns(runs, task)
-    notes = list(LEGEND)
-    if SINGLE in runs:
-        for name in METRICS:
-            column, reasons = delta_column(runs, tasks, name)
-            columns.append(column)
-            notes += reasons
-    else:
-        columns += [Column("", f"Δm {name} %", [NONE] * len(runs)) for name in METRICS]
-        notes.append("Δm is missing: there are no single-task baselines (`baselines: true` trains them).")
-    costs, cost_notes = cost_columns(runs)
-    return Comparison(list(runs), columns + costs, notes + cost_notes)
+    return table_of(summarise(results))
+
+
+def table_of(summary: Summary) -> Comparison:
+    """Build the rows of the table.
+
+    Args:
+        summary: What the comparison says.
+
+    Returns:
+        One row per method, with the columns of every task, Δm, ranks and costs.
+    """
+    rows = [*summary.methods, *([summary.baselines] if summary.baselines else [])]
+    columns = [Column("", "seeds", [str(num_seeds(row)) for row in rows])]
+    for task in summary.tasks:
+        columns += task_columns(rows, task)
+    columns += delta_columns(rows, summary)
+    columns += mean_columns(rows, summary)
+    costs, cost_notes = cost_columns(rows, summary)
+    # Where there are too few seeds for any test, the verdict has said so once.
+    sentences = [one.sentence for one in summary.comparisons if one.verdict != "too few seeds"]
+    return Comparison(
+        [row.method for row in rows],
+        columns + costs,
+        [*LEGEND, *summary.notes, *cost_notes],
+        transfer_columns(summary),
+        [summary.verdict, *sentences[:MOST_SENTENCES]],
+    )
+
+
+def num_seeds(row: MethodSummary) -> int:
+    """Count the seeds of a method.
+
+    Args:
+        row: The method.
+
+    Returns:
+        Seeds that have any metric.
+    """
+    return len({seed for scores in row.scores.values() for score in scores.values() for seed in score.seeds})
+
+
+def spread(score: Score | None, digits: int, factor: float = 1, sign: str = "") -> str:
+    """Write a score.
+
+    Args:
+        score: The score, None where there is none.
+        digits: Digits after the point.
+        factor: What it is multiplied by, 100 for percent.
+        sign: `+` to show the sign of positive means.
+
+    Returns:
+        Such as `0.42 ± 0.01`, without `±` for one seed; a dash for no value, `nan (1 of 3)` where one is not finite.
+    """
+    if score is None or not score.values:
+        return NONE
+    if score.mean is None:
+        return f"nan ({score.num_non_finite} of {len(score.values)})"
+    text = f"{factor * score.mean:{sign}.{digits}f}"
+    return text if score.std is None else f"{text} ± {factor * score.std:.{digits}f}"
+
+
+def metric_cell(score: Score | None, metric: str) -> str:
+    """Write a metric in the unit in which it is shown.
+
+    Args:
+        score: Its score.
+        metric: Its name.
+
+    Returns:
+        A share in percent, anything else as it is.
+    """
+    return spread(score, PLAIN[metric]) if metric in PLAIN else spread(score, 1, 100)
+
+
+def metric_name(metric: str) -> str:
+    """Name a metric in the head of a column.
+
+    Args:
+        metric: Its name in results.
+
+    Returns:
+        Such as `EM %` or `loss`.
+    """
+    return metric if metric in PLAIN else f"{SHORT.get(metric, metric)} %"
+
+
+def task_columns(rows: Sequence[MethodSummary], task: str) -> list[Column]:
+    """Build the columns of one task.
+
+    Args:
+        rows: The methods.
+        task: Name of the task.
+
+    Returns:
+        Its metrics, the main one first.
+    """
+    metrics = dict.fromkeys(metric for row in rows for metric in row.scores.get(task, {}))
+    return [
+        Column(task, metric_name(metric), [metric_cell(row.scores.get(task, {}).get(metric), metric) for row in rows])
+        for metric in metrics
+    ]
+
+
+def delta_columns(rows: Sequence[MethodSummary], summary: Summary) -> list[Column]:
+    """Build the columns with Δm over the main metrics and over the losses, mean rank and worst task.
+
+    Args:
+        rows: The methods, baselines last.
+        summary: What the comparison says.
+
+    Returns:
+        The columns.
+    """
+
+    def cells(of: str) -> list[str]:
+        scores = [getattr(row, of) for row in rows]
+        reference = [row.method == SINGLE and score.values for row, score in zip(rows, scores, strict=True)]
+        return ["0" if zero else spread(s, 1, sign="+") for zero, s in zip(reference, scores, strict=True)]
+
+    main = set(summary.main_metric.values())
+    name = "Δm EM %" if main == {"exact_match"} else "Δm %"
+    columns = [] if main == {"loss"} else [Column("", name, cells("delta_m"))]
+    columns.append(Column("", "Δm loss %", cells("delta_m_loss")))
+    if len(summary.methods) > 1:
+        ranks = [NONE if row.mean_rank is None else f"{row.mean_rank:.2f}" for row in rows]
+        columns.append(Column("", "rank", ranks))
+    if summary.baselines is not None and len(summary.tasks) > 1:
+        columns.append(Column("", "worst task", [worst_cell(row) for row in rows]))
+    return columns
+
+
+def worst_cell(row: MethodSummary) -> str:
+    """Write the task that suffers most under a method."""
+    return NONE if row.worst_task is None else f"{row.worst_task} {spread(row.changes[row.worst_task], 1, sign='+')}"
+
+
+def mean_columns(rows: Sequence[MethodSummary], summary: Summary) -> list[Column]:
+    """Build the columns of means over tasks, of metrics that all tasks are judged by.
+
+    Args:
+        rows: The methods.
+        summary: What the comparison says.
+
+    Returns:
+        Macro and, where the numbers of held-out rows are known, micro means; nothing for one task.
+    """
+    if len(summary.tasks) < 2:
+        return []
+    columns = []
+    for metric in dict.fromkeys(summary.main_metric.values()):
+        for kind in ("macro", "micro"):
+            scores = [getattr(row, kind).get(metric) for row in rows]
+            if any(scores):
+                columns.append(Column(kind, metric_name(metric), [metric_cell(score, metric) for score in scores]))
+    return columns
+
+
+def step_time(row: MethodSummary) -> float | None:
+    """Average the time of one step.
+
+    Args:
+        row: The method.
+
+    Returns:
+        Seconds; None where no run has measured it.
+    """
+    times = [1 / speed for speed in row.costs["steps_per_second"].values if speed]
+    return fmean(times) if times else None
+
+
+def cost_columns(rows: Sequence[MethodSummary], summary: Summary) -> tuple[list[Column], list[str]]:
+    """Build the columns on conflict and cost.
+
+    Args:
+        rows: The methods, baselines last.
+        summary: What the comparison says.
+
+    Returns:
+        Mean conflict rate in percent, relative step time, steps per second, peak memory; and a sentence on what the
+        time is relative to.
+    """
+    columns = [Column("", "conflict %", [NONE if (rate := finite_mean(row, "conflict_rate")) is None
+                                         else f"{100 * rate:.1f}" for row in rows])]  # fmt: skip
+    # A step of a single-task run sees one task's rows alone: its time says nothing about a combiner.
+    times = {row.method: step_time(row) for row in summary.methods}
+    base = times.get(summary.reference) if summary.reference else None
+    cells = [f"{time / base:.2f}×" if base and (time := times.get(row.method)) else NONE for row in rows]
+    columns.append(Column("", "step time", cells))
+    for name, key, digits in (("steps/s", "steps_per_second", 2), ("peak MiB", "peak_memory_mb", 0)):
+        columns.append(Column("", name, [number_cell(finite_mean(row, key), digits) for row in rows]))
+    notes = [f"Step time: relative to `{summary.reference}`. Conflict: share of task pairs in conflict, mean over the "
+             "run. Peak MiB of one process, libraries included."]  # fmt: skip
+    return columns, notes if base else []
+
+
+def number_cell(value: float | None, digits: int) -> str:
+    """Write a number, or a dash for none."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def finite_mean(row: MethodSummary, key: str) -> float | None:
+    """Average a cost over the seeds that have it."""
+    numbers: Iterable[float] = [value for value in row.costs[key].values if value is not None]
+    return fmean(numbers) if numbers else None
+
+
+def transfer_columns(summary: Summary) -> list[Column]:
+    """Build the table of transfer: change of every task's main metric against its single-task baseline.
+
+    Args:
+        summary: What the comparison says.
+
+    Returns:
+        One column per task and one cell per method, ▼ where the task is worse and ▲ where it is better by a test
+        adjusted for all cells; nothing without baselines.
+    """
+    marks = {(one.method, one.task): {"better": " ▲", "worse": " ▼"}.get(one.verdict, "") for one in summary.transfer}
+    if not marks:
+        return []
+    return [
+        Column("", task, [spread(row.changes[task], 1, sign="+") + marks.get((row.method, task), "")
+                          for row in summary.methods])
+        for task in summary.tasks
+    ]  # fmt: skip

@@ -5,7 +5,12 @@ from itertools import groupby
 from typing import Any
 from unicodedata import category, east_asian_width
 
-from mtl_opt.report.comparison import Column, compare
+from mtl_opt.report.comparison import SINGLE, Column, compare
+
+TRANSFER = (
+    "Transfer: change of every task's main metric against its single-task baseline, %; below 0 is negative transfer "
+    "(▼ worse, ▲ better, by paired t-tests, Holm)."
+)
 
 
 def comparison_table(results: Sequence[Mapping[str, Any]], max_width: int = 160) -> str:
@@ -19,14 +24,32 @@ def comparison_table(results: Sequence[Mapping[str, Any]], max_width: int = 160)
         The table, with the lines that explain it below.
     """
     table = compare(results)
-    names = Column("", "combiner", table.combiners)
+    text = columns_text(table.combiners, table.columns, max_width) + "\n\n" + "\n".join(table.notes)
+    if table.transfer:
+        methods = [name for name in table.combiners if name != SINGLE]
+        text += "\n\n" + TRANSFER + "\n" + columns_text(methods, table.transfer, max_width)
+    return text + "\n\n" + "\n".join(table.verdicts)
+
+
+def columns_text(rows: Sequence[str], columns: Sequence[Column], max_width: int) -> str:
+    """Write columns for a terminal.
+
+    Args:
+        rows: Names of the rows.
+        columns: The columns.
+        max_width: Terminal columns; a wider table is continued below, the columns of a task staying together.
+
+    Returns:
+        The table.
+    """
+    names = Column("", "method", list(rows))
     blocks: list[list[list[Column]]] = [[[names]]]
-    parts = [list(part) for group, part in groupby(table.columns, key=lambda column: column.group or id(column))]
+    parts = [list(part) for group, part in groupby(columns, key=lambda column: column.group or id(column))]
     for part in parts:
         if len(blocks[-1]) > 1 and text_width(block_lines([*blocks[-1], part])[0]) > max_width:
             blocks.append([[names]])
         blocks[-1].append(part)
-    return "\n\n".join("\n".join(block_lines(block)).rstrip() for block in blocks) + "\n\n" + "\n".join(table.notes)
+    return "\n\n".join("\n".join(block_lines(block)).rstrip() for block in blocks)
 
 
 def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
@@ -36,7 +59,7 @@ def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
         parts: Columns, those of one group together; the first column is aligned to the left.
 
     Returns:
-        Rule, groups, names and rows as lines of equal width.
+        Groups where there are any, names, rule and rows as lines of equal width.
     """
     heads, lines = [], None
     for index, part in enumerate(parts):
@@ -51,7 +74,7 @@ def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
             cells.insert(1, "─" * width)
             lines = cells if lines is None else [f"{line}  {cell}" for line, cell in zip(lines, cells, strict=True)]
     assert lines is not None
-    return ["  ".join(heads), *lines]
+    return ["  ".join(heads), *lines] if any(part[0].group for part in parts) else lines
 
 
 def text_width(text: str) -> int:
@@ -120,8 +143,24 @@ def comparison_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         A Markdown table, with the lines that explain it as a list below.
     """
     table = compare(results)
-    columns = [Column("", "combiner", table.combiners), *table.columns]
-    rows = [[f"{column.group} {column.name}".strip() for column in columns], ["---", *["---:"] * len(table.columns)]]
-    rows += [[column.cells[index] for column in columns] for index in range(len(table.combiners))]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)])
+    lines = [*markdown_lines(table.combiners, table.columns), "", *(f"- {note}" for note in table.notes)]
+    if table.transfer:
+        methods = [name for name in table.combiners if name != SINGLE]
+        lines += ["", TRANSFER, "", *markdown_lines(methods, table.transfer)]
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in table.verdicts)])
+
+
+def markdown_lines(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    """Write columns as a Markdown table.
+
+    Args:
+        names: Names of the rows.
+        columns: The columns.
+
+    Returns:
+        Its lines.
+    """
+    shown = [Column("", "method", list(names)), *columns]
+    rows = [[f"{column.group} {column.name}".strip() for column in shown], ["---", *["---:"] * len(columns)]]
+    rows += [[column.cells[index] for column in shown] for index in range(len(names))]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.columns import whole
+from mtl_opt.training.adapters import save_adapters
 from mtl_opt.training.outputs import checkpoints, write_json
 from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run import Run, Totals
@@ -22,8 +23,8 @@ from mtl_opt.training.sharing import save_trained
 STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
-    "per_device_eval_batch_size", "max_new_tokens", "ddp_timeout", "tokenized_path", "overwrite_cache",
-    "dataloader_num_workers", "dataloader_prefetch_factor",
+    "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
+    "dataloader_num_workers", "dataloader_prefetch_factor", "layer_conflict",
 }  # fmt: skip
 """Settings that may change between a run and its continuation: they do not touch what is learnt."""
 
@@ -48,6 +49,7 @@ def save_checkpoint(run: Run) -> Path:
         "scheduler.pt": parts.scheduler.state_dict(),
         "combiner.pt": parts.combiner.state_dict(),
         "gradients.pt": parts.grads.state_dict(),
+        "monitor.pt": {} if parts.monitor is None else parts.monitor.state_dict(),
     }
     if is_main():
         _write_checkpoint(run, folder, weights, states)
@@ -94,11 +96,11 @@ def refuse_non_finite(run: Run) -> None:
         run: The run, between two steps.
 
     Raises:
-        InputError: If a trained weight is not finite.
+        DivergedError: If a trained weight is not finite.
     """
     for name, parameter in run.parts.model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
-            raise InputError(
+            raise DivergedError(
                 f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
                 "A lower `learning_rate` may help."
             )
@@ -112,7 +114,7 @@ def _remove(folder: Path) -> None:
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Write the adapter (or the whole model) and the tokenizer; every process must ask.
+    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask.
 
     Args:
         run: The run.
@@ -121,6 +123,7 @@ def save_model(run: Run, folder: Path) -> None:
     weights = whole_weights(run.parts.model)
     if is_main():
         _write_model(run, folder, weights)
+        save_adapters(run.config, run.parts.model, folder)
 
 
 def _write_model(run: Run, folder: Path, weights: Any) -> None:
@@ -197,6 +200,8 @@ def restore(run: Run, folder: Path) -> None:
         parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
         parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
         parts.grads.load_state_dict(_load(folder / "gradients.pt"))
+        if parts.monitor is not None:
+            parts.monitor.load_state_dict(_load(folder / "monitor.pt"))
         random_states = _load(folder / "rng_state.pth")
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]

@@ -1,11 +1,9 @@
-"""Compare combiners fairly: the same data order and initialisation per seed, single-task baselines, one line a run."""
+"""Compare methods fairly: the same data order and initialisation per seed, single-task baselines, one line a run."""
 
-import json
 import logging
-import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,190 +12,169 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mtl_opt.errors import InputError
-from mtl_opt.training.checkpoint import FREE_KEYS
-from mtl_opt.training.combiner import WRAPPERS, build_combiner
-from mtl_opt.training.config import CompareConfig, TrainConfig, train_config
-from mtl_opt.training.loop import train
-from mtl_opt.training.outputs import check_folder, read_results
-from mtl_opt.training.prepare import Prepared, prepare
+from mtl_opt.training.budget import steps_of
+from mtl_opt.training.combiner import build_combiner
+from mtl_opt.training.compare_keys import CompareConfig
+from mtl_opt.training.config import train_config
+from mtl_opt.training.grid import Entry, entry_of, methods_of, search_entries
+from mtl_opt.training.jobs import Reply, Workers, run_here
+from mtl_opt.training.learning_rate import choose_rates
+from mtl_opt.training.one_run import DataCache
+from mtl_opt.training.outputs import check_folder, read_results, write_json
 from mtl_opt.training.processes import world_size
+from mtl_opt.training.provenance import provenance
+from mtl_opt.training.result_lines import ResultLines, short
 
 logger = logging.getLogger(__name__)
 
-RESULT_LINES = "results.jsonl"
-SINGLE = "single"
-"""Name of the single-task baselines among the combiners."""
+Place = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Reply]]]
+"""Trains runs and gives each with its reply as it finishes."""
 
-NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}
-"""Settings of a baseline: with one task there is nothing to wrap."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run of the comparison.
-
-    Attributes:
-        name: Name of its folder.
-        combiner: The method, or "single" for a baseline.
-        seed: Its seed.
-        task: The only task of a baseline.
-        config: Its configuration.
-    """
-
-    name: str
-    combiner: str
-    seed: int
-    task: str | None
-    config: TrainConfig
+GRID = "grid.json"
+"""Names of all runs, so that a half-finished folder can be told from a finished one, and what the last call took."""
 
 
 def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Train every combiner on every seed, and every task alone; runs that have a result are skipped.
+    """Train every method on every seed, and every task alone; runs that have a result are skipped.
 
     Args:
         config: What is compared.
         shared: Raw settings that every run shares.
 
     Returns:
-        The lines of `results.jsonl` of all runs of this comparison, in order.
+        The lines of `results.jsonl` of all runs of this comparison, in order: methods and baselines seed by seed, then
+        the runs that searched for learning rates.
 
     Raises:
         InputError: If the output folder holds a comparison with other settings, or several processes run this.
     """
     if world_size() > 1:
         raise InputError(f"`mtl-opt compare` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
-    base = train_config(shared)
-    output = Path(base.output_dir)
-    check_folder(output)
-    if read_results(output) is not None or (output / "trainer_log.jsonl").exists():
-        raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
-    data = prepare(base)
-    entries = list(_entries(config, shared, data))
-    known = _known_lines(output / RESULT_LINES)
-    _refuse_other_settings(entries, known, output)
-    todo = [entry for entry in entries if entry.name not in known]
-    for entry in todo:  # a bad argument of the last method must not show after hours
-        build_combiner(entry.config, data.only(entry.config.only_tasks).tasks, data.settings)
-    if len(todo) < len(entries):
-        logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
-    with tqdm(todo, desc="comparing", disable=None) as bar, logging_redirect_tqdm():
-        for entry in bar:
+    return _Comparison(config, shared).run()
+
+
+class _Comparison:
+    """Hold what all phases of a comparison share: data, methods, and the lines written so far."""
+
+    def __init__(self, config: CompareConfig, shared: Mapping[str, Any]) -> None:
+        self.config, self.shared, self.cache = config, shared, DataCache()
+        self.begin = time.perf_counter()
+        self.output = Path(shared["output_dir"])
+        check_folder(self.output)
+        if read_results(self.output) is not None or (self.output / "trainer_log.jsonl").exists():
+            raise InputError(f"`output_dir`: `{self.output}` already holds a single run; choose another folder.")
+        varied = {"sharing_args"} if config.sharings else set()
+        varied |= {"mixing_args"} if config.mixings else set()
+        base = train_config({key: value for key, value in shared.items() if key not in varied})
+        self.data = self.cache.of(base)
+        self.methods = methods_of(config, shared, self.data.tasks)
+        self.lines = ResultLines(self.output, self.data, provenance(self.data))
+
+    def run(self) -> list[dict[str, Any]]:
+        """Search, train, and return the lines."""
+        seeds = self.config.seeds
+        steps = steps_of(self.config.budget, self.methods, seeds[0], self.shared, self.cache)
+        searches = list(search_entries(self.config, self.methods, self.shared, steps))
+        planned = [entry_of(method, seed, self.shared) for seed in seeds for method in self.methods]
+        self.lines.refuse_other_settings(searches)
+        todo = self._todo([*searches, *planned])
+        self._check(todo)
+        self._write_plan([entry.name for entry in [*searches, *planned]])
+        progress = tqdm(total=len(todo), desc="comparing", disable=None)
+        with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
+            self._train(searches, train_all, bar)
+            rates = self._rates(searches)
+            finals = [
+                entry_of(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
+                for seed in seeds
+                for method in self.methods
+            ]
+            self.lines.refuse_other_settings(finals)
+            self._train(finals, train_all, bar)
+        if todo:
+            self._write_plan([entry.name for entry in [*searches, *finals]], todo)
+        return [self.lines.known[entry.name] for entry in [*finals, *searches]]
+
+    def _todo(self, entries: Sequence[Entry]) -> list[Entry]:
+        """List the runs that have no result yet."""
+        todo = [entry for entry in entries if entry.name not in self.lines.known]
+        if len(todo) < len(entries):
+            logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
+        return todo
+
+    def _check(self, todo: Sequence[Entry]) -> None:
+        """Build every combiner and data split once: a bad argument of the last method must not show after hours."""
+        for entry in todo:
+            build_combiner(entry.config, self.data.only(entry.config.only_tasks).tasks, self.data.settings)
+        for entry in [entry for entry in todo if entry.role == "search"][:1]:
+            self.cache.of(entry.config)
+
+    def _rates(self, searches: Sequence[Entry]) -> dict[str, float]:
+        """Choose the learning rate of every method."""
+        if not searches:
+            rates = self.config.learning_rates
+            return {method.name: rates[0] for method in self.methods} if rates else {}
+        names = {(method.label, method.task): method.name for method in self.methods}
+        rates_of = choose_rates([self.lines.known[entry.name] for entry in searches], names)
+        for name, rate in rates_of.items():
+            logger.info("%s: learning rate %g.", name, rate)
+        return rates_of
+
+    def _train(self, entries: Sequence[Entry], train_all: Place, bar: Any) -> None:
+        """Train the runs that have no result yet, and write a line for each as it finishes."""
+        todo = [entry for entry in entries if entry.name not in self.lines.known]
+        for entry, reply in train_all(todo):
+            line = self.lines.add(entry, reply, self.config.select_by)
             bar.set_postfix_str(entry.name)
-            with _details_once(first=entry is todo[0]):
-                line = _line(entry, _train(entry, data), data)
-            known[entry.name] = line
-            _append(output / RESULT_LINES, line)
-            logger.info("%s: %s", entry.name, _short(line))
-    return [known[entry.name] for entry in entries]
+            bar.update()
+            logger.info("%s: %s", entry.name, short(line))
 
+    @contextmanager
+    def _place(self) -> Iterator[Place]:
+        """Choose where the runs take place; workers live through all phases."""
+        if self.config.jobs == 1:
+            with _details_once():
+                yield lambda todo: run_here(todo, self.cache)
+        else:
+            with Workers(self.config.jobs, self.output) as workers:
+                yield workers.run
 
-def _train(entry: Entry, data: Prepared) -> dict[str, Any]:
-    """Train one run, and say which one it was where something does not fit."""
-    try:
-        return train(entry.config, data)
-    except InputError as error:
-        raise InputError(f"Run `{entry.name}`: {error}") from error
+    def _write_plan(self, names: Sequence[str], trained: Sequence[Entry] = ()) -> None:
+        """Write the names of all runs and, at the end, what this call took beside steps and evaluation."""
+        plan: dict[str, Any] = {"runs": list(names)}
+        path = self.output / GRID
+        if trained:
+            wall = time.perf_counter() - self.begin
+            lines = [self.lines.known[entry.name] for entry in trained]
+            busy = sum((line["train_runtime"] or 0) + (line["evaluation_runtime"] or 0) for line in lines)
+            jobs = min(self.config.jobs, len(trained))
+            share = max(0.0, 1 - busy / (wall * jobs))
+            plan |= {"jobs": jobs, "wall_seconds": wall, "busy_seconds": busy, "overhead_share": share}
+            logger.info("%.0f s in all; %.1f %% of it outside of steps and evaluation.", wall, 100 * share)
+        elif path.exists() and not trained and all(name in self.lines.known for name in names):
+            return
+        write_json(path, plan)
 
 
 @contextmanager
-def _details_once(first: bool) -> Iterator[None]:
+def _details_once() -> Iterator[None]:
     """Log engine, sizes and loading of a model for the first run only: they are the same for all."""
-    details = logging.getLogger("mtl_opt.training.run")
-    before, loading = details.level, is_progress_bar_enabled()
-    if not first:
-        details.setLevel(logging.WARNING)
-        disable_progress_bar()
+    details = [logging.getLogger(f"mtl_opt.training.{name}") for name in ("run", "gradients", "sharing", "loop")]
+    loading = is_progress_bar_enabled()
+    seen: set[str] = set()
+
+    def once(record: logging.LogRecord) -> bool:
+        again = record.msg in seen
+        seen.add(record.msg)
+        return not again or record.levelno > logging.INFO or "after step" in record.msg
+
+    for logger_ in details:
+        logger_.addFilter(once)
+    disable_progress_bar()
     try:
         yield
     finally:
-        details.setLevel(before)
+        for logger_ in details:
+            logger_.removeFilter(once)
         if loading:
             enable_progress_bar()
-
-
-def _entries(config: CompareConfig, shared: Mapping[str, Any], data: Prepared) -> Iterator[Entry]:
-    """List the runs: seed by seed, so that an interrupted comparison has complete seeds."""
-    for seed in config.seeds:
-        for combiner in config.combiners:
-            arguments = config.combiner_args.get(combiner, {})
-            own = {"combiner": combiner, "combiner_args": arguments}
-            yield _entry(f"{combiner}-seed{seed}", combiner, seed, None, shared, own)
-        for task in data.tasks if config.baselines else []:
-            own = {"combiner": "sum", "only_tasks": [task], **NOT_WRAPPED}
-            yield _entry(f"{SINGLE}-{task}-seed{seed}", SINGLE, seed, task, shared, own)
-
-
-def _entry(
-    name: str, combiner: str, seed: int, task: str | None, shared: Mapping[str, Any], own: Mapping[str, Any]
-) -> Entry:
-    """Build one run; a run that was interrupted goes on from its newest checkpoint."""
-    output = str(Path(shared["output_dir"]) / name)
-    settings = {**shared, **own, "seed": seed, "output_dir": output, "resume_from_checkpoint": True}
-    return Entry(name, combiner, seed, task, train_config(settings))
-
-
-def _line(entry: Entry, results: Mapping[str, Any], data: Prepared) -> dict[str, Any]:
-    """Write what a run gave as one line of `results.jsonl`."""
-    return {
-        "run": entry.name,
-        "combiner": entry.combiner,
-        "seed": entry.seed,
-        "task": entry.task,
-        "tasks": [entry.task] if entry.task else (entry.config.only_tasks or data.tasks),
-        "metrics": {key: value for key, value in results.items() if key.startswith("eval_")},
-        "before": {k.removeprefix("before_"): v for k, v in results.items() if k.startswith("before_")},
-        "conflict_rate": results["conflict_rate"],
-        "steps_per_second": results["steps_per_second"],
-        "peak_memory_mb": results["peak_memory_mb"],
-        "train_runtime": results["train_runtime"],
-        "config": asdict(entry.config),
-    }
-
-
-def _known_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the results there are; a last line torn by a kill is dropped."""
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().split(b"\n")  # bytes: a line can be torn inside a Chinese character
-    known = {}
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            known[line["run"]] = line
-        except (ValueError, KeyError, TypeError):
-            if any(rest.strip() for rest in lines[number:]):
-                raise InputError(f"`{path}`, line {number} is no result of a run.") from None
-            os.truncate(path, sum(len(before) + 1 for before in lines[: number - 1]))
-    return known
-
-
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one line, on a line of its own even where a kill came before the last line break."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.read_bytes() if path.exists() else b""
-    line_break = "\n" if written and not written.endswith(b"\n") else ""
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(line_break + json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _refuse_other_settings(entries: list[Entry], known: Mapping[str, Any], output: Path) -> None:
-    """Refuse to put runs with different settings into one table."""
-    for entry in entries:
-        before = known.get(entry.name, {}).get("config", {})
-        for key, value in asdict(entry.config).items():
-            if key in before and key not in FREE_KEYS - {"max_new_tokens"} and before[key] != value:
-                raise InputError(
-                    f"`{output}` holds results with `{key}` = {before[key]!r}, now it is {value!r}: runs with "
-                    "different settings cannot share a table; choose another `output_dir`."
-                )
-
-
-def _short(line: Mapping[str, Any]) -> str:
-    """Sum a run up in a few words."""
-    return ", ".join(
-        f"{key.removeprefix('eval_').removesuffix('_exact_match')} {100 * value:.0f} %"
-        for key, value in line["metrics"].items()
-        if key.endswith("_exact_match")
-    )

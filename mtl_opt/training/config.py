@@ -8,12 +8,11 @@ from typing import Any, get_args
 import torch
 import yaml
 
-from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.training.compare_keys import CompareConfig
 from mtl_opt.training.consistency import check_data, check_model
-from mtl_opt.training.fields import flag, mapping, names, setting, whole_numbers
+from mtl_opt.training.heads import check_heads
 from mtl_opt.training.keys import (
-    LARGEST_SEED,
     BatchKeys,
     DataKeys,
     GradientKeys,
@@ -31,24 +30,6 @@ class TrainConfig(OutputKeys, OptimizationKeys, GradientKeys, BatchKeys, DataKey
     """Every setting of one training run."""
 
 
-ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks")
-"""Keys of `TrainConfig` that a comparison sets itself, run by run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """What is compared; every other key of the YAML is one of `TrainConfig` and holds for all runs."""
-
-    combiners: list[str] = setting(
-        names, "methods to compare", ["sum", "weighted", "uncertainty", "gradnorm", "pcgrad"]
-    )
-    seeds: list[int] = setting(
-        whole_numbers(0, LARGEST_SEED), "seeds; every method sees the same data order per seed", [0, 1]
-    )
-    baselines: bool = setting(flag, "train every task alone too", True)
-    combiner_args: dict[str, Any] = setting(mapping, "combiner: {its arguments}", {})
-
-
 def train_config(settings: Mapping[str, Any]) -> TrainConfig:
     """Check the settings of one run.
 
@@ -62,43 +43,13 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
         InputError: If a key is unknown, missing or has a value that is not allowed.
     """
     mine = {f.name for f in fields(TrainConfig)}
-    settings = _translated(settings)
+    settings = translated(settings)
     for key in settings:
         if key not in mine and key in {f.name for f in fields(CompareConfig)}:
             raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
-    config = TrainConfig(**_checked(TrainConfig, settings))
+    config = TrainConfig(**checked(TrainConfig, settings))
     _check_data(config)
     return config
-
-
-def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str, Any]]:
-    """Check the settings of a comparison.
-
-    Args:
-        settings: Raw settings.
-
-    Returns:
-        What is compared, and the raw settings that every run shares.
-
-    Raises:
-        InputError: If a key is unknown, missing or has a value that is not allowed.
-        UnknownNameError: If there is no such combiner.
-    """
-    mine = {f.name for f in fields(CompareConfig)}
-    for key in ONE_RUN_KEYS:
-        if key in settings:
-            raise InputError(f"`{key}` belongs to `mtl-opt train`; `mtl-opt compare` reads `combiners` and `seeds`.")
-    config = CompareConfig(**_checked(CompareConfig, {k: v for k, v in settings.items() if k in mine}))
-    for name in config.combiners:
-        if name not in COMBINERS:
-            raise UnknownNameError("combiner", name, COMBINERS)
-    for name, arguments in config.combiner_args.items():
-        if name not in config.combiners:
-            raise UnknownNameError("combiner in `combiner_args`", name, config.combiners)
-        mapping(f"combiner_args.{name}", arguments)
-    shared = _translated({k: v for k, v in settings.items() if k not in mine})
-    train_config(shared)
-    return config, shared
 
 
 def precision_of(config: TrainConfig) -> torch.dtype | None:
@@ -125,8 +76,15 @@ def to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
 
 
-def _translated(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate keys of other tools, and log what was done; what was translated before passes as it is."""
+def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate keys of other tools, and log what was done; what was translated before passes as it is.
+
+    Args:
+        settings: Raw settings.
+
+    Returns:
+        Settings with the keys of `TrainConfig` and `CompareConfig`, unknown ones as they are.
+    """
     compare = {f.name for f in fields(CompareConfig)}
     found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
     for note in notes:
@@ -134,8 +92,19 @@ def _translated(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check every value; refuse unknown keys and missing ones."""
+def checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every value.
+
+    Args:
+        cls: A class of settings.
+        settings: Raw settings.
+
+    Returns:
+        A value for every key of the class.
+
+    Raises:
+        UnknownNameError: If there is no such key.
+    """
     known = {f.name: f for f in fields(cls)}
     for key in settings:
         if key not in known:
@@ -156,5 +125,6 @@ def _check_data(config: TrainConfig) -> None:
             raise InputError(f"`{key}` is missing from the configuration.")
     check_data(config)
     check_model(config)
+    check_heads(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

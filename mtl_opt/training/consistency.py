@@ -26,6 +26,8 @@ def check_data(config: Any) -> None:
         raise InputError("`eval_dataset` goes with `dataset`.")
     if config.streaming and config.max_steps < 1:
         raise InputError("`streaming` needs `max_steps`: a stream does not tell how many rows it has.")
+    if config.streaming and config.val_from_train is not None:
+        raise InputError("`val_from_train` holds rows out of a table; `streaming` reads rows on the way.")
     if config.tokens_per_batch is not None and config.gradient_engine == "two_pass":
         raise InputError("`tokens_per_batch` may divide a step, and `gradient_engine: two_pass` takes it whole.")
     if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:

@@ -168,7 +168,7 @@ def shape_of(model: Any) -> Shape | None:
         hidden=hidden,
         intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden,
         heads=getattr(config, "num_attention_heads", None) or 1,
-        vocabulary=model.get_input_embeddings().num_embeddings,
+        vocabulary=getattr(model, "num_outputs", model.get_input_embeddings().num_embeddings),
         dropped=sum(m.in_features for m in dropping) // max(1, layers),
         eager=getattr(config, "_attn_implementation", None) == "eager",
     )

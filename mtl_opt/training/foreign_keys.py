@@ -32,7 +32,6 @@ DONE_ANYWAY = {
     "logging_first_step": "the untrained model is measured",
     "report_to": "TensorBoard and trainer_log.jsonl are always written",
     "run_name": "the run is named by output_dir",
-    "plot_loss": "TensorBoard shows the losses",
     "eval_on_each_dataset": "every task is always evaluated apart",
     "save_safetensors": "adapters are always saved as safetensors",
     "ddp_find_unused_parameters": "gradients are not reduced by DistributedDataParallel",

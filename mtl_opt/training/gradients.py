@@ -14,6 +14,9 @@ from mtl_opt.training.model_settings import engine_of
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_WINDOW = 100
+"""Steps of the running statistics where nothing else is asked for and the rows are those of adapters."""
+
 
 def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
     """Build the task gradients.
@@ -30,12 +33,12 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
     Raises:
         InputError: If the engine cannot honour the model, or the combiner needs what the configuration denies.
     """
-    window = config.gradient_window
+    engine, why = engine_of(config)
+    window = _window_of(config, engine)
     if combiner.requires == "window":
-        if window not in {0, combiner.window}:
+        if config.gradient_window not in {None, 0, combiner.window}:
             raise InputError(f"`gradient_window: {window}` is not that of `denoised: {combiner.window}`.")
         window = combiner.window
-    engine, why = engine_of(config)
     if engine == "two_pass" and combiner.requires in {"jacobian", "window"}:
         raise InputError(
             f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs; use `one_pass`."
@@ -58,3 +61,11 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
         raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
     logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
     return grads
+
+
+def _window_of(config: TrainConfig, engine: str) -> int:
+    """Choose the steps of the running statistics: by default where a second buffer of rows is small."""
+    if config.gradient_window is not None:
+        return config.gradient_window
+    small = config.finetuning_type == "lora" and engine != "two_pass" and config.fsdp != "full"
+    return DEFAULT_WINDOW if small else 0

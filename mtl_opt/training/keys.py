@@ -7,6 +7,7 @@ import torch
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
+from mtl_opt.errors import UnknownNameError
 from mtl_opt.gradients import ENGINES
 from mtl_opt.models import COMPILERS, SHARING
 from mtl_opt.training.data_fields import shares, task_table
@@ -23,6 +24,7 @@ from mtl_opt.training.fields import (
     text,
     whole,
 )
+from mtl_opt.training.heads import head_table
 from mtl_opt.training.optim import OPTIMIZERS
 
 SCHEDULERS = (
@@ -34,6 +36,29 @@ SCHEDULERS = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
+
+
+def shadow_names(key: str, value: Any) -> list[str]:
+    """Check a list of combiners.
+
+    Args:
+        key: Name of the key.
+        value: Names, or `none` for an empty list.
+
+    Returns:
+        The names.
+
+    Raises:
+        UnknownNameError: If there is no such combiner.
+    """
+    if value in ("none", [], ["none"]):
+        return []
+    found = names(key, value)
+    for name in found:
+        if name not in COMBINERS:
+            raise UnknownNameError(f"combiner in `{key}`", name, [*COMBINERS, "none"])
+    return found
+
 
 BUFFER_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 """float32 means the default: float64 where the model has it."""
@@ -49,7 +74,8 @@ LARGEST_RATE = 1e18
 class ModelKeys:
     """What is trained."""
 
-    model_name_or_path: str = setting(text, "folder or hub name of a causal language model")
+    model_name_or_path: str = setting(text, "folder or hub name of a causal language model; with heads an encoder too")
+    heads: dict[str, Any] = setting(head_table, "task: {type, labels, ...}: heads (`mtl-opt list heads`)", {})
     trust_remote_code: bool = setting(flag, "run code that comes with the model", False)
     finetuning_type: str = setting(choice("lora", "full"), "lora or full", "lora")
     lora_rank: int = setting(whole(1), "rank of the adapters", 8)
@@ -81,6 +107,9 @@ class DataKeys:
     eval_file: str | None = setting(text, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
     val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
+    val_from_train: float | None = setting(
+        number(0, above=True), "measure on so many of the training rows instead, as val_size; for choosing settings"
+    )
     max_samples: int | None = setting(whole(1), "most rows taken of each file or data set; default all")
     skip_bad_rows: bool = setting(flag, "leave bad rows out and list them; otherwise the first one is an error", False)
     streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)
@@ -130,7 +159,14 @@ class GradientKeys:
     gradient_engine: str = setting(choice(*ENGINES), "how task gradients are computed", "auto")
     gradient_buffer_dtype: str = setting(choice(*BUFFER_DTYPES), "precision of the task gradients kept", "float32")
     gradient_buffer_device: str = setting(choice("model", "cpu"), "where the task gradients are kept", "model")
-    gradient_window: int = setting(whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none", 0)
+    gradient_window: int | None = setting(
+        whole(0), "steps of noise-corrected statistics (a multiple of 10); 0: none; default 100 with lora, else 0"
+    )
+    shadow_combiners: list[str] | None = setting(
+        shadow_names, "what would other combiners do: names, or none; default all that a Gramian is enough for"
+    )
+    monitor_only: bool = setting(flag, "take the plain sum, and only watch what the combiner would do", False)
+    layer_conflict: bool = setting(flag, "cosines of every layer at every log line", True)
     verify_gradients: bool = setting(flag, "check in the first step that no loss mixes rows of two tasks", True)
 
 
@@ -167,6 +203,7 @@ class OutputKeys:
     save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
+    plot_loss: bool = setting(flag, "draw training_loss.png and one curve per task (needs matplotlib)", False)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
     resume_from_checkpoint: bool | str | None = setting(
         either(flag, text), "true: newest in output_dir, or a folder", False

@@ -5,14 +5,16 @@ import math
 import shutil
 import statistics
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from mtl_opt.batch import TaskBatch
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.linalg import conflict_rate
 from mtl_opt.monitor import StepEvent
 from mtl_opt.training.checkpoint import (
@@ -24,7 +26,7 @@ from mtl_opt.training.checkpoint import (
     save_model,
 )
 from mtl_opt.training.config import TrainConfig, to_yaml, train_config
-from mtl_opt.training.evaluate import evaluate
+from mtl_opt.training.evaluate import Measured, measure, write_predictions
 from mtl_opt.training.interrupt import finish_step_on_interrupt
 from mtl_opt.training.memory import peak_mb, reset_peak
 from mtl_opt.training.observe import Observer
@@ -43,8 +45,8 @@ from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
 from mtl_opt.training.run import Run, build_run
 from mtl_opt.training.sharing import parameter_counts
-from mtl_opt.training.step import training_step
-from mtl_opt.training.writers import NoWriters, Writers, epoch_of
+from mtl_opt.training.step import Watch, training_step
+from mtl_opt.training.writers import NoWriters, Writers, draw_losses, epoch_of, warn_of_plots
 from mtl_opt.training.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -54,12 +56,15 @@ class Interrupted(KeyboardInterrupt):
     """Say that a run was stopped by Ctrl-C and saved."""
 
 
-def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, data: Prepared | None = None, watch: Callable[[Run], Watch] | None = None
+) -> dict[str, Any]:
     """Train, evaluate before and after, and write adapter, logs and results into `output_dir`.
 
     Args:
         config: The configuration.
         data: Its data when it is at hand already; read from the files otherwise.
+        watch: Builds what looks at every step, from the run as it stands before its first step or goes on.
 
     Returns:
         What `all_results.json` holds.
@@ -76,15 +81,21 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
     with joined(config.ddp_timeout) as device:
         prepared = (data or prepare(config)).only(config.only_tasks)
         reset_peak()
+        begin = time.perf_counter()
         run = build_run(config, prepared, checkpoint, device)
+        run.begin = begin
         planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
         logger.info("%s.", planned.sentence())
         wait_for_all()  # all have looked at the folder before anything is written into it
         if checkpoint is not None:
             restore(run, checkpoint)
+            run.known_seconds = run.totals.seconds + run.totals.evaluating
             logger.info("Going on after step %d of %d.", run.step, run.total_steps)
         elif is_main():
             _begin(output, config)
+        if watch is not None:
+            run.parts = replace(run.parts, watch=watch(run))
+        warn_of_plots(config)
         return _train(run)
 
 
@@ -93,7 +104,7 @@ def _train(run: Run) -> dict[str, Any]:
     writers = Writers(run) if is_main() else NoWriters()
     try:
         _measure_untrained(run, writers)
-        return _finish(run, writers, _take_steps(run, writers))
+        return _finish(run, writers, take_steps(run, writers))
     finally:
         writers.close()
         run.loader.close()
@@ -145,20 +156,17 @@ def _begin(output: Path, config: TrainConfig) -> None:
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
     """Evaluate the model before training; once for all runs on the same data and model."""
-    known = run.prepared.untrained
+    known = {} if run.prepared.heads else run.prepared.untrained  # heads begin otherwise with every seed
     if run.step > 0:
         return  # the checkpoint brought it
     missing = [task for task in run.prepared.tasks if task not in known]
-    if missing:
-        measured = evaluate(run.parts.model, run.prepared.only(missing), run.config)
-        for task in missing:
-            keys = (f"eval_{task}_loss", f"eval_{task}_exact_match")
-            known[task] = {key: measured[key] for key in keys if key in measured}
+    for task in missing:
+        known[task] = _evaluate(run, run.prepared.only([task])).metrics
     run.before = {key: value for task in run.prepared.tasks for key, value in known[task].items()}
     writers.evaluation(run.before)
 
 
-def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
+def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
     """Take all steps that are left; return the seconds each took."""
     config, times = run.config, list[float]()
     observer = Observer(run)
@@ -180,7 +188,7 @@ def _take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
             bar.update()
             last = run.step == run.total_steps
             if not last and _is_due(run, config.eval_steps):
-                writers.evaluation(evaluate(run.parts.model, run.prepared, config))
+                writers.evaluation(_evaluate(run, run.prepared).metrics)
             stop = any_process(interrupt.requested, run.device) and not last
             if _is_due(run, config.save_steps) or stop:
                 folder = save_checkpoint(run)
@@ -223,28 +231,34 @@ def _count(run: Run, event: StepEvent, seconds: float) -> None:
     if event.skipped:
         totals.skipped += 1
     else:
-        totals.loss += float(event.losses.nanmean())
+        settings = run.prepared.settings
+        main = event.losses[[i for i, task in enumerate(run.prepared.tasks) if settings[task].role == "main"]]
+        totals.loss += float((main if bool(main.isfinite().any()) else event.losses).nanmean())
 
 
 def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:
     """Evaluate, save the adapter, and write the results last: their file says that the run is finished."""
     totals = run.totals
     refuse_non_finite(run)
-    after = evaluate(run.parts.model, run.prepared, run.config)
+    measured = _evaluate(run, run.prepared)
+    after = measured.metrics
     writers.evaluation(after)
     for key, value in after.items():
         if not math.isfinite(value):
-            raise InputError(
+            raise DivergedError(
                 f"`{key}` is not finite ({value}) after step {run.step}. A lower `learning_rate` may help."
             )
     output = Path(run.config.output_dir)
     save_model(run, output)
     results: dict[str, Any] = {
         **after,
-        **{f"before_{key}": value for key, value in run.before.items()},
+        **{f"before_{key}": value if math.isfinite(value) else None for key, value in run.before.items()},
         "train_loss": totals.loss / max(1, run.total_steps - totals.skipped),
         "steps_skipped": totals.skipped,
         "train_runtime": totals.seconds,
+        "evaluation_runtime": totals.evaluating,
+        "overhead_seconds": run.overhead(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "train_steps": run.total_steps,
         "steps_per_second": 1 / statistics.median(times) if times else None,
         "peak_memory_mb": peak_mb(),
@@ -255,5 +269,15 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
         "epoch": epoch_of(run),
     }
     if is_main():
+        write_predictions(output, measured.predictions)
+        draw_losses(run)
         write_json(output / RESULTS, results)
     return results
+
+
+def _evaluate(run: Run, prepared: Prepared) -> Measured:
+    """Measure the model, and the time that takes."""
+    begin = time.perf_counter()
+    measured = measure(run.parts.model, prepared, run.config)
+    run.totals.evaluating += time.perf_counter() - begin
+    return measured

@@ -29,7 +29,8 @@ class Observer:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.kind = run.parts.combiner.observes
+        monitor = run.parts.monitor  # knows what `monitor_only` makes a shadow
+        self.kind = run.parts.combiner.observes if monitor is None else monitor.observes
         self.random: list[Tensor] = []
         if self.kind == "validation":
             empty = [task for task in run.prepared.tasks if not run.prepared.eval_encoded[task]]
@@ -59,7 +60,10 @@ class Observer:
         with torch.no_grad(), self._conditions():
             losses, counts = self._measure(batches if self.kind == "batch" else [self._held_out(step)])
         present = [task for task, count in enumerate(counts.tolist()) if count > 0]
-        self.run.parts.combiner.observe(losses[present], tasks=present)
+        if self.run.parts.combiner.observes == self.kind:
+            self.run.parts.combiner.observe(losses[present], tasks=present)
+        if self.run.parts.monitor is not None:
+            self.run.parts.monitor.observe(losses[present], present)
 
     def _measure(self, batches: Sequence[TaskBatch]) -> tuple[Tensor, Tensor]:  # [tasks], [tasks]
         """Average the losses over micro-batches by the counts, as the step does."""

@@ -11,6 +11,8 @@ from mtl_opt.errors import InputError
 RESULTS = "all_results.json"
 CONFIG = "config.yaml"
 LOG = "trainer_log.jsonl"
+PREDICTIONS = "generated_predictions.jsonl"
+CONFLICT = "conflict.jsonl"
 
 
 def check_folder(folder: Path) -> None:

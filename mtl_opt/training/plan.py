@@ -10,7 +10,7 @@ from torch import nn
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.buffer import RowBuffer
 from mtl_opt.gradients.layer_rows import SCRATCH
-from mtl_opt.models import file_bytes, model_on_meta
+from mtl_opt.models import file_bytes, model_on_meta, put_heads
 from mtl_opt.training.batches import batch_maker
 from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.config import TrainConfig, precision_of
@@ -142,10 +142,14 @@ def plan(config: TrainConfig) -> Plan:
         dtype=base_dtype(config),
         trust_remote_code=config.trust_remote_code,
         quantization=settings,
+        heads=prepared.head_specs is not None,
     )
     if not hard:
         with torch.device("meta"):
             put_sharing(config, model, prepared.tasks, prepared.settings)
+    if prepared.head_specs is not None:
+        with torch.device("meta"):
+            model = put_heads(model, prepared.head_specs, config.model_name_or_path)
     on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
     grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings))
     return plan_of(config, prepared, model, grads, quantized)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtl_opt.data import (
     Encoder,
     Entry,
@@ -21,6 +23,7 @@ from mtl_opt.data import (
     check_tokenizer,
     default_root,
     get_template,
+    hold_out,
     load_rows,
     load_streams,
     registry_entries,
@@ -29,11 +32,10 @@ from mtl_opt.data import (
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
 from mtl_opt.training.config import TrainConfig
+from mtl_opt.training.heads import attach_heads, is_labelled, labelled_entry, labelled_source, readings
+from mtl_opt.training.measuring import check_measuring
 
 logger = logging.getLogger(__name__)
-
-MEASURED = ("loss", "exact_match")
-"""What evaluation measures of every task; other `metrics` of a registry are kept for whoever reads it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Prepared:
         labels: Label of each training row by task, as a number.
         eval_rows: Held-out rows by task, as text.
         eval_encoded: The same rows, tokenised.
+        heads: Type and options of the head of every task that has one, with its labels.
         untrained: Evaluation of the model before training by task, filled by the first run that measures it.
     """
 
@@ -60,7 +63,13 @@ class Prepared:
     labels: dict[str, Any]
     eval_rows: dict[str, View[Row]]
     eval_encoded: dict[str, TokenView]
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     untrained: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def head_specs(self) -> dict[str, Any] | None:
+        """The head of every task, None for a task without one; None where no task has one."""
+        return {task: self.heads.get(task) for task in self.train} if self.heads else None
 
     @property
     def tasks(self) -> list[str]:
@@ -92,6 +101,26 @@ class Prepared:
         kept = {name: rows for name, rows in self.train.items() if name in tasks}
         return replace(self, train=kept)
 
+    def held_out_of_training(self, size: float) -> "Prepared":
+        """Divide the training rows: some are measured on, and the held-out rows are not there at all.
+
+        Args:
+            size: What to hold out: a share below 1, a number of rows from 1.
+
+        Returns:
+            Data on which settings can be chosen without a look at the held-out rows.
+        """
+        parts = {task: hold_out(task, np.arange(len(rows)), size) for task, rows in self.train.items()}
+        return replace(
+            self,
+            train={task: self.train[task].pick(kept) for task, (kept, _) in parts.items()},
+            train_rows={task: self.train_rows[task].pick(kept) for task, (kept, _) in parts.items()},
+            labels={task: self.labels[task][kept] for task, (kept, _) in parts.items()},
+            eval_rows={task: self.train_rows[task].pick(held) for task, (_, held) in parts.items()},
+            eval_encoded={task: self.train[task].pick(held) for task, (_, held) in parts.items()},
+            untrained={},
+        )
+
 
 def prepare(config: TrainConfig) -> Prepared:
     """Read and tokenise what a configuration names, and log what was shortened and left out.
@@ -112,11 +141,21 @@ def prepare(config: TrainConfig) -> Prepared:
         rows = load_streams(entries, opener, config.val_size, held_out, config.buffer_size, seed)
     else:
         rows = load_rows(entries, opener, config.val_size, held_out, complete=config.train_file is not None)
+    rows, heads = attach_heads(rows, config.heads, config.skip_bad_rows)
     encoders = {task: opener.encoder_of(settings, task) for task, settings in rows.settings.items()}
+    for task, settings in rows.settings.items():
+        check_measuring(task, settings, rows.eval[task])
     log_rows(rows, config)
-    return Prepared(
-        tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens
-    )
+    prepared = Prepared(
+        tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens,
+        heads,
+    )  # fmt: skip
+    if config.val_from_train is None:
+        return prepared
+    prepared = prepared.held_out_of_training(config.val_from_train)
+    for task, settings in rows.settings.items():
+        check_measuring(task, settings, prepared.eval_rows[task])
+    return prepared
 
 
 def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
@@ -137,6 +176,7 @@ def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
         mask_history=config.mask_history,
         learn_prompt=config.train_on_prompt,
         allow_cutting=config.truncation == "cut",
+        heads=readings(config.heads),
     )
     own = config.tokenized_path
     root = default_root() if own is None else Path(own)
@@ -161,6 +201,8 @@ def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
         held_out = [entry.train for entry in registry_entries(config.dataset_dir, config.eval_dataset or [])]
     else:
         entries = task_entries(config.tasks or {})
+    entries = [labelled_entry(entry, config.heads) for entry in entries]
+    held_out = [labelled_source(source, config.heads) for source in held_out]
     return [replace(entry, train=limited(entry.train, config.max_samples)) for entry in entries], held_out
 
 
@@ -176,10 +218,6 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
         logger.warning("Left out: %s", sentence)
     if rows.bad:
         logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
-    for task, settings in rows.settings.items():
-        missing = [name for name in settings.metrics if name not in MEASURED]
-        if missing:
-            logger.info("Task %s: evaluation measures %s, not %s.", task, " and ".join(MEASURED), ", ".join(missing))
     for task, tokens in rows.train_tokens.items():
         if isinstance(tokens, StreamRows):
             logger.info("Task %s: a stream to train on, %d rows held out.", task, len(rows.eval[task]))
@@ -221,8 +259,9 @@ def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None
     if limit is None or getattr(model.config, "rope_parameters", None):
         return
     longest = max(int(rows.lengths.max()) for rows in prepared.train.values())
-    held_out = [int(rows.lengths.max()) for rows in prepared.eval_encoded.values() if len(rows)]
-    longest = max(longest, *(length + max_new_tokens for length in held_out)) if held_out else longest
+    for task, rows in prepared.eval_encoded.items():
+        answer = 0 if is_labelled(prepared.heads.get(task)) else max_new_tokens
+        longest = max(longest, int(rows.lengths.max()) + answer) if len(rows) else longest
     if longest > limit:
         raise InputError(
             f"The model has {limit} positions, but a row (and `max_new_tokens` behind it) takes {longest}; "

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.gradients import build_gradients
 from mtl_opt.training.model_settings import check_rows, fit_model
+from mtl_opt.training.monitoring import build_monitor, obeyed
 from mtl_opt.training.optim import build_optimizer
 from mtl_opt.training.prepare import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.processes import rank
@@ -39,6 +41,7 @@ class Totals:
         loss: Sum of the mean task loss of every step.
         seconds: Time spent in steps.
         skipped: Steps in which float16 overflowed.
+        evaluating: Time spent in evaluation.
     """
 
     conflicts: float = 0.0
@@ -46,6 +49,7 @@ class Totals:
     loss: float = 0.0
     seconds: float = 0.0
     skipped: int = 0
+    evaluating: float = 0.0
 
 
 @dataclass
@@ -62,6 +66,8 @@ class Run:
         step: Optimizer steps taken.
         totals: Counts over the run.
         before: Evaluation of the untrained model.
+        begin: When this process began with it, on the clock of `time.perf_counter`.
+        known_seconds: Seconds in steps and evaluation that a checkpoint brought.
     """
 
     config: TrainConfig
@@ -73,6 +79,17 @@ class Run:
     step: int = 0
     totals: Totals = field(default_factory=Totals)
     before: dict[str, float] = field(default_factory=dict)
+    begin: float = field(default_factory=time.perf_counter)
+    known_seconds: float = 0.0
+
+    def overhead(self) -> float:
+        """Measure what this process has spent on the run outside of steps and evaluation.
+
+        Returns:
+            Seconds since the model was asked for; that of processes before a resume is not known.
+        """
+        busy = self.totals.seconds + self.totals.evaluating - self.known_seconds
+        return max(0.0, time.perf_counter() - self.begin - busy)
 
     def next_batches(self) -> list[TaskBatch]:
         """Draw the micro-batches of the next step.
@@ -102,13 +119,14 @@ def build_run(
     sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
-    model = build_model(config, prepared.tasks, prepared.settings, trained).to(device)
+    model = build_model(config, prepared.tasks, prepared.settings, trained, prepared.head_specs).to(device)
     fit_model(config, model)
     if config.fsdp != "none":
         shard(model, config.fsdp)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
     check_positions(prepared, model, config.max_new_tokens)
     combiner = build_combiner(config, prepared.tasks, prepared.settings)
+    monitor = build_monitor(config, prepared, combiner, total)
     grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
     check_rows(config, combiner)
@@ -124,7 +142,8 @@ def build_run(
         epsilon=config.adam_epsilon,
     )
     scheduler = _build_scheduler(config, optimizer, total)
-    parts = Parts(model, grads, combiner, optimizer, scheduler, config.max_grad_norm, precision_of(config), total)
+    led_by, precision = obeyed(config, combiner), precision_of(config)
+    parts = Parts(model, grads, led_by, optimizer, scheduler, config.max_grad_norm, precision, total, monitor)
     if rank() > 0:  # from here on they draw dropout masks, each its own
         set_seed(config.seed + rank())
     return Run(config, prepared, parts, build_loader(config, prepared, sampler), device, total)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.combiners import Combiner
-from mtl_opt.errors import InputError
+from mtl_opt.errors import DivergedError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
+from mtl_opt.training.monitoring import StepMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Parts:
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
         precision: What the forward is autocast to; None: nothing.
         total_steps: Steps of the whole run.
+        monitor: What measures the step; None: nothing beyond what every event has.
+        watch: Looks at every step's task gradients before they are combined; None: nobody.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -44,6 +47,8 @@ class Parts:
     max_grad_norm: float
     precision: torch.dtype | None
     total_steps: int
+    monitor: StepMonitor | None = None
+    watch: "Watch | None" = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Open the precision of the forward.
@@ -55,6 +60,10 @@ class Parts:
             A context.
         """
         return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
+
+
+Watch = Callable[[Parts, Sequence[TaskBatch], int], None]
+"""Takes what a step moves, its micro-batches and its number; changes nothing of it."""
 
 
 def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> StepEvent:
@@ -81,6 +90,10 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     if _overflowed(grads, step):
         return _skip(parts, step)
     _refuse_non_finite(grads, step)
+    if parts.monitor is not None:
+        parts.monitor.before_combining(grads, step)
+    if parts.watch is not None:
+        parts.watch(parts, batches, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
     event = _event(parts, weights, grad_norm, step)
@@ -94,6 +107,7 @@ def _penalise(parts: Parts, step: int) -> None:
     """Hand over the term on parameters alone, where the way of sharing has one."""
     if not hasattr(parts.model, "sharing"):
         return
+    parts.model.sharing.present = parts.grads.present
     term = parts.model.sharing.penalty(step, parts.total_steps)
     if term is not None:
         parts.grads.penalty(term)
@@ -135,7 +149,7 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
     for task in grads.present:
         for what, value in (("loss", losses[task]), ("gradient", norms[task])):
             if not math.isfinite(value):
-                raise InputError(
+                raise DivergedError(
                     f"The {what} of task `{grads.tasks[task]}` is not finite ({value}) at step {step}; "
                     "the step was not taken. A lower `learning_rate` or a look at the task's rows may help."
                 )
@@ -144,9 +158,11 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
 def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
     """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
     if not math.isfinite(grad_norm):
-        raise InputError(f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken.")
+        raise DivergedError(
+            f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
+        )
     grads = parts.grads
-    return StepEvent(
+    event = StepEvent(
         step=step,
         losses=grads.losses().cpu(),
         counts=grads.counts.cpu(),
@@ -155,4 +171,6 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
         learning_rate=float(parts.scheduler.get_last_lr()[0]),
         grad_norm=grad_norm,
         notes=tuple(parts.combiner.take_notes()),
+        max_grad_norm=parts.max_grad_norm,
     )
+    return event if parts.monitor is None else parts.monitor.after_combining(grads, event)

@@ -56,6 +56,7 @@ SETTINGS: dict[str, Any] = {
     "cutoff_len": 128,
     "logging_steps": 5,
     "save_steps": None,
+    "gradient_window": 50,  # of 110 steps: agreement at first, and that what follows is noise
     "per_device_eval_batch_size": 100,
     "max_new_tokens": 8,
 }

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from models.sharing_cases import LORA, TASKS, make_batch, make_model, stir
-from references import sharing_reference as literal
+from references import experts_reference as literal
 from torch import nn
 
 from mtl_opt import Sum, TaskGradients

@@ -5,7 +5,7 @@ from math import nan
 import pytest
 import torch
 
-from mtl_opt.monitor.heatmap import BLUE, CELL, GREY, LABEL, RED, colour, cosine_heatmap, task_label
+from mtl_opt.monitor.heatmap import BLUE, CELL, GREY, LABEL, RED, colour, cosine_heatmap, layer_heatmap, task_label
 
 
 def test_result_is_a_colour_image():
@@ -80,3 +80,23 @@ def test_any_number_of_tasks_and_any_names_can_be_drawn(tasks):
 def test_cosines_of_other_tasks_are_refused():
     with pytest.raises(ValueError, match=r"must be \[3, 3\], got shape \(2, 2\)"):
         cosine_heatmap(torch.eye(2), ["a", "b", "c"])
+
+
+def test_layers_stand_below_each_other_and_pairs_beside():
+    values = torch.tensor([[0.9, -0.9], [0.0, float("nan")], [0.1, 0.2]])
+    names = ["base_model.model.model.layers.0", "base_model.model.model.layers.1", "lm_head"]
+    picture = layer_heatmap(values, names, [(0, 1), (0, 2)])
+    taller = layer_heatmap(values.repeat(2, 1), names * 2, [(0, 1), (0, 2)])
+    assert taller.shape[1] - picture.shape[1] == 3 * CELL
+    assert taller.shape[2] == picture.shape[2]
+    with pytest.raises(ValueError, match=r"must be \[3, 1\]"):
+        layer_heatmap(values, names, [(0, 1)])
+
+
+def test_a_cosine_whose_sign_is_not_known_stands_in_brackets_on_grey():
+    cosines = torch.tensor([[1.0, -0.77], [-0.77, 1.0]])
+    plain = cosine_heatmap(cosines, ["a", "b"])
+    doubtful = cosine_heatmap(cosines, ["a", "b"], cosines < 0)
+    assert area(plain, GREY) < 0.25
+    assert area(doubtful, GREY) > 1
+    assert area(doubtful, colour(-0.77)) < 0.25

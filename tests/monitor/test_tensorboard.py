@@ -1,6 +1,7 @@
 """Event files, read back with TensorBoard's own reader."""
 
 import re
+import time
 from io import BytesIO
 from math import nan
 
@@ -86,6 +87,12 @@ def test_layout_puts_all_series_of_a_kind_and_no_other_into_one_panel(tmp_path):
     assert shown("gradient norms") == [f"train/grad_norm_{task}" for task in TASKS]
     assert shown("evaluation losses") == [f"eval/{task}_loss" for task in TASKS]
     assert shown("conflict rate") == ["train/conflict_rate"]
+    more = ["train/corrected_cos_qa_情感 分类", "train/snr_qa", "train/share_qa", "shadow/angle_pcgrad"]
+    more.append("train/condition_number")
+    tags += more
+    titles = ("cosines without sampling noise", "signal-to-noise", "shares of the update")
+    titles += ("angle to the update taken (degrees)", "condition number of the Jacobian")
+    assert [shown(title) for title in titles] == [[tag] for tag in more]
 
 
 @pytest.mark.usefixtures("writer")
@@ -104,6 +111,7 @@ def test_resuming_replaces_what_came_after_the_checkpoint(tmp_path):
     for step in range(1, 6):
         first.write(step, {"loss": float(step)}, torch.eye(3))
     first.close()
+    time.sleep(1)  # TensorBoard reads files in the order of the seconds in their names
     second = TensorBoardWriter(tmp_path, TASKS, purge_step=4)
     second.write(4, {"loss": 40.0}, torch.eye(3))
     second.close()
@@ -142,3 +150,52 @@ def test_notes_are_a_text_of_their_step(tmp_path, writer):
     (written,) = events.Tensors("train/notes/text_summary")
     assert written.step == 4
     assert text(events, "train/notes") == "    2 steps: `Krum`: 任务太少.\n    1 step: `PCD`: x."
+
+
+def diagnosis(**changes):
+    half = [[1.0, 0.5, None], [0.5, 1.0, None], [None, None, None]]
+    known = {"step": 10, "condition_number": 2.5, "shares": [0.5, 0.75, -0.25], "layers": None, "shadows": None}
+    found = {
+        "cosines": half,
+        "low": half,
+        "high": half,
+        "verdict": half,
+        "signal_to_noise": [0.2, 0.1, 0.0],
+        "steps": 50,
+    }
+    return {**known, "corrected": found, **changes}
+
+
+def test_a_diagnosis_becomes_scalars_histograms_and_pictures(tmp_path, writer):
+    layers = {f"model.layers.{i}": torch.eye(3).tolist() for i in range(2)}
+    shadows = {"pcgrad": {"angle": 12.5}, "mgda": {"angle": None}}
+    writer.write_diagnosis(diagnosis(layers=layers, shadows=shadows), torch.tensor([0.5, -0.25, -0.5]), draw=True)
+    events = read(tmp_path)
+    scalars = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    wanted = {"train/condition_number": 2.5, "train/share_qa": 0.5, "train/share_情感 分类": 0.75}
+    wanted |= {"train/share_t0.wiki[v1] (a|b)": -0.25, "train/snr_qa": 0.2, "train/snr_情感 分类": 0.1}
+    wanted |= {"train/snr_t0.wiki[v1] (a|b)": 0.0, "train/corrected_cos_qa_情感 分类": 0.5, "shadow/angle_pcgrad": 12.5}
+    assert scalars == {tag: pytest.approx(value) for tag, value in wanted.items()}
+    histogram = events.Histograms("train/grad_cosines_of_steps")[0].histogram_value
+    assert (histogram.min, histogram.max, histogram.num) == (-0.5, 0.5, 3)
+    assert events.Histograms("train/corrected_cosines_of_pairs")[0].histogram_value.num == 1
+    assert set(events.Tags()["images"]) == {"train/corrected_cosines", "train/layer_cosines"}
+
+
+def test_without_window_layers_and_pairs_there_is_nothing_to_draw(tmp_path, writer):
+    line = diagnosis(corrected=None)
+    writer.write_diagnosis(line, torch.empty(0), draw=True)
+    events = read(tmp_path)
+    assert events.Tags()["images"] == events.Tags()["histograms"] == []
+    assert len(events.Tags()["scalars"]) == 4
+
+
+def test_of_very_many_pairs_those_that_conflict_most_are_drawn(tmp_path):
+    writer = TensorBoardWriter(tmp_path, [f"任务{i}" for i in range(14)])  # 91 pairs
+    matrix = torch.full((14, 14), 0.5)
+    matrix[3, 9] = -0.9
+    picture = writer.layer_picture({"layers.0": matrix.tolist()})
+    writer.close()
+    few = TensorBoardWriter(tmp_path, ["a", "b"]).layer_picture({"layers.0": [[1.0, 0.5], [0.5, 1.0]]})
+    assert picture.shape[2] > 40 * 46 > few.shape[2]
+    assert (picture[0] > picture[2] + 80).any()  # the red of the conflict is among them

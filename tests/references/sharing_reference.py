@@ -1,79 +1,98 @@
-"""Mixtures of LoRA matrices and experts, written token by token as the papers have them."""
+"""Ways of sharing as their equations say it: row by row, token by token, with every matrix formed."""
 
 import torch
-from torch import Tensor
+from torch import nn
+from torch.nn import functional as F
 
 
-def softmax(values: Tensor) -> Tensor:  # [n] -> [n]
-    """Divide exponentials by their sum."""
-    powers = (values - values.max()).exp()
-    return powers / powers.sum()
+def update(adapter, task):
+    """Form `ΔW_t` of a layer."""
+    a, b = adapter.lora_of(task)
+    return b @ a
 
 
-def mtl_lora(x: Tensor, task: int, m) -> Tensor:  # [in] -> [out]
-    """Compute `s Σ_n softmax(w_t / τ)_n B_n Λ_t A x`."""
-    weights = softmax(m.task_mixture[task] / m.temperature)
-    transform = torch.diag(m.task_transform[task]) if m.diagonal else m.task_transform[task]
-    h = transform @ (m.lora_A.weight @ x)
-    rank = len(m.lora_A.weight)
-    parts = [weights[n] * (m.lora_B.weight[:, n * rank : (n + 1) * rank] @ h) for n in range(m.num_b)]
-    return m.scaling * sum(parts)
+def distance(updates, strength):
+    """Sum half the squared distances of all pairs of whole updates."""
+    total = 0.0
+    for i in range(len(updates)):
+        for j in range(i):
+            total = total + 0.5 * (updates[i] - updates[j]).square().sum()
+    return strength / (len(updates) - 1) * total
 
 
-def hydra(x: Tensor, task: int, m) -> Tensor:  # noqa: ARG001 - the router sees no task
-    """Compute `s Σ_n softmax(R x)_n B_n A x`."""
-    rank = len(m.lora_A.weight) - m.num_b
-    weights = softmax(m.lora_A.weight[rank:] @ x)
-    h = m.lora_A.weight[:rank] @ x
-    parts = [weights[n] * (m.lora_B.weight[:, n * rank : (n + 1) * rank] @ h) for n in range(m.num_b)]
-    return m.scaling * sum(parts)
+def nuclear(updates, strengths):
+    """Sum the singular values of the matrix that has the whole updates as rows."""
+    rows = torch.stack([s * u.flatten() for s, u in zip(strengths, updates, strict=True)])
+    return torch.linalg.matrix_norm(rows, "nuc")
 
 
-def experts(x: Tensor, task: int, m) -> Tensor:
-    """Compute `s Σ_e g_te B_e A_e x` over shared experts and those of the task."""
-    gates = softmax(m.task_gate[task] @ x if m.by_token else m.task_gate[task])
-    a, b = m.lora_A.weight, m.lora_B.weight
-    if len(m.task_A):
-        a, b = torch.cat([a, m.task_A[task]]), torch.cat([b, m.task_B[task]], 1)
-    parts = []
-    for e, g in enumerate(gates):
-        own = slice(e * m.rank, (e + 1) * m.rank)
-        parts.append(g * (b[:, own] @ (a[own] @ x)))
-    return m.scaling * sum(parts)
-
-
-def sparse_experts(x: Tensor, task: int, m) -> Tensor:  # noqa: ARG001 - the router sees no task
-    """Compute `s Σ p_e B_e A_e x` over the experts with the largest logits."""
-    logits = m.router.weight @ x
-    best = sorted(range(len(logits)), key=lambda e: -float(logits[e].detach()))[: m.top_k]
-    gates = softmax(logits)[best] if m.top_k == 1 else softmax(logits[best])
-    parts = [g * (m.lora_B[e].weight @ (m.lora_A[e].weight @ x)) for e, g in zip(best, gates, strict=True)]
-    return m.scaling * sum(parts)
-
-
-def every_token(x: Tensor, ids: Tensor, of_token, m) -> Tensor:  # [batch, seq, in], [batch] or [batch, seq]
-    """Run every token by itself."""
-    owners = ids if ids.dim() == 2 else ids[:, None].expand(x.shape[:2])
-    rows = [
-        torch.stack([of_token(token, int(task), m) for token, task in zip(row, own, strict=True)])
-        for row, own in zip(x, owners, strict=True)
-    ]
+def stitched(x, ids, stitch, adapters):
+    """Mix the outputs of all adapters for each row in the proportions of its task."""
+    rows = []
+    for row, task in zip(x, ids, strict=True):
+        rows.append(sum(stitch[task][j] * (row @ a.T @ b.T) for j, (a, b) in enumerate(adapters)))
     return torch.stack(rows)
 
 
-def router_terms(logits: Tensor, owners: Tensor, real: Tensor, num_tasks: int, top_k: int) -> tuple[Tensor, Tensor]:
-    """Compute balance loss and z-loss of every task for one router: `[tokens, experts]`, `[tokens]`, `[tokens]`."""
-    balance, z = torch.zeros(num_tasks), torch.zeros(num_tasks)
-    number = logits.shape[1]
-    for task in range(num_tasks):
-        own = [logits[n] for n in range(len(logits)) if int(owners[n]) == task and bool(real[n])]
-        if not own:
-            continue
-        picks, mean = torch.zeros(number), torch.zeros(number)
-        for token in own:
-            for expert in token.argsort(descending=True)[:top_k].tolist():
-                picks[expert] += 1 / top_k / len(own)
-            mean = mean + softmax(token) / len(own)
-            z[task] = z[task] + torch.log(token.exp().sum()) ** 2 / len(own)
-        balance[task] = number * (picks * mean).sum()
-    return balance, z
+def masked(h, ids, mask):
+    """Weigh the features of each token by the mask of its row's task."""
+    rows = []
+    for row, task in zip(h, ids, strict=True):
+        inner = torch.relu(row @ mask.down.weights[task].T + mask.down.biases[task])
+        rows.append(row * 2 * torch.sigmoid(inner @ mask.up.weights[task].T + mask.up.biases[task]))
+    return torch.stack(rows)
+
+
+def as_multihead(attention, task):
+    """Build torch's own attention with the parameters of one task."""
+    dim = attention.shared.in_features
+    plain = nn.MultiheadAttention(dim, attention.num_heads, batch_first=True)
+    with torch.no_grad():
+        plain.in_proj_weight.copy_(attention.qkv.weights[task])
+        plain.in_proj_bias.copy_(attention.qkv.biases[task])
+        plain.out_proj.weight.copy_(attention.out.weights[task])
+        plain.out_proj.bias.copy_(attention.out.biases[task])
+    return plain
+
+
+def rotation(angles, block):
+    """Form the rotation of one task from its angles, block by block."""
+    blocks = []
+    for values in angles:
+        skew = torch.zeros(block, block, dtype=torch.float64)
+        rows, columns = torch.tril_indices(block, block, offset=-1)
+        skew = skew.index_put((rows, columns), values.double())
+        blocks.append(torch.matrix_exp(skew - skew.T).to(values.dtype))
+    return torch.block_diag(*blocks)
+
+
+def rotograd_objective(angles, gradients, block):
+    """Compare every turned gradient with the mean direction, written out."""
+    turned = [rotation(a, block).T @ g for a, g in zip(angles, gradients, strict=True)]
+    mean = sum((g / g.norm()).detach() for g in turned) / len(turned)
+    return sum(1 - torch.dot(g, mean) / (g.norm() * mean.norm()) for g in turned)
+
+
+class Reverse(torch.autograd.Function):
+    """Gradient reversal as Ganin and Lempitsky write it."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -ctx.factor * gradient, None
+
+
+def adversarial(z, ids, kept, classifier, strength, num_tasks):
+    """Compute the discriminator's cross-entropy by task, tokens one by one, with the gradient of features reversed."""
+    losses = [[] for _ in range(num_tasks)]
+    for row, task, mask in zip(z, ids, kept, strict=True):
+        for token, counts in zip(row, mask, strict=True):
+            if counts:
+                scaled = token * torch.rsqrt(token.square().mean() + 1e-6)
+                logits = classifier(Reverse.apply(scaled, strength))
+                losses[task].append(F.cross_entropy(logits, torch.tensor(int(task))))
+    return [torch.stack(found).mean() if found else None for found in losses]

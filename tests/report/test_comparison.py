@@ -120,11 +120,17 @@ def test_a_baseline_of_zero_is_left_out_and_named():
     assert "Δm EM leaves out seed 0: the single-task baseline of `qa` is 0." in table.notes
 
 
-def test_a_missing_metric_is_a_dash():
+def test_what_is_not_finite_is_shown_and_a_missing_metric_is_a_dash():
     broken = result("sum", 0, {"qa_exact_match": 0.5, "qa_loss": float("nan"), "情感_loss": None})
-    table = compare([broken, *BASELINES])
-    assert cells(table, "sum")["qa loss"] == cells(table, "sum")["情感 EM %"] == cells(table, "sum")["Δm EM %"] == "–"
-    assert any("`sum` has no value for `qa`, `情感`" in note for note in table.notes)
+    table = compare([broken, JOINT[3], *BASELINES])
+    row = cells(table, "sum")
+    assert row["qa loss"] == row["情感 loss"] == "nan (1 of 2)"
+    assert row["Δm loss %"] == "nan (1 of 2)"
+    assert row["情感 EM %"] == "40.0"
+    assert row["Δm EM %"] == "-10.0"
+    assert "Δm EM leaves out seed 0: `sum` has no value for `情感`." in table.notes
+    assert "Not finite: `sum-seed0`: eval_qa_loss: nan." in table.notes
+    assert "Not finite: `sum-seed0`: eval_情感_loss: nan." in table.notes
 
 
 def test_a_run_that_was_repeated_counts_once():

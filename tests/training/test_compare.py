@@ -18,8 +18,9 @@ from mtl_opt import cli
 from mtl_opt.report import comparison_table
 
 KEYS = {
-    "run", "combiner", "seed", "task", "tasks", "metrics", "before", "conflict_rate", "steps_per_second",
-    "peak_memory_mb", "train_runtime", "config",
+    "run", "role", "method", "combiner", "sharing", "mixing", "norm_matched", "learning_rate", "seed", "task", "tasks",
+    "metrics", "non_finite", "before", "directions", "main_metric", "eval_rows", "conflict_rate", "steps_per_second",
+    "peak_memory_mb", "train_runtime", "evaluation_runtime", "overhead_seconds", "steps", "provenance", "config",
 }  # fmt: skip
 
 
@@ -36,6 +37,11 @@ def comparison(settings, tmp_path):
 
 def run(settings, tmp_path, *overrides):
     return cli.main(["compare", write_config(tmp_path / "config.yaml", settings), *overrides])
+
+
+def runs_only(files):
+    """Keep what lies in run folders; tables and the plan of the grid beside them say what the last call did."""
+    return {name: value for name, value in files.items() if "/" in name}
 
 
 def lines_of(settings):
@@ -65,6 +71,9 @@ def test_one_line_and_one_folder_per_run_and_a_table(comparison, tmp_path, capsy
     out = capsys.readouterr().out
     assert out.startswith(comparison_table(lines))
     assert f"tensorboard --logdir {comparison['output_dir']}" in out
+    for line in lines:  # the rows of the HParams table
+        (file,) = (Path(comparison["output_dir"]) / line["run"] / "runs").glob("*.hparams")
+        assert all(word.encode() in file.read_bytes() for word in (line["method"], "learning_rate", "eval_摘要_loss"))
 
 
 def test_a_second_call_trains_nothing_and_prints_the_same(comparison, tmp_path, capsys):
@@ -80,9 +89,7 @@ def test_a_new_combiner_or_seed_trains_only_what_is_missing(comparison, tmp_path
     before = digest(Path(comparison["output_dir"]))
     assert run(comparison, tmp_path, "combiners=[sum, mean]", "seeds=[3, 4]") == 0
     after = digest(Path(comparison["output_dir"]))
-    assert {name: after[name] for name in before if name != "results.jsonl"} == {
-        name: value for name, value in before.items() if name != "results.jsonl"
-    }
+    assert {name: after[name] for name in before if "/" in name} == runs_only(before)
     assert [line["run"] for line in lines_of(comparison)[5:]] == [
         "mean-seed3", "sum-seed4", "mean-seed4", *(f"single-{task}-seed4" for task in TASKS)
     ]  # fmt: skip
@@ -99,9 +106,7 @@ def test_a_torn_last_line_is_healed_without_training_again(comparison, tmp_path,
     assert run(comparison, tmp_path) == 0
     assert [line["run"] for line in lines_of(comparison)] == ["sum-seed3", "pcgrad-seed3"]
     after = digest(Path(comparison["output_dir"]))
-    assert {n: v for n, v in after.items() if n != "results.jsonl"} == {
-        n: v for n, v in before.items() if n != "results.jsonl"
-    }
+    assert runs_only(after) == runs_only(before)
     assert path.read_bytes() == whole
 
 
@@ -175,11 +180,24 @@ def test_a_baseline_is_a_run_of_one_task(comparison, tmp_path):
     assert lines[0]["loss_摘要"] == pytest.approx(first["loss_摘要"], rel=1e-5)
 
 
-def test_an_error_in_a_run_names_the_run(comparison, refused):
-    comparison |= {"learning_rate": 1e18, "max_steps": 9}
-    sentence = refused(comparison, verb="compare")
-    assert "sum-seed3" in sentence
-    assert "step" in sentence
+def test_an_error_in_a_run_names_the_run(comparison, tmp_path, capsys):
+    folder = Path(comparison["output_dir"]) / "sum-seed3"
+    folder.mkdir(parents=True)
+    (folder / "all_results.json").write_text("{", encoding="utf-8")
+    assert run(comparison, tmp_path) == 2
+    assert "error: Run `sum-seed3`: `" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_is_shown_and_the_others_are_trained(comparison, tmp_path, capsys):
+    comparison |= {"learning_rates": [1e18], "max_steps": 9, "combiners": ["sum"], "baselines": False}
+    assert run(comparison, tmp_path) == 0
+    (line,) = lines_of(comparison)
+    assert line["metrics"] == {f"eval_{t}_{m}": None for t in TASKS for m in ("loss", "exact_match")}
+    assert "not finite" in line["non_finite"][0]
+    assert line["steps_per_second"] is None
+    out = capsys.readouterr().out
+    assert "nan (1 of 1)" in out
+    assert "Not finite: `sum-seed3`: " in out
 
 
 def test_a_folder_of_a_single_run_is_refused(comparison, settings, tmp_path, refused):

@@ -40,8 +40,11 @@ def test_a_run_writes_the_files_of_the_contract_and_nothing_else(settings):
     folder = folder_of(settings)
     found = {path.name for path in folder.iterdir()}
     wanted = {"adapter_config.json", "adapter_model.safetensors", "trainer_log.jsonl", "all_results.json", "runs"}
+    wanted |= {"conflict.jsonl"}
     assert wanted | {"config.yaml"} <= found
-    assert found - wanted - {"config.yaml"} <= {"README.md", "tokenizer.json", "tokenizer_config.json"}
+    assert found - wanted - {"config.yaml"} <= {
+            "README.md", "tokenizer.json", "tokenizer_config.json", "generated_predictions.jsonl"
+        }  # fmt: skip
     assert json.loads((folder / "all_results.json").read_text(encoding="utf-8")) == results
     for task in TASKS:
         for key in (f"eval_{task}_loss", f"eval_{task}_exact_match"):

@@ -18,6 +18,12 @@ COBA = {"combiner": "coba", "combiner_args": {"warmup": 2, "window": 4}}
 
 
 @pytest.fixture
+def settings(settings):
+    """Watch the run's own combiner alone: its shadow is shown the same losses."""
+    return {**settings, "shadow_combiners": "none"}
+
+
+@pytest.fixture
 def heard(monkeypatch):
     """Collect what is observed, and let it through."""
     seen = []

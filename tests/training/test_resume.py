@@ -20,6 +20,8 @@ from mtl_opt.training.evaluate import evaluate_folder
 
 RESUME = {"resume_from_checkpoint": True}
 
+TIMES = {"train_runtime", "evaluation_runtime", "steps_per_second"}
+
 
 def adapter(folder) -> bytes:
     return (Path(folder) / "adapter_model.safetensors").read_bytes()
@@ -27,9 +29,7 @@ def adapter(folder) -> bytes:
 
 def comparable(results):
     """Leave out what depends on the clock and the machine."""
-    return {key: value for key, value in results.items() if key not in {"train_runtime", "steps_per_second"}} | {
-        "peak_memory_mb": 0
-    }
+    return {key: value for key, value in results.items() if key not in TIMES} | {"peak_memory_mb": 0}
 
 
 def cut_back(folder: Path, step: int) -> None:

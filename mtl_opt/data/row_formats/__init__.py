@@ -5,7 +5,14 @@ from typing import Any
 
 from mtl_opt.data.files import json_type
 from mtl_opt.data.row_formats.dialogue import chat_rounds, openai, sharegpt
-from mtl_opt.data.row_formats.plain import alpaca, classification, multiple_choice, plain_text, prompt_completion
+from mtl_opt.data.row_formats.plain import (
+    alpaca,
+    classification,
+    multiple_choice,
+    plain_text,
+    prompt_completion,
+    token_classification,
+)
 from mtl_opt.data.row_formats.record import TASK_KEYS, Record, RowSpec
 from mtl_opt.data.rows import Row, place
 from mtl_opt.errors import InputError
@@ -21,12 +28,13 @@ FORMATS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "text": plain_text,
     "multiple_choice": multiple_choice,
     "classification": classification,
+    "token_classification": token_classification,
 }
 """Row formats by the name of `formatting`."""
 
 COLUMNS = (
     "prompt", "query", "response", "history", "messages", "system", "tools",
-    "completion", "text", "label", "question", "choices", "answer", "task",
+    "completion", "text", "label", "question", "choices", "answer", "tokens", "tags", "task",
 )  # fmt: skip
 """Names that `columns` of a registry may give a column to."""
 
@@ -36,6 +44,7 @@ TELLING = (
     ("chat_rounds", "chat_rounds"),
     ("choices", "multiple_choice"),
     ("completion", "prompt_completion"),
+    ("tokens", "token_classification"),
     ("label", "classification"),
 )
 """Keys that tell a format, the first one found wins; of an alpaca row `instruction` does."""

@@ -10,6 +10,12 @@ from mtl_opt.errors import InputError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+TAG_COLUMNS = ("tags", "ner_tags", "pos_tags", "labels")
+"""Columns that hold the tags of words, the first one found wins."""
+
+MISSING = "-100"
+"""What stands for a missing label, as in data sets made for transformers."""
+
 END_MARKS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>")
 """What completions made for one tokenizer end with; the template writes the end that the run's own tokenizer knows."""
 
@@ -28,7 +34,7 @@ def alpaca(record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "instruction": record.text("prompt", "instruction"),
         "input": record.optional("query", "input"),
-        "output": record.text("response", "output"),
+        "output": record.answer("response", "output"),
         "system": record.optional("system", "system"),
         "tools": record.optional("tools", "tools"),
         "history": history(record),
@@ -116,6 +122,11 @@ def classification(record: Record) -> dict[str, Any]:
     Raises:
         InputError: If the label is a list or an object.
     """
+    if record.spec.labels:
+        label, column = record.answer("label", "label"), str(record.column("label", "label"))
+        text = record.text("text", "text")
+        check_pair(text, label, record, (record.column("text", "text"), column))
+        return {"instruction": text, "input": "", "output": label, "label": label or None}
     column, value = record.required("label", "label")
     if not isinstance(value, str | int | float):
         raise InputError(f"{record.where}: `{column}` must be a text or a number, got {json_type(value)}.")
@@ -123,6 +134,37 @@ def classification(record: Record) -> dict[str, Any]:
     text = record.text("text", "text")
     check_pair(text, label, record, (record.column("text", "text"), column))
     return {"instruction": text, "input": "", "output": label, "label": label}
+
+
+def token_classification(record: Record) -> dict[str, Any]:
+    """Read `{tokens, tags}`: words and one tag for each, a name, an index or null.
+
+    Args:
+        record: The record; `ner_tags`, `pos_tags` and `labels` stand for `tags` where there are none.
+
+    Returns:
+        Fields of the row: words and tags, each with a blank between them.
+
+    Raises:
+        InputError: If they are no lists of the same length, or a word holds white space.
+    """
+    column, words = record.required("tokens", "tokens")
+    own = [key for key in TAG_COLUMNS if key in record.values and not record.spec.columns]
+    key, tags = record.required("tags", own[0] if own else TAG_COLUMNS[0])
+    if not isinstance(words, list) or not isinstance(tags, list | None):
+        raise InputError(f"{record.where}: `{column}` and `{key}` must be lists, got {json_type(words)}.")
+    texts = [checked_text(column, word, record.where) for word in words]
+    bad = next((word for word in texts if len(word.split()) != 1), None)
+    if bad is not None or not texts:
+        what = "is empty" if bad is None else f"holds the word {bad!r}"
+        raise InputError(f"{record.where}: `{column}` {what}; words are texts without white space.")
+    names = [MISSING if tag is None else str(tag) for tag in tags or ()]
+    if tags is not None and (len(names) != len(texts) or any(len(name.split()) != 1 for name in names)):
+        raise InputError(
+            f"{record.where}: `{key}` must hold one tag without white space per word, got {len(names)} for "
+            f"{len(texts)} words."
+        )
+    return {"instruction": " ".join(texts), "input": "", "output": " ".join(names)}
 
 
 def multiple_choice(record: Record) -> dict[str, Any]:
@@ -173,7 +215,7 @@ def right_letter(answer: object, texts: list[str], letters: list[str]) -> str | 
 def check_pair(question: str, answer: str, record: Record, columns: tuple[str | None, ...]) -> None:
     """Refuse a row that asks nothing or answers nothing; `columns` are those of the question, then the answer's."""
     *asked, answered = (str(column) for column in columns)
-    if not answer.strip():
+    if not answer.strip() and not record.spec.labels:
         raise InputError(f"{record.where}: `{answered}` is empty; a row needs an answer to learn.")
     if not question.strip():
         both = "are both empty" if len(asked) > 1 else "is empty"

@@ -19,11 +19,13 @@ class RowSpec:
         formatting: Name of the format; None to tell it from the columns.
         columns: Column of each name of the format; empty for the format's own. A name left out is not read.
         tags: Names of roles and of the keys of a message; empty for the usual ones.
+        labels: Whether answers are labels of a head: they may be numbers, and missing (null, empty or no key).
     """
 
     formatting: str | None = None
     columns: Mapping[str, str | None] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,23 @@ class Record:
             The text.
         """
         return checked_text(*self.required(name, default), self.where)
+
+    def answer(self, name: str, default: str) -> str:
+        """Read the answer: a text that a row must have, or a label, which may be a number or missing.
+
+        Args:
+            name: Name within the format.
+            default: The format's own column.
+
+        Returns:
+            The text; empty where a label is missing.
+        """
+        value = self.value(name, default)
+        if not self.spec.labels or isinstance(value, str):
+            return self.text(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            return self.text(name, default)  # says what is wrong
+        return "" if value is None else str(value)
 
     def optional(self, name: str, default: str) -> str:
         """Read a text that may be absent or null.

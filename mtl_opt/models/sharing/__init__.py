@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.models.sharing.attention_lora import TaskAttentionLora
 from mtl_opt.models.sharing.base import (
     AdapterSharing,
     Sharing,
@@ -14,16 +15,24 @@ from mtl_opt.models.sharing.base import (
     row_terms,
     share,
 )
+from mtl_opt.models.sharing.cross_stitch import CrossStitch
+from mtl_opt.models.sharing.disentangled import Disentangled
 from mtl_opt.models.sharing.experts import Experts, GatedLora
 from mtl_opt.models.sharing.groups import GroupLora
 from mtl_opt.models.sharing.hard import Hard, PrivateLayers
 from mtl_opt.models.sharing.hydra import Hydra, RoutedLora
 from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.mtan import MTAN
 from mtl_opt.models.sharing.mtl_lora import MixedLora, MTLLoRA
-from mtl_opt.models.sharing.saving import load_sharing, save_sharing
+from mtl_opt.models.sharing.peft_folder import save_peft_folder
+from mtl_opt.models.sharing.products import TaskProducts, folder_names, products_of
+from mtl_opt.models.sharing.rotograd import RotoGrad
+from mtl_opt.models.sharing.saving import load_sharing, read_about, save_sharing
 from mtl_opt.models.sharing.selective import Selective
+from mtl_opt.models.sharing.soft import Soft
 from mtl_opt.models.sharing.sparse_experts import SparseExperts, SparseLora
+from mtl_opt.models.sharing.task_attention import TaskAttention
 
 SHARING: dict[str, type[Sharing]] = {
     "hard": Hard,
@@ -33,13 +42,22 @@ SHARING: dict[str, type[Sharing]] = {
     "hydra": Hydra,
     "experts": Experts,
     "sparse_experts": SparseExperts,
+    "soft": Soft,
+    "cross_stitch": CrossStitch,
+    "task_attention": TaskAttentionLora,
+    "mtan": MTAN,
+    "disentangled": Disentangled,
+    "rotograd": RotoGrad,
 }
 """The one registry: the command line, tests and docs read it."""
 
 __all__ = [
+    "MTAN",
     "SHARING",
     "AdaptedLinear",
     "AdapterSharing",
+    "CrossStitch",
+    "Disentangled",
     "Experts",
     "GatedLora",
     "GroupLora",
@@ -50,18 +68,27 @@ __all__ = [
     "MixedLora",
     "PrivateLayers",
     "PrivateLora",
+    "RotoGrad",
     "RoutedLora",
     "Selective",
     "SharedLora",
     "Sharing",
     "SharingContext",
+    "Soft",
     "SparseExperts",
     "SparseLora",
+    "TaskAttention",
+    "TaskAttentionLora",
     "TaskOptions",
+    "TaskProducts",
     "build_sharing",
+    "folder_names",
     "load_sharing",
     "private_parameters",
+    "products_of",
+    "read_about",
     "row_terms",
+    "save_peft_folder",
     "save_sharing",
     "share",
 ]

@@ -71,6 +71,10 @@ class Sharing(ABC):
     """What it shares, in one sentence."""
     paper: ClassVar[str] = "–"
     """Where it comes from."""
+    penalises: ClassVar[bool] = False
+    """Whether `tasks.NAME.penalty` has a meaning."""
+    present: Sequence[int] | None = None
+    """Tasks with rows in the step under way, set before `penalty`: others must not move. None counts all."""
 
     @abstractmethod
     def apply(self, context: SharingContext) -> None:
@@ -91,6 +95,15 @@ class Sharing(ABC):
             A scalar; None where there is nothing to penalise. `[]`
         """
         return None
+
+    def optimizer_options(self) -> dict[int, dict[str, float]]:
+        """Say which parameters are trained with settings of their own.
+
+        Returns:
+            By identity of a parameter: `learning_rate_factor` (times that of the run) and `weight_decay` (where the
+            user has named none for the task).
+        """
+        return {}
 
     def report(self) -> dict[str, float]:
         """Say what there is to watch while training, such as mixing strengths.
@@ -146,6 +159,7 @@ def share(
     sharing.apply(SharingContext(model, tuple(tasks), lora, layers, options or {}))
     model.__dict__["sharing"] = sharing  # no submodule: its parameters are those of the model
     model.__dict__["tasks"] = tuple(tasks)
+    model.__dict__["task_options"] = dict(options or {})
     return model
 
 

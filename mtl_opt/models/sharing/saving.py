@@ -17,15 +17,18 @@ ABOUT = "sharing.json"
 
 
 def sharing_state(model: nn.Module) -> dict[str, Tensor]:
-    """Collect what a way of sharing has put into a model: everything trainable.
+    """Collect what a way of sharing has put into a model: everything trainable, and the buffers named as to be saved.
 
     Args:
         model: The model.
 
     Returns:
-        Parameters by name.
+        Parameters and buffers by name.
     """
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    for path, module in model.named_modules():
+        found |= {f"{path}.{name}": getattr(module, name) for name in getattr(module, "saved_buffers", ())}
+    return found
 
 
 def save_sharing(model: nn.Module, folder: Path, about: Mapping[str, Any]) -> None:
@@ -81,7 +84,7 @@ def load_sharing(model: nn.Module, folder: Path, name: str, tasks: Sequence[str]
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise InputError(f"No shared and private parameters could be loaded from `{folder}` ({error}).") from error
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = sharing_state(model)
     wrong = [n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape]
     if wrong:
         raise InputError(f"`{folder}` does not fit the model: `{min(wrong)}` is missing or has another shape.")

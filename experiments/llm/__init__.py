@@ -1,0 +1,1 @@
+"""Are these configurations for real hub models right, and what would they take?"""

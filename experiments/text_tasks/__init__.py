@@ -1,0 +1,1 @@
+"""Real sentence tasks on a real pretrained encoder."""

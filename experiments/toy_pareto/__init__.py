@@ -1,0 +1,1 @@
+"""Where do the combiners end on two-parameter problems whose Pareto sets are known?"""

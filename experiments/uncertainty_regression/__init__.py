@@ -1,0 +1,1 @@
+"""Does uncertainty weighting learn the noise of its tasks?"""

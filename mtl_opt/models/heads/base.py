@@ -1,0 +1,165 @@
+"""What every head is: a module of one task alone, from the hidden states of that task's rows to outputs and a loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.errors import InputError
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """Hold the rows of one task in a batch, as the shared model has read them.
+
+    Attributes:
+        hidden: Last hidden states. `[rows, seq, dim]`
+        mask: 1 for tokens, 0 for padding. `[rows, seq]`
+        labels: What every token should give, `IGNORE_INDEX` where nothing is learnt. `[rows, seq]`
+        targets: What every row should give: a class index or a number, NaN where it is missing. `[rows]`
+        output: The model's own output layer; None where the model has none.
+        shared: What the output layer says where a token is learnt, in the order of the tokens, where it was asked for
+            the rows of all tasks at once; else None. `[learnt, vocabulary]`
+    """
+
+    hidden: Tensor  # [rows, seq, dim]
+    mask: Tensor  # [rows, seq]
+    labels: Tensor  # [rows, seq]
+    targets: Tensor | None  # [rows]
+    output: Callable[[Tensor], Tensor] | None = None  # [..., dim] -> [..., vocabulary]
+    shared: Tensor | None = None  # [learnt, vocabulary]
+
+
+class Head(nn.Module, ABC):
+    """Turn hidden states into the outputs of one task. A head is either this or final.
+
+    All its parameters are private to its task. It computes in float32 whatever the base is stored in; under autocast
+    its linear layers follow the autocast.
+
+    Attributes:
+        reads: What an answer of the task is: one value per "row", one label per "words", or "text".
+        needs_labels: Whether the task has a fixed set of labels.
+    """
+
+    reads: ClassVar[str]
+    needs_labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, rows: HeadRows) -> Tensor:
+        """Compute the outputs.
+
+        Args:
+            rows: Rows of the head's task.
+
+        Returns:
+            Logits `[rows, labels]` or `[rows, seq, labels]`, predictions `[rows]`, or next-token logits
+            `[rows, seq, vocabulary]`.
+        """
+
+    @abstractmethod
+    def loss(self, rows: HeadRows) -> tuple[Tensor, Tensor]:  # [], []
+        """Sum the losses of everything that is labelled.
+
+        Args:
+            rows: Rows of the head's task.
+
+        Returns:
+            Sum of the losses in float32 `[]`, and the number of labelled rows (or tokens) it sums over `[]`.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Say with which options the head was made.
+
+        Returns:
+            Plain values: the arguments of the constructor that are not sizes of the model.
+        """
+        return dict(self.options)
+
+    options: dict[str, Any]
+    summary: ClassVar[str]
+    """What it answers, in one sentence."""
+
+
+def like(hidden: Tensor, layers: nn.Module) -> Tensor:
+    """Bring hidden states to the precision of a head's own layers.
+
+    Args:
+        hidden: Hidden states, in the precision of the model.
+        layers: Layers of the head.
+
+    Returns:
+        The hidden states in the precision of the layers' parameters.
+    """
+    return hidden.to(next(layers.parameters()).dtype)
+
+
+def labelled(targets: Tensor | None) -> Tensor:  # [rows] -> [rows]
+    """Find the rows that have a target.
+
+    Args:
+        targets: NaN where a row has none. `[rows]`
+
+    Returns:
+        True where there is one. `[rows]`
+
+    Raises:
+        ValueError: If the batch carries no targets at all.
+    """
+    if targets is None:
+        raise ValueError("`TaskBatch.targets` is None, but a task of the batch has a head that needs them.")
+    return ~torch.isnan(targets)
+
+
+def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Refuse labels between which nothing can be told apart.
+
+    Args:
+        labels: Names of the classes; the index of a name is its class.
+
+    Returns:
+        The names.
+
+    Raises:
+        InputError: If there are fewer than two, or one stands twice.
+    """
+    names = tuple(str(label) for label in labels)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(f"`labels` must be at least two different names, got {', '.join(names) or 'none'}.")
+    return names
+
+
+def fresh_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Build a linear layer as heads of transformers start: small random weights, no bias.
+
+    Args:
+        inputs: Features that come in.
+        outputs: Features that go out.
+
+    Returns:
+        The layer, in float32.
+    """
+    layer = nn.Linear(inputs, outputs, dtype=torch.float32)
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def projection(dim: int, outputs: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Build what heads put on a representation: dropout, perhaps a tanh layer, and the outputs.
+
+    Args:
+        dim: Width of the representation.
+        outputs: Number of outputs.
+        hidden: Width of the layer in between; 0 for none.
+        dropout: Share of features that are dropped in training, before each linear layer.
+
+    Returns:
+        The layers, in float32.
+    """
+    if not hidden:
+        return nn.Sequential(nn.Dropout(dropout), fresh_linear(dim, outputs))
+    between = [nn.Dropout(dropout), fresh_linear(dim, hidden), nn.Tanh()]
+    return nn.Sequential(*between, nn.Dropout(dropout), fresh_linear(hidden, outputs))

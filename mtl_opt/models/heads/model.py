@@ -1,0 +1,296 @@
+"""One shared model with a head per task: one forward for the rows of all tasks, whatever their label spaces."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.batch import IGNORE_INDEX, TaskBatch, current_task_rows, task_rows
+from mtl_opt.models.heads.base import Head, HeadRows
+from mtl_opt.models.heads.prediction import Output
+from mtl_opt.models.sharing.base import private_parameters
+
+
+class MultiTaskModel(nn.Module):
+    """Put a head per task on one encoder or decoder.
+
+    The backbone reads the rows of all tasks in one forward; each head sees the rows of its own task alone, so a row
+    cannot change what another task's head learns. Heads are private parameters (`task_parameters`), everything else
+    that is trained is shared.
+
+    Args:
+        backbone: A model of transformers or a peft model around one: an encoder (`AutoModel`), or a causal language
+            model, whose output layer heads of type "lm" share.
+        heads: The head of every task, in the order of the task ids.
+
+    Attributes:
+        tasks: Names of the tasks.
+        heads: Their heads, in the same order; by place, since a task may be called anything.
+    """
+
+    def __init__(self, backbone: Any, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tasks = tuple(heads)
+        self.heads = Heads(self.tasks, heads.values())
+        if "sharing" in backbone.__dict__:  # a way of sharing in the backbone is that of the whole model
+            self.__dict__["sharing"] = backbone.__dict__["sharing"]
+
+    @property
+    def config(self) -> Any:
+        """Configuration of the backbone."""
+        return self.backbone.config
+
+    @property
+    def base(self) -> Any:
+        """The model of transformers, with whatever adapters stand in it."""
+        peft = hasattr(self.backbone, "get_base_model")
+        return self.backbone.get_base_model() if peft else self.backbone
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of the outputs over a vocabulary; 0 where no task answers in text."""
+        text = any(getattr(head, "reads", "") == "text" for head in self.heads)
+        return self.get_input_embeddings().num_embeddings if text else 0
+
+    def get_input_embeddings(self) -> Any:
+        """Give the embedding of the backbone.
+
+        Returns:
+            The layer.
+        """
+        return self.base.get_input_embeddings()
+
+    def head_at(self, place: int) -> Any:
+        """Give the head of a loss.
+
+        Args:
+            place: Index of a task, plus the number of tasks in the second half.
+
+        Returns:
+            The head.
+        """
+        return self.heads[place % len(self.tasks)]
+
+    def head_of(self, task: str) -> Any:
+        """Give the head of a task.
+
+        Args:
+            task: Its name.
+
+        Returns:
+            The head.
+        """
+        return self.heads[self.tasks.index(task)]
+
+    def task_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """List what belongs to one task alone: its head, and private adapters of a way of sharing.
+
+        Returns:
+            Trainable parameters by task.
+        """
+        return private_parameters(self)
+
+    def hidden(self, batch: TaskBatch) -> Tensor:  # -> [batch, seq, dim]
+        """Read all rows of a batch in one forward of the backbone.
+
+        Args:
+            batch: Rows of any tasks.
+
+        Returns:
+            Last hidden states. `[batch, seq, dim]`
+
+        Raises:
+            ValueError: If the rows are packed: heads need whole rows.
+        """
+        if batch.position_ids is not None or batch.task_ids.dim() != 1:
+            raise ValueError("Heads need one row per example, and the rows of this batch are packed.")
+        base = self.base
+        inner = base.base_model if base.get_output_embeddings() is not None else base
+        return inner(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+
+    def outputs(self, batch: TaskBatch) -> list[Output]:
+        """Compute what every head says of its rows.
+
+        Args:
+            batch: Rows of any tasks.
+
+        Returns:
+            One entry per task with rows, in task order.
+        """
+        return [Output(self.tasks[owner], rows, self.heads[owner](part)) for owner, rows, part in self.parts(batch)]
+
+    def forward(self, batch: TaskBatch, num_losses: int) -> tuple[Tensor, Tensor]:  # [losses], [losses]
+        """Compute the mean loss of every task over what is labelled.
+
+        Args:
+            batch: Rows of any tasks; `task_ids` says which loss each row goes to: its task, plus the number of tasks
+                in the second half where rows are dealt to halves.
+            num_losses: Number of losses.
+
+        Returns:
+            Mean losses, 0 where nothing is labelled `[losses]`, and the labelled rows, words or tokens that they
+            average `[losses]`.
+        """
+        device = batch.input_ids.device
+        sums = [torch.zeros((), device=device) for _ in range(num_losses)]
+        counts = [torch.zeros((), device=device, dtype=torch.long) for _ in range(num_losses)]
+        for owner, _, part in self.parts(batch, learning=True):
+            sums[owner], counts[owner] = self.head_at(owner).loss(part)
+        totals = torch.stack(counts)
+        return torch.stack(sums) / totals.clamp(min=1), totals
+
+    def parts(self, batch: TaskBatch, learning: bool = False) -> Iterator[tuple[int, Tensor, HeadRows]]:
+        """Read a batch in one forward, and cut it into what each head sees.
+
+        Args:
+            batch: Rows of any tasks.
+            learning: Whether the losses are wanted.
+
+        Yields:
+            Which loss the rows go to, which rows of the batch they are, and what their head sees.
+        """
+        hidden = self.hidden(batch)
+        shared = self._shared_logits(hidden, batch) if learning else None
+        for owner in batch.task_ids.unique().tolist():
+            rows = (batch.task_ids == owner).nonzero().flatten()
+            targets = None if batch.targets is None else batch.targets[rows]
+            own = None if shared is None else shared[1][shared[0] == owner]
+            mask, labels = batch.attention_mask[rows], batch.labels[rows]
+            yield owner, rows, HeadRows(hidden[rows], mask, labels, targets, self.base.get_output_embeddings(), own)
+
+    def _shared_logits(self, hidden: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor] | None:
+        """Ask an output layer that is trained once for all tasks, told whose positions these are.
+
+        Once, because engine two_pass takes the Gramian of each call of a layer: that of two calls lacks what one has
+        with the other.
+
+        Returns:
+            Owners of the learnt positions `[learnt]`, and the logits there `[learnt, vocabulary]`; None where the layer
+            is frozen or nothing is learnt.
+        """
+        output = self.base.get_output_embeddings()
+        if output is None or not output.weight.requires_grad:
+            return None  # each head asks by itself: no logits are copied
+        text = torch.tensor([head.reads == "text" for head in self.heads], device=hidden.device)
+        own = text[batch.task_ids % len(self.tasks)][:, None]
+        learnt = (batch.labels[:, 1:] != IGNORE_INDEX) & own
+        if not bool(learnt.any()):
+            return None
+        owners = batch.task_ids[:, None].expand_as(learnt)[learnt]
+        with task_rows(owners % len(self.tasks)):
+            return owners, output(hidden[:, :-1][learnt])
+
+    def generate(self, **arguments: Any) -> Tensor:
+        """Generate as the backbone does, each row with its own task's output adapter.
+
+        Args:
+            arguments: Those of `generate` of transformers; a `task_rows` context says whose rows these are.
+
+        Returns:
+            Token ids.
+        """
+        with self._own_outputs():
+            return self.backbone.generate(**arguments)
+
+    @contextmanager
+    def _own_outputs(self) -> Iterator[None]:
+        """Put the private output adapters behind the shared output layer."""
+        base = self.base
+        shared = base.get_output_embeddings()
+        base.set_output_embeddings(RoutedOutput(shared, self.heads))
+        try:
+            yield
+        finally:
+            base.set_output_embeddings(shared)
+
+    def gradient_checkpointing_enable(self, arguments: dict[str, Any]) -> None:
+        """Compute activations of the backbone again in the backward.
+
+        Args:
+            arguments: Those of `torch.utils.checkpoint`.
+        """
+        enable = getattr(self.base, "activation_checkpointing_enable", None)
+        (enable or self.base.gradient_checkpointing_enable)(arguments)
+
+    def enable_input_require_grads(self) -> None:
+        """Let the embedding's output require a gradient, so that frozen first layers are checkpointed too."""
+        self.base.enable_input_require_grads()
+
+    def save_pretrained(self, folder: str | Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write the adapter (or the whole backbone) in its own form, and the heads beside it.
+
+        Args:
+            folder: Where to.
+            state_dict: Weights gathered from all processes; None: those of this model.
+        """
+        from mtl_opt.models.heads.saving import save_heads
+
+        if state_dict is None:
+            self.backbone.save_pretrained(folder)
+        else:
+            own = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
+            self.backbone.save_pretrained(folder, state_dict=own)
+        save_heads(self, Path(folder), state_dict)
+
+
+class Heads(nn.ModuleList):
+    """Hold the heads of all tasks, and say whose parameters they are.
+
+    Args:
+        tasks: Names of the tasks.
+        heads: Their heads, in the same order.
+    """
+
+    def __init__(self, tasks: Sequence[str], heads: Iterable[Head]) -> None:
+        super().__init__(heads)
+        self.tasks = tuple(tasks)
+
+    def task_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """List the parameters of every head.
+
+        Returns:
+            Parameters by task.
+        """
+        own = ((task, list(head.parameters())) for task, head in zip(self.tasks, self, strict=True))
+        return {task: parameters for task, parameters in own if parameters}
+
+
+class RoutedOutput(nn.Module):
+    """Stand in for an output layer while text is generated: shared logits plus those of each row's own task.
+
+    Args:
+        shared: The output layer.
+        heads: Heads of all tasks, in the order of the task ids.
+    """
+
+    def __init__(self, shared: nn.Module, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.shared = shared
+        self.heads = heads
+
+    def forward(self, hidden: Tensor) -> Tensor:  # [batch, seq, dim] -> [batch, seq, vocabulary]
+        """Compute next-token logits.
+
+        Args:
+            hidden: Hidden states. `[batch, seq, dim]`
+
+        Returns:
+            Logits. `[batch, seq, vocabulary]`
+
+        Raises:
+            ValueError: If no `task_rows` context says whose rows these are.
+        """
+        ids = current_task_rows()
+        if ids is None or ids.shape[0] != hidden.shape[0]:
+            raise ValueError("Generating needs `with task_rows(ids):`, one task id per row: heads differ by task.")
+        logits = self.shared(hidden)
+        for task in ids.unique().tolist():
+            rows = (ids == task).nonzero().flatten()
+            adapt = getattr(self.heads[task], "adapt", None)
+            if adapt is not None:
+                logits = logits.index_copy(0, rows, adapt(hidden[rows], logits[rows]))
+        return logits

@@ -1,0 +1,137 @@
+"""Heads on disk: their weights as safetensors, and a JSON file that says what they are for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mtl_opt.errors import InputError
+from mtl_opt.models.heads.registry import kind_of
+
+if TYPE_CHECKING:
+    from mtl_opt.models.heads.model import MultiTaskModel
+
+WEIGHTS = "heads.safetensors"
+ABOUT = "heads.json"
+
+
+def save_heads(model: "MultiTaskModel", folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+    """Write the heads; keys of the weights are `TASK/parameter`.
+
+    Args:
+        model: The model with heads.
+        folder: Where to.
+        state_dict: Weights of the whole model, gathered; None: those of `model`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = model.state_dict() if state_dict is None else state_dict
+    named: dict[str, Tensor] = {}
+    for place, task in enumerate(model.tasks):
+        prefix = f"heads.{place}."
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        named |= {f"{task}/{name}": value.detach().cpu().contiguous() for name, value in own.items()}
+    save_file(named, folder / WEIGHTS)
+    about = {"tasks": describe(model)}
+    (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def save_head(task: str, head: Any, folder: Path) -> None:
+    """Write the head of one task beside a model that was exported for it.
+
+    Args:
+        task: Its name.
+        head: Its head.
+        folder: Where to.
+    """
+    alone: Any = SimpleNamespace(tasks=(task,), heads=[head])
+    save_heads(alone, folder, {f"heads.0.{name}": value for name, value in head.state_dict().items()})
+
+
+def describe(model: "MultiTaskModel") -> dict[str, dict[str, Any]]:
+    """Say what the heads are for.
+
+    Args:
+        model: The model with heads.
+
+    Returns:
+        Per task `type` and the options of its head.
+    """
+    pairs: Any = zip(model.tasks, model.heads, strict=True)
+    return {task: {"type": kind_of(head), **head.describe()} for task, head in pairs}
+
+
+def read_about(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read what saved heads are for.
+
+    Args:
+        folder: Folder of a run or checkpoint.
+
+    Returns:
+        Per task `type` and the options of its head.
+
+    Raises:
+        InputError: If there are no heads, or the file cannot be read.
+    """
+    try:
+        return dict(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["tasks"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"No heads could be loaded from `{folder}`: `{ABOUT}` is missing or damaged.") from error
+
+
+def load_heads(model: "MultiTaskModel", folder: Path) -> None:
+    """Give the heads of a model the weights that were saved.
+
+    Args:
+        model: The model, with heads for the same tasks.
+        folder: Folder of a run or checkpoint.
+
+    Raises:
+        InputError: If the saved heads are for other tasks, types or labels, or cannot be read.
+    """
+    refuse_other_heads(read_about(folder), describe(model), folder)
+    try:
+        weights = load_file(folder / WEIGHTS)
+        for task, head in zip(model.tasks, model.heads, strict=True):
+            prefix = f"{task}/"
+            head.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".:")
+        raise InputError(f"No heads could be loaded from `{folder}` ({reason}).") from error
+
+
+def refuse_other_heads(saved: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    """Refuse heads that were made for something else.
+
+    Args:
+        saved: What the saved heads are for.
+        wanted: What the model's heads are for.
+        folder: Where the saved ones lie, for the message.
+
+    Raises:
+        InputError: If tasks, types or options that shape a head differ.
+    """
+    if set(saved) != set(wanted):
+        raise InputError(f"The heads in `{folder}` are for {_names(saved)}, and the run has {_names(wanted)}.")
+    for task, own in wanted.items():
+        for key in ("type", "labels", "pooling", "hidden", "rank", "alpha"):
+            before, now = saved[task].get(key), own.get(key)
+            if before != now:
+                raise InputError(
+                    f"The head of task `{task}` in `{folder}` was made for {key} {_value(before)}, and the run has "
+                    f"{_value(now)}."
+                )
+
+
+def _names(tasks: Sequence[str] | Mapping[str, Any]) -> str:
+    """List tasks."""
+    return f"task{'s' * (len(tasks) != 1)} {', '.join(f'`{task}`' for task in tasks) or 'none'}"
+
+
+def _value(value: object) -> str:
+    """Write an option."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"

@@ -1,0 +1,108 @@
+"""`plot_loss`: the losses of a run as PNG, all tasks in one figure and one figure per task. Needs matplotlib."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.monitor.fonts import can_draw, known_font_files, load_font
+from mtl_opt.monitor.json_lines import parse_line
+
+MISSING = "needs matplotlib, which is not installed: pip install 'mtl_opt[plots]'"
+FILE = "training_loss.png"
+
+Curve = tuple[list[int], list[float]]
+
+
+def can_plot() -> bool:
+    """Tell whether matplotlib is there.
+
+    Returns:
+        True if it is.
+    """
+    return find_spec("matplotlib") is not None
+
+
+def plot_losses(log: Path, tasks: Sequence[str]) -> list[Path]:
+    """Draw the losses of a run beside its log.
+
+    Args:
+        log: `trainer_log.jsonl`.
+        tasks: Names of the tasks.
+
+    Returns:
+        `training_loss.png` with the mean and one curve per task, and `training_loss_TASK.png` per task with the loss
+        on held-out rows beside that of training; nothing where no step was logged.
+    """
+    rows = [row for row in map(parse_line, log.read_bytes().splitlines()) if row is not None]
+    curves = {task: curve(rows, f"loss_{task}") for task in tasks}
+    written = []
+    if mean := curve(rows, "loss"):
+        shown = {"mean": mean, **{task: found for task, found in curves.items() if found}}
+        written.append(_draw(log.with_name(FILE), "training loss", shown if len(tasks) > 1 else {"mean": mean}))
+    for task, found in curves.items():
+        if found:
+            held_out = curve(rows, f"eval_{task}_loss")
+            shown = {"training": found, **({"held out": held_out} if held_out else {})}
+            written.append(_draw(log.with_name(f"training_loss_{file_name(task)}.png"), task, shown))
+    return written
+
+
+def curve(rows: Sequence[Mapping[str, Any]], key: str) -> Curve | None:
+    """Read one curve of a log.
+
+    Args:
+        rows: Lines of the log.
+        key: What to read.
+
+    Returns:
+        Steps and values; None where no line has it.
+    """
+    points = [(row["current_steps"], row[key]) for row in rows if key in row]
+    return ([step for step, _ in points], [value for _, value in points]) if points else None
+
+
+def file_name(task: str) -> str:
+    """Make a task's name part of a file name.
+
+    Args:
+        task: Its name.
+
+    Returns:
+        The name; what some file systems refuse becomes `_`.
+    """
+    return re.sub(r'[\\/:*?"<>|]', "_", task)
+
+
+def _draw(path: Path, title: str, curves: Mapping[str, Curve]) -> Path:
+    """Draw curves into a PNG; with a canvas of its own, so that no window system is asked for."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
+    font = _font("".join((title, *curves)))
+    properties = FontProperties(fname=str(font)) if font else FontProperties()
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (steps, values) in curves.items():
+        style = {"color": "black", "linewidth": 2} if name == "mean" else {"linewidth": 1.2}
+        axes.plot(steps, values, label=name, marker="." if len(steps) < 30 else None, **style)
+    axes.set_title(title, fontproperties=properties)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.grid(alpha=0.3)
+    axes.legend(prop=properties)
+    FigureCanvasAgg(figure).print_png(path)
+    return path
+
+
+def _font(text: str) -> Path | None:
+    """Find a font for a text that matplotlib's own cannot draw; None where its own can, or none does."""
+    if text.isascii():
+        return None
+    for path in known_font_files():
+        font = load_font(path, 12)
+        if font is not None and can_draw(font, text):
+            return path
+    return None

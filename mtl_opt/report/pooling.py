@@ -1,0 +1,216 @@
+"""Lines of `results.jsonl` → runs per method: what may be pooled, and what is still missing."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from mtl_opt.errors import InputError
+
+SINGLE = "single"
+"""Method of the single-task baselines."""
+
+RESULTS = "results.jsonl"
+GRID = "grid.json"
+"""Names of all runs of a comparison, written before the first one starts."""
+
+DIRECTIONS = {"exact_match": True, "loss": False}
+"""Metrics of lines written before they named their directions: whether higher is better."""
+
+
+@dataclass
+class Runs:
+    """Hold all runs of one method.
+
+    Attributes:
+        method: What tells it from the others.
+        metrics: Per seed, each `eval_{task}_{metric}`; NaN where it is not finite.
+        lines: Per seed, the lines: one, or one per task for the baselines.
+    """
+
+    method: str
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    lines: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """Give the first line, for what is the same in all."""
+        return next(iter(self.lines.values()))[0]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether a value can be averaged.
+
+    Args:
+        value: A value from JSON.
+
+    Returns:
+        False for null, texts, NaN and infinity.
+    """
+    return isinstance(value, (int, float)) and isfinite(value)
+
+
+def role_of(line: Mapping[str, Any]) -> str:
+    """Say what a run is for.
+
+    Args:
+        line: A line of `results.jsonl`.
+
+    Returns:
+        "method", "baseline" or "search".
+    """
+    return str(line.get("role") or ("baseline" if line["combiner"] == SINGLE else "method"))
+
+
+def method_of(line: Mapping[str, Any]) -> str:
+    """Name the method of a run.
+
+    Args:
+        line: A line of `results.jsonl`.
+
+    Returns:
+        Its label; `single` for all baselines.
+    """
+    return SINGLE if role_of(line) == "baseline" else str(line.get("method") or line["combiner"])
+
+
+def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
+    """Gather the runs of each method; the single-task runs of one seed become one. A repeated run counts once.
+
+    Args:
+        results: Lines of `results.jsonl`; runs that searched for a learning rate are left out.
+
+    Returns:
+        The runs per method, in order of appearance, `single` last.
+    """
+    found: dict[str, Runs] = {}
+    for line in results:
+        if role_of(line) == "search":
+            continue
+        runs = found.setdefault(method_of(line), Runs(method_of(line)))
+        seed = int(line["seed"])
+        values = {k: float(v) if is_number(v) else float("nan") for k, v in line["metrics"].items()}
+        runs.metrics.setdefault(seed, {}).update(values)
+        others = [old for old in runs.lines.get(seed, []) if old.get("task") != line.get("task")]
+        runs.lines[seed] = [*others, line]
+    if SINGLE in found:
+        found[SINGLE] = found.pop(SINGLE)
+    return found
+
+
+def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to put runs on other tasks, data or metrics into one table.
+
+    Args:
+        results: Lines of `results.jsonl`.
+
+    Raises:
+        InputError: If there is no run to show, or two runs disagree; the sentence says in what.
+    """
+    measured = [line for line in results if role_of(line) != "search"]
+    if not measured:
+        raise InputError("There are no results to compare: `results.jsonl` is empty.")
+    joint = [line for line in measured if role_of(line) == "method"]
+    _refuse(joint, "the tasks", lambda line: line["tasks"])
+    _refuse(measured, "the data (`data_hash`)", lambda line: (line.get("provenance") or {}).get("data_hash"))
+    tasks = {task for line in joint for task in line["tasks"]}
+    alone = [line for line in measured if role_of(line) == "baseline" and tasks and not set(line["tasks"]) <= tasks]
+    if alone:
+        raise InputError(
+            f"Runs cannot be pooled: `{alone[0]['run']}` is a baseline of task `{alone[0]['tasks'][0]}`, which "
+            f"`{joint[0]['run']}` does not have ({', '.join(joint[0]['tasks'])})."
+        )
+    for task in dict.fromkeys(task for line in measured for task in line["tasks"]):
+        named = [line for line in measured if task in (line.get("main_metric") or {})]
+        _refuse(named, f"the main metric of `{task}`", lambda line, task=task: line["main_metric"][task])
+
+
+def _refuse(lines: Sequence[Mapping[str, Any]], what: str, read: Any) -> None:
+    """Refuse lines that disagree; None says nothing."""
+    known = [(line, read(line)) for line in lines if read(line) is not None]
+    for line, value in known:
+        if value != known[0][1]:
+            raise InputError(
+                f"Runs cannot be pooled: they disagree on {what}: `{known[0][0]['run']}` has {_short(known[0][1])}, "
+                f"`{line['run']}` has {_short(value)}."
+            )
+
+
+def _short(value: object) -> str:
+    """Write tasks as a list and a hash as its beginning."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)[:16]
+
+
+def main_metrics(line: Mapping[str, Any]) -> dict[str, str]:
+    """Say by which metric each task of a run is judged.
+
+    Args:
+        line: A line of `results.jsonl`.
+
+    Returns:
+        Metric by task: what the line says, else exact match, else the loss.
+    """
+    given = line.get("main_metric") or {}
+    found = {}
+    for task in line["tasks"]:
+        exact = f"eval_{task}_exact_match" in line["metrics"]
+        found[task] = str(given.get(task) or ("exact_match" if exact else "loss"))
+    return found
+
+
+def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read what a comparison has written so far.
+
+    Args:
+        folder: Its `output_dir`.
+
+    Returns:
+        The lines of `results.jsonl`, and sentences on what is missing: runs without a result, a torn last line.
+
+    Raises:
+        InputError: If there is no such folder, or no result in it.
+    """
+    path = folder / RESULTS
+    if not folder.is_dir():
+        raise InputError(f"There is no folder `{folder}`.")
+    planned = planned_runs(folder)
+    if not path.exists() or not path.read_bytes().strip():
+        runs = f": none of its {len(planned)} runs is finished" if planned else ""
+        raise InputError(f"`{folder}` holds no results of `mtl-opt compare` (`{RESULTS}` is missing or empty){runs}.")
+    lines: dict[str, dict[str, Any]] = {}
+    notes = []
+    texts = path.read_bytes().splitlines()
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            lines[line["run"]] = line
+        except (ValueError, KeyError, TypeError):
+            if any(rest.strip() for rest in texts[number:]):
+                raise InputError(f"`{path}`, line {number} is no result of a run.") from None
+            notes.append(f"The last line of `{RESULTS}` is torn and was left out.")
+    if not lines:
+        raise InputError(f"`{folder}` holds no results of `mtl-opt compare` (`{RESULTS}` has no complete line).")
+    missing = [name for name in planned if name not in lines]
+    if missing:
+        shown = ", ".join(f"`{name}`" for name in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        notes.append(f"Half-finished: {len(missing)} of {len(planned)} runs have no result yet ({shown}).")
+    return list(lines.values()), notes
+
+
+def planned_runs(folder: Path) -> list[str]:
+    """Read the names of all runs of a comparison.
+
+    Args:
+        folder: Its `output_dir`.
+
+    Returns:
+        The names; none where it did not write them.
+    """
+    try:
+        return [str(name) for name in json.loads((folder / GRID).read_text(encoding="utf-8"))["runs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

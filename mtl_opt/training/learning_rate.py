@@ -1,0 +1,58 @@
+"""The learning rate of every method, chosen on rows held out of the training rows, with the same budget for all."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import exp, isfinite
+from statistics import fmean
+from typing import Any
+
+LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value, "mse": lambda value: 1 / (1 + value)}
+"""Metrics of which lower is better, brought to (0, 1] where higher is: for the first two the mean probability of a
+token."""
+
+
+def search_score(line: Mapping[str, Any], select_by: str) -> float | None:
+    """Judge a run of the search by one number.
+
+    Args:
+        line: Its line in `results.jsonl`.
+        select_by: "metric" for the main metrics of the tasks, "loss" for their losses.
+
+    Returns:
+        Mean over the main tasks, higher is better; None where one is not finite.
+    """
+    values = []
+    helping = line.get("auxiliary") or []
+    for task in [task for task in line["tasks"] if task not in helping] or line["tasks"]:
+        metric = "loss" if select_by == "loss" else line["main_metric"][task]
+        value = line["metrics"].get(f"eval_{task}_{metric}")
+        if value is None or not isfinite(value):
+            return None
+        values.append(LOWER[metric](value) if metric in LOWER else value)
+    return fmean(values)
+
+
+def choose_rates(lines: Iterable[Mapping[str, Any]], names: Mapping[tuple[str, str | None], str]) -> dict[str, float]:
+    """Choose the best learning rate of every method.
+
+    Args:
+        lines: Lines of the search.
+        names: Method label and task → name of the method.
+
+    Returns:
+        Name of the method → the rate with the highest mean score over the seeds of the search; among equal ones that
+        with the lower loss, then the smaller one. A rate at which any run diverged is taken only where all did.
+    """
+    found: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
+    for line in lines:
+        by_rate = found.setdefault(names[line["method"], line["task"]], {})
+        by_rate.setdefault(line["learning_rate"], []).append(line)
+    return {name: max(by_rate, key=lambda rate: (*_worth(by_rate[rate]), -rate)) for name, by_rate in found.items()}
+
+
+def _worth(lines: Sequence[Mapping[str, Any]]) -> tuple[bool, float, float]:
+    """Say how good a rate is: whether all runs are finite, their mean score, and minus their mean loss."""
+    scores = [line["search_score"] for line in lines]
+    losses = [line["metrics"].get(f"eval_{task}_loss") for line in lines for task in line["tasks"]]
+    if any(value is None for value in (*scores, *losses)):
+        return False, 0.0, 0.0
+    return True, fmean(scores), -fmean(losses)

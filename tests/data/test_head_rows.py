@@ -1,0 +1,153 @@
+"""Rows of tasks that a head answers: tokens, places of words, and targets."""
+
+import json
+
+import pytest
+from transformers import BertTokenizerFast
+
+from mtl_opt.batch import IGNORE_INDEX
+from mtl_opt.data import (
+    Encoder,
+    Opener,
+    RowSpec,
+    Source,
+    collate,
+    get_template,
+    label_names,
+    load_rows,
+    read_rows,
+    with_targets,
+)
+from mtl_opt.data.registry import Entry
+from mtl_opt.errors import InputError, UnknownNameError
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "wolf", "##gang", "lives", "in", "berlin", "good", "好", "坏", "很"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)})
+
+
+@pytest.fixture
+def load(tokenizer, tmp_path):
+    """Write rows of one task and load them with a head that reads them so; nothing is held out."""
+
+    def run(rows, reads, cutoff_len=32, cache=False, cutting=True):
+        path = tmp_path / "任务.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        encoder = Encoder(tokenizer, get_template("default"), cutoff_len, allow_cutting=cutting, heads={"t": reads})
+        opener = Opener(encoder, cache=tmp_path / "cache" if cache else None, keep_small=True)
+        source = Source(str(path), spec=RowSpec(labels=True), task="t")
+        return load_rows([Entry(source)], opener, 0)
+
+    return run
+
+
+def tokens_of(found, tokenizer):
+    return [tokenizer.convert_ids_to_tokens(row.input_ids) for row in found.train_tokens["t"]]
+
+
+def targets_of(found, names, words=False):
+    return with_targets("t", found.train["t"], found.train_tokens["t"], names, words=words, skip_bad_rows=False)[1]
+
+
+def test_a_row_is_what_is_asked_with_the_tokenizers_own_marks(load, tokenizer):
+    rows = [{"text": "wolfgang lives", "label": "a"}, {"instruction": "很", "input": "好", "output": "b"}]
+    found = load([rows[0]], "row")
+    assert tokens_of(found, tokenizer) == [["[CLS]", "wolf", "##gang", "lives", "[SEP]"]]
+    pair = load([rows[1]], "row")
+    assert tokens_of(pair, tokenizer) == [["[CLS]", "很", "[SEP]", "好", "[SEP]"]]
+
+
+def test_a_long_row_keeps_the_marks(load, tokenizer):
+    found = load([{"text": "wolfgang lives in berlin", "label": "a"}], "row", cutoff_len=4)
+    assert tokens_of(found, tokenizer) == [["[CLS]", "wolf", "##gang", "[SEP]"]]
+    assert found.train_tokens["t"].num_shortened == 1
+    with pytest.raises(InputError, match=r"line 1: the row has 7 tokens"):
+        load([{"text": "wolfgang lives in berlin", "label": "a"}], "row", cutoff_len=4, cutting=False)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_tags_stand_at_the_first_token_of_their_words(load, cache):
+    rows = [
+        {"tokens": ["Wolfgang", "lives", "in", "Berlin"], "ner_tags": ["PER", "O", None, "LOC"]},
+        {"tokens": ["很", "好"], "ner_tags": [0, 2]},
+        {"tokens": ["in"], "ner_tags": None},
+    ]
+    found = load(rows, "words", cache=cache)
+    names = ["LOC", "O", "PER"]
+    assert label_names(found.train["t"], words=True) == ["0", "2", "LOC", "O", "PER"]
+    train = targets_of(found, names, words=True)
+    i = IGNORE_INDEX
+    assert [row.labels for row in train] == [[i, 2, i, 1, i, 0, i], [i, 0, 2, i], [i, i, i]]
+    assert train.num_labelled == 2
+
+
+def test_words_that_were_cut_lose_their_tags(load):
+    found = load([{"tokens": ["wolfgang", "lives", "in"], "tags": ["A", "B", "A"]}], "words", cutoff_len=4)
+    train = targets_of(found, ["A", "B"], words=True)
+    assert [row.labels for row in train] == [[IGNORE_INDEX, 0, IGNORE_INDEX, IGNORE_INDEX]]
+
+
+def test_targets_are_class_indices_numbers_or_missing(load):
+    rows = [{"text": "good", "label": label} for label in ("b", "a", None, 1, "")]
+    found = load(rows, "row")
+    assert label_names(found.train["t"], words=False) == ["1", "a", "b"]
+    train = with_targets("t", found.train["t"], found.train_tokens["t"], ["a", "b"], words=False, skip_bad_rows=False)[
+        1
+    ]
+    assert [str(row.target) for row in train] == ["1.0", "0.0", "nan", "1.0", "nan"]
+    assert all(set(row.labels) == {IGNORE_INDEX} for row in train)
+    batch = collate([[], list(train[:3])], 0)
+    assert [str(float(t)) for t in batch.targets] == ["1.0", "0.0", "nan"]
+    assert batch.task_ids.tolist() == [1, 1, 1]
+    numbers = load([{"instruction": "good", "output": value} for value in (0.5, "2", -1, None)], "row")
+    train = targets_of(numbers, None, words=False)
+    assert [str(row.target) for row in train] == ["0.5", "2.0", "-1.0", "nan"]
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "error", "sentence"),
+    [
+        ("negativ", ["negative", "positive"], UnknownNameError, r"line 1\): `negativ`\. Did you mean `negative`\?"),
+        (2, ["negative", "positive"], InputError, "label 2 of task `t` is out of range; it has 2 labels, 0 to 1"),
+        (-1, ["negative", "positive"], InputError, "label -1 of task `t` is out of range"),
+        ("many", None, InputError, "needs a finite number, got `many`"),
+        ("inf", None, InputError, "needs a finite number, got `inf`"),
+    ],
+)
+def test_answers_that_are_no_label_or_number_are_refused(load, label, names, error, sentence):
+    found = load([{"text": "good", "label": label}], "row")
+    parts = "t", found.train["t"], found.train_tokens["t"], names
+    with pytest.raises(error, match=sentence):
+        with_targets(*parts, words=False, skip_bad_rows=False)
+    rows, tokens, bad = with_targets(*parts, words=False, skip_bad_rows=True)
+    assert len(rows) == len(tokens) == 0
+    assert "line 1" in bad[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "one tag without white space per word, got 1 for 2"),
+        ({"tokens": ["New York"], "tags": ["O"]}, "holds the word 'New York'"),
+        ({"tokens": [], "tags": []}, "`tokens` is empty"),
+        ({"tokens": "a b", "tags": ["O", "O"]}, "must be lists"),
+        ({"tokens": ["a"]}, "the key `tags` is missing"),
+        ({"instruction": "a b", "output": "O"}, "got 1 labels for 2 words"),
+    ],
+)
+def test_bad_rows_of_words_are_refused(load, row, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load([row], "words")
+
+
+def test_without_a_head_an_answer_is_still_needed(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "x", "output": ""}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="`output` is empty"):
+        read_rows(path)
+    path.write_text('{"instruction": "x", "output": 3}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="must be a string"):
+        read_rows(path)

@@ -1,0 +1,281 @@
+"""Heads: losses against a literal oracle, gradients that stay with their task, what is predicted and refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from models.head_cases import SPECS, TEXT, batch_of, decoder, rows_of, with_heads
+from references.heads_reference import literal_losses
+
+from mtl_opt import PCGrad, TaskGradients
+from mtl_opt.batch import IGNORE_INDEX, task_rows
+from mtl_opt.errors import InputError
+from mtl_opt.models import (
+    HEADS,
+    MultiTaskModel,
+    enable_checkpointing,
+    predict,
+    private_parameters,
+    put_heads,
+    task_losses,
+)
+from mtl_opt.models.heads.pooling import POOLINGS
+from mtl_opt.models.heads.saving import load_heads
+
+KINDS = ("encoder", "decoder")
+IDS = {"encoder": [2, 0, 0, 1, 3, 1, 0, 2, 3], "decoder": [2, 0, 0, 1, 3, 1, 0, 2, 4, 5, 4, 3]}
+
+
+def gradients_of(model, batches, engine, **arguments):
+    grads = TaskGradients(model, list(model.tasks), engine, **arguments)
+    for batch in batches:
+        with grads.rows(batch.task_ids):
+            losses, counts = task_losses(model, replace(batch, task_ids=grads.owners), grads.num_losses)
+            grads.backward(losses, counts)
+    return grads
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lora", [True, False])
+def test_losses_are_those_of_every_row_alone(kind, lora):
+    model = with_heads(kind, lora)
+    batch = batch_of(model, IDS[kind])
+    losses, counts = task_losses(model, batch, len(model.tasks))
+    wanted, numbers = literal_losses(model, batch, len(model.tasks))
+    torch.testing.assert_close(losses, wanted)
+    assert counts.tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lora", [True, False])
+def test_one_pass_and_two_pass_equal_per_task(kind, lora):
+    model = with_heads(kind, lora)
+    batches = [batch_of(model, IDS[kind])]
+    found = {}
+    for engine in ("per_task", "one_pass", "two_pass"):
+        grads = gradients_of(model, batches, engine, verify=True)
+        gramian = grads.gramian()
+        grads.combine(PCGrad())
+        found[engine] = gramian, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        grads.zero()
+    for engine in ("one_pass", "two_pass"):
+        torch.testing.assert_close(found[engine][0], found["per_task"][0], rtol=1e-5, atol=1e-7)
+        assert found[engine][1].keys() == found["per_task"][1].keys()
+        for name, gradient in found["per_task"][1].items():
+            torch.testing.assert_close(found[engine][1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_micro_batches_are_one_large_batch():
+    model = with_heads("decoder")
+    batch = batch_of(model, IDS["decoder"])
+    whole = gradients_of(model, [batch], "one_pass")
+    wanted = whole.jacobian.clone()
+    whole.zero()
+    parts = [rows_of(batch, chosen) for chosen in torch.arange(len(batch.task_ids)).split([3, 4, 5])]
+    torch.testing.assert_close(gradients_of(model, parts, "one_pass").jacobian, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["one_pass", "per_task", "two_pass"])
+def test_rows_of_one_task_do_not_touch_the_head_of_another(engine):
+    model = with_heads("decoder")
+    batch = batch_of(model, IDS["decoder"])
+    heads = []
+    for other in (batch.input_ids, (batch.input_ids * 7 + 3) % 61):  # rows of task 0 alone are changed
+        changed = torch.where((batch.task_ids == 0)[:, None], other, batch.input_ids)
+        grads = gradients_of(model, [replace(batch, input_ids=changed)], engine)
+        grads.write(torch.ones(len(model.tasks)))
+        heads.append([[p.grad for p in head.parameters()] for head in model.heads])
+        grads.zero()
+    for task, (first, second) in enumerate(zip(*heads, strict=True)):
+        same = [torch.equal(a, b) for a, b in zip(first, second, strict=True)]
+        assert all(same) if task else not any(same)
+
+
+@pytest.mark.parametrize("engine", ["one_pass", "per_task", "two_pass"])
+@pytest.mark.parametrize("unlabelled", [True, False], ids=["unlabelled", "absent"])
+def test_the_head_of_an_absent_task_does_not_move_at_all(engine, unlabelled):
+    model = with_heads("encoder")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
+    first = batch_of(model, IDS["encoder"])
+    grads = gradients_of(model, [first], engine)
+    grads.combine(PCGrad())
+    optimizer.step()  # momentum for all
+    grads.zero()
+    before = {name: p.detach().clone() for name, p in model.heads.named_parameters()}
+    if unlabelled:
+        second = replace(first, targets=torch.where(first.task_ids == 1, torch.nan, first.targets))
+    else:
+        second = rows_of(first, first.task_ids != 1)
+    grads = gradients_of(model, [second], engine)
+    assert grads.present == [0, 2, 3]
+    grads.combine(PCGrad())
+    optimizer.step()
+    for name, p in model.heads.named_parameters():
+        assert torch.equal(p, before[name]) == name.startswith("1."), name
+
+
+def test_a_row_without_a_label_takes_no_part():
+    model = with_heads("encoder")
+    batch = batch_of(model, [0, 0, 0])
+    assert torch.isnan(batch.targets[2])
+    losses, counts = task_losses(model, batch, 4)
+    alone, _ = task_losses(model, rows_of(batch, torch.tensor([0, 1])), 4)
+    assert counts.tolist() == [2, 0, 0, 0]
+    torch.testing.assert_close(losses, alone)
+
+
+def test_checkpointing_and_bfloat16_give_the_same_gradients():
+    model = with_heads("decoder")
+    batches = [batch_of(model, IDS["decoder"])]
+    plain = gradients_of(model, batches, "one_pass")
+    wanted = plain.jacobian.clone()
+    plain.zero()
+    enable_checkpointing(model)
+    model.train()
+    found = gradients_of(model, batches, "one_pass")
+    torch.testing.assert_close(found.jacobian, wanted)
+    found.zero()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = gradients_of(model, batches, "one_pass").jacobian
+    assert float((half - wanted).norm() / wanted.norm()) < 0.05
+
+
+def test_halves_go_to_losses_of_their_own():
+    model = with_heads("encoder")
+    batch = batch_of(model, [0, 0, 1, 1, 2, 2, 3, 3])
+    batch = replace(batch, targets=torch.where(torch.isnan(batch.targets), 1.0, batch.targets))
+    grads = gradients_of(model, [batch], "one_pass", halves=True)
+    assert grads.num_losses == 8
+    wanted = gradients_of(model, [batch], "per_task").jacobian
+    torch.testing.assert_close(grads.jacobian, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_poolings_do_not_see_padding(side):
+    hidden = torch.randn(2, 5, 3)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    if side == "left":
+        mask = mask.flip(1)
+    kept = [row[m.bool()] for row, m in zip(hidden, mask, strict=True)]
+    hidden = hidden.masked_fill(mask[..., None] == 0, torch.inf)
+    wanted = {"cls": [r[0] for r in kept], "mean": [r.mean(0) for r in kept], "last": [r[-1] for r in kept]}
+    for name, rows in wanted.items():
+        torch.testing.assert_close(POOLINGS[name](hidden, mask), torch.stack(rows))
+
+
+def test_predictions_are_in_the_words_of_the_task():
+    model = with_heads("encoder")
+    batch = batch_of(model, [0, 1, 2, 3])
+    found = predict(model, batch)
+    with torch.no_grad():
+        outputs = {output.task: output for output in model.outputs(batch)}
+    assert found[0] == SPECS["情感"]["labels"][int(outputs["情感"].values.argmax())]
+    assert found[1] == pytest.approx(float(outputs["score"].values))
+    assert len(found[2]) == 2  # two labelled words
+    assert set(found[2]) <= {"O", "B"}
+    nothing = replace(batch, labels=torch.full_like(batch.labels, IGNORE_INDEX))
+    assert len(predict(model, nothing)[2]) == int(batch.attention_mask[2].sum())
+    text = with_heads("decoder")
+    with pytest.raises(InputError, match="`qa` answers in text"):
+        predict(text, batch_of(text, [4]))
+
+
+def test_generation_asks_each_rows_own_output_adapter():
+    model = with_heads("decoder")
+    model.eval()
+    ids = torch.randint(1, 61, (3, 4))
+    tasks = torch.tensor([4, 5, 4])
+    with task_rows(tasks), torch.no_grad():
+        arguments = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+        found = model.generate(input_ids=ids, eos_token_id=None, **arguments)
+        for row, task in enumerate(tasks.tolist()):
+            said = ids[row : row + 1]
+            for _ in range(3):  # the literal way: the whole row again for every token
+                hidden = model.base.model(input_ids=said).last_hidden_state
+                logits = model.heads[task].adapt(hidden, model.base.lm_head(hidden))
+                said = torch.cat([said, logits[:, -1].argmax(-1, keepdim=True)], 1)
+            assert found[row].tolist() == said[0].tolist()
+    assert type(model.base.get_output_embeddings()) is torch.nn.Linear
+    with pytest.raises(ValueError, match="task_rows"):
+        model.generate(input_ids=ids, max_new_tokens=1, pad_token_id=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_come_back_from_disk(kind, tmp_path):
+    model = with_heads(kind)
+    model.save_pretrained(tmp_path)
+    fresh = with_heads(kind)
+    assert not torch.equal(fresh.heads[0].layers[1].weight, model.heads[0].layers[1].weight)
+    load_heads(fresh, tmp_path)
+    for name, value in model.heads.state_dict().items():
+        assert torch.equal(fresh.heads.state_dict()[name], value)
+    assert (tmp_path / "adapter_model.safetensors").exists()
+    assert "差" in (tmp_path / "heads.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"other": {"type": "regression"}}, "are for tasks"),
+        ({"topic": {"type": "classification", "labels": ["b", "a"], "hidden": 8}}, "made for labels a, b"),
+        ({"topic": {"type": "regression", "hidden": 8}}, "made for type classification"),
+        ({"score": {"type": "regression", "pooling": "mean"}}, "made for pooling last"),
+    ],
+)
+def test_heads_of_something_else_are_refused(changes, sentence, tmp_path):
+    with_heads("encoder").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        load_heads(with_heads("encoder", specs=SPECS | changes), tmp_path)
+
+
+def test_damaged_heads_are_refused_in_one_sentence(tmp_path):
+    model = with_heads("encoder")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "heads.safetensors").write_bytes(b"torn")
+    with pytest.raises(InputError, match="No heads could be loaded"):
+        load_heads(model, tmp_path)
+    (tmp_path / "heads.json").unlink()
+    with pytest.raises(InputError, match=r"heads\.json"):
+        load_heads(model, tmp_path)
+
+
+def test_private_are_the_heads_and_nothing_else():
+    model = with_heads("decoder")
+    own = private_parameters(model)
+    assert set(own) == {*SPECS, "qa"}  # `plain` has no parameter of its own
+    ids = {id(p) for parameters in own.values() for p in parameters}
+    assert ids == {id(p) for p in model.heads.parameters()}
+    assert model.task_parameters().keys() == own.keys()
+
+
+def test_a_whole_model_leaves_an_output_layer_that_nobody_asks_frozen():
+    assert not put_heads(decoder(), SPECS, "tiny").base.lm_head.weight.requires_grad
+    assert put_heads(decoder(), SPECS | TEXT, "tiny").base.lm_head.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("kind", "specs", "sentence"),
+    [
+        ("encoder", {"a": None}, "task `a` has no head"),
+        ("encoder", {"a": {"type": "lm"}}, "needs a causal language model"),
+        ("decoder", {"a": {"type": "regression", "pooling": "cls"}}, "has seen nothing else"),
+        ("encoder", {"a": {"type": "classification", "labels": ["x"]}}, "`heads.a`: `labels` must be at least two"),
+    ],
+)
+def test_heads_that_a_model_cannot_carry_are_refused(kind, specs, sentence):
+    with pytest.raises(InputError, match=sentence):
+        with_heads(kind, specs=specs)
+
+
+def test_packed_rows_are_refused():
+    model = with_heads("encoder")
+    batch = batch_of(model, [0])
+    with pytest.raises(ValueError, match="packed"):
+        model(replace(batch, position_ids=batch.input_ids), 4)
+
+
+def test_every_type_says_what_it_is():
+    for cls in HEADS.values():
+        assert cls.summary
+        assert cls.__doc__
+    assert issubclass(MultiTaskModel, torch.nn.Module)

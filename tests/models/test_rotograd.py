@@ -1,0 +1,223 @@
+"""Rotations of the last hidden state: orthogonal, aligned by their own objective, written out as the reference."""
+
+import pytest
+import torch
+from models.sharing_cases import LORA, TASKS, losses_of, make_batch, make_model
+from references.sharing_reference import rotation, rotograd_objective
+from transformers import BertConfig, BertModel
+
+from mtl_opt import Sum, TaskGradients
+from mtl_opt.batch import task_rows
+from mtl_opt.errors import InputError
+from mtl_opt.models import (
+    build_sharing,
+    enable_checkpointing,
+    load_sharing,
+    private_parameters,
+    save_sharing,
+    share,
+    task_losses,
+)
+from mtl_opt.models.sharing.rotation import Rotations
+
+
+def make(block=4, scale=False, dim=8):
+    torch.manual_seed(0)
+    rotations = Rotations(dim, TASKS, block, scale)
+    for angles in rotations.angles:
+        torch.nn.init.normal_(angles)
+    return rotations
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+@pytest.mark.parametrize("ids", [(0, 0, 1, 1, 2, 2), (2, 0, 1, 0, 2, 2)])
+def test_a_row_is_turned_by_the_matrix_of_its_task(ids, block):
+    rotations, z = make(block), torch.randn(6, 5, 8)
+    with task_rows(torch.tensor(ids)):
+        found = rotations(z)
+    for row, task in enumerate(ids):
+        matrix = rotations.output_matrix_of(task)
+        torch.testing.assert_close(matrix, rotation(rotations.angles[task].detach(), block))
+        torch.testing.assert_close(matrix @ matrix.T, torch.eye(8), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[row], z[row] @ matrix.T)
+    with task_rows(torch.tensor([ids])):  # tokens of packed rows
+        torch.testing.assert_close(rotations(z[None, :, 0]), found[None, :, 0])
+
+
+def test_training_begins_with_the_pretrained_model():
+    rotations = Rotations(8, TASKS, 4)
+    z = torch.randn(3, 8)
+    with task_rows(torch.tensor([0, 2, 1])):
+        assert torch.equal(rotations(z), z)
+
+
+def test_the_objective_and_its_gradient_are_those_written_out():
+    rotations, sums = make(), torch.randn(3, 8)
+    for tasks in ((0, 1, 2), (0, 2)):
+        found = rotations.misalignment(sums, tasks)
+        angles = [rotations.angles[task] for task in tasks]
+        wanted = rotograd_objective(angles, [sums[task] for task in tasks], 4)
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(torch.autograd.grad(found, angles), torch.autograd.grad(wanted, angles))
+
+
+def caught(engine="one_pass", checkpointed=False, verify=False, parts=1, scale=False):
+    """Take one step; give what the rotations saw and the rotations' own gradients."""
+    model = make_model("rotograd", burn_in=0, scale=scale).train()
+    if checkpointed:
+        enable_checkpointing(model)
+    batch = make_batch((0, 1, 1, 2))
+    grads = TaskGradients(model, TASKS, engine, private=private_parameters(model), verify=verify)
+    for _ in range(parts):
+        with grads.rows(batch.task_ids):
+            grads.backward(*task_losses(model, batch, 3))
+    seen = model.sharing.rotations.sums.clone(), model.sharing.rotations.tokens.clone()
+    grads.penalty(model.sharing.penalty(1, 10))
+    grads.combine(Sum())
+    return seen, [angles.grad for angles in model.sharing.rotations.angles]
+
+
+@pytest.mark.parametrize(
+    "other", [{"engine": "per_task"}, {"engine": "two_pass"}, {"checkpointed": True}, {"verify": True}]
+)
+def test_every_engine_sees_each_gradient_once(other):
+    wanted, found = caught(), caught(**other)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert all(bool(g.any()) for g in found[1])
+
+
+def test_micro_batches_add_up():
+    (sums, tokens), _ = caught()
+    (twice, twice_tokens), _ = caught(parts=2)
+    torch.testing.assert_close(twice, 2 * sums)
+    torch.testing.assert_close(twice_tokens, 2 * tokens)
+
+
+def test_what_is_seen_is_the_gradient_with_respect_to_the_turned_state():
+    model = make_model("rotograd").train()
+    batch = make_batch((0, 1, 1, 2))
+    kept = {}
+
+    def keep(module, inputs, output):  # noqa: ARG001
+        output.retain_grad()
+        kept["r"] = output
+
+    model.sharing.rotations.register_forward_hook(keep)
+    losses, counts = losses_of(model, batch)
+    (losses * counts).sum().backward()
+    gradient = kept["r"].grad
+    for task in range(3):
+        own = gradient[batch.task_ids == task]
+        torch.testing.assert_close(model.sharing.rotations.sums[task], own.sum((0, 1)))
+        assert int(model.sharing.rotations.tokens[task]) == int(counts[task])
+
+
+def test_the_losses_do_not_turn_anything_and_the_objective_falls():
+    model = make_model("rotograd", burn_in=2).train()
+    batch = make_batch()
+    rotations = model.sharing.rotations
+    optimizer = torch.optim.SGD(rotations.parameters(), lr=0.05)
+    values = []
+    for step in range(1, 12):
+        losses_of(model, batch)[0].sum().backward()
+        assert all(angles.grad is None for angles in rotations.angles)
+        term = model.sharing.penalty(step, 12)
+        assert (term is None) == (step <= 2)
+        if term is not None:
+            values.append(term.item())
+            term.backward()
+            optimizer.step()
+        model.zero_grad()
+    assert values[-1] < values[0] - 0.05
+    assert not rotations.sums.any()
+
+
+def test_a_task_without_rows_or_company_is_not_turned():
+    model = make_model("rotograd", burn_in=0).train()
+    losses_of(model, make_batch((0, 2, 2)))[0].sum().backward()
+    found = torch.autograd.grad(model.sharing.penalty(1, 9), [*model.sharing.rotations.angles], allow_unused=True)
+    assert [g is None for g in found] == [False, True, False]
+    losses_of(model, make_batch((1, 1)))[0].sum().backward()
+    assert model.sharing.penalty(2, 9) is None
+
+
+def test_norms_are_brought_together_in_the_next_step():
+    rotations = make(scale=True)
+    sums, tokens = torch.tensor([[3.0, 4.0], [0.0, 2.0], [0.0, 0.0]]), torch.tensor([1.0, 2.0, 0.0])
+    sums = torch.nn.functional.pad(sums, (0, 6))
+    rotations.balance(sums, tokens)  # norms 5 and 1, both at their first
+    torch.testing.assert_close(rotations.first_norms, torch.tensor([5.0, 1.0, 0.0]))
+    torch.testing.assert_close(rotations.factors, torch.tensor([3 / 5, 3.0, 1.0]))
+    rotations.balance(sums / 5, tokens)  # norms 1 and 0.2, both a fifth of their first
+    torch.testing.assert_close(rotations.factors, torch.tensor([0.6, 3.0, 1.0]))
+    z = torch.randn(3, 2, 8, requires_grad=True)
+    with task_rows(torch.tensor([1, 0, 2])):
+        rotations(z).sum().backward()
+    plain = torch.stack([torch.ones(2, 8) @ rotations.output_matrix_of(t) * f for t, f in ((1, 3.0), (0, 0.6), (2, 1))])
+    torch.testing.assert_close(z.grad, plain)
+
+
+def test_the_norms_travel_with_the_rotations(tmp_path):
+    model = make_model("rotograd", scale=True)
+    model.sharing.rotations.first_norms.fill_(2.0)
+    model.sharing.rotations.factors.fill_(0.5)
+    save_sharing(model, tmp_path, {"sharing": "rotograd", "tasks": list(TASKS)})
+    other = make_model("rotograd", seed=3, scale=True)
+    load_sharing(other, tmp_path, "rotograd", TASKS)
+    assert other.sharing.rotations.first_norms.tolist() == [2.0] * 3
+    assert other.sharing.rotations.factors.tolist() == [0.5] * 3
+    torch.testing.assert_close(other.sharing.rotations.angles[1], model.sharing.rotations.angles[1])
+
+
+def test_the_rotation_merges_into_the_output_layer():
+    model = make_model("rotograd").eval()
+    batch = make_batch((1, 1))
+    with torch.no_grad(), task_rows(batch.task_ids):
+        wanted = model(input_ids=batch.input_ids).logits
+        turned = model.model(input_ids=batch.input_ids).last_hidden_state
+    matrix = model.sharing.rotations.output_matrix_of(1)
+    merged = (turned @ matrix) @ (model.lm_head.weight @ matrix).T  # back to the state before, then the merged layer
+    torch.testing.assert_close(merged, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_is_turned_at_its_last_hidden_state():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertModel(BertConfig(vocab_size=64, **sizes), add_pooling_layer=False)
+    share(model, build_sharing("rotograd", {}), TASKS, LORA)
+    ids = torch.randint(0, 64, (2, 4))
+    with torch.no_grad():
+        torch.nn.init.normal_(model.sharing.rotations.angles[0])
+    model.eval()
+    with torch.no_grad(), task_rows(torch.tensor([0, 1])):
+        found = model(input_ids=ids).last_hidden_state
+    with torch.no_grad(), task_rows(torch.tensor([1, 1])):
+        plain = model(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found[0], plain[0] @ model.sharing.rotations.output_matrix_of(0).T)
+    torch.testing.assert_close(found[1], plain[1])
+
+
+def test_angles_have_a_learning_rate_of_their_own():
+    model = make_model("rotograd", learning_rate_factor=0.2)
+    found = model.sharing.optimizer_options()
+    assert set(found) == {id(p) for p in model.sharing.rotations.angles}
+    assert found[id(model.sharing.rotations.angles[0])] == {"weight_decay": 0.0, "learning_rate_factor": 0.2}
+    assert set(model.sharing.report()) == {"rotation_qa", "rotation_摘要", "rotation_anger"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"block": 1}, "`block` must be a whole number of at least 2, got 1"),
+        ({"burn_in": -1}, "`burn_in` must be a whole number of at least 0, got -1"),
+        ({"scale": 1}, "`scale` must be true or false, got 1"),
+        ({"learning_rate_factor": -1}, "`learning_rate_factor` must be a number of at least 0"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        build_sharing("rotograd", arguments)
+
+
+def test_a_block_that_does_not_fit_the_model_is_refused():
+    with pytest.raises(ValueError, match="`block` must divide 16, the hidden size of the model, got 5"):
+        make_model("rotograd", block=5)

@@ -1,0 +1,170 @@
+"""Attention of each task's own: torch's own attention for one task, rows apart, masks honoured."""
+
+import pytest
+import torch
+from models.sharing_cases import LORA, TASKS
+from references.sharing_reference import as_multihead
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from mtl_opt import TaskAttention, TaskGradients, task_rows
+from mtl_opt.errors import InputError
+from mtl_opt.models import build_sharing, private_parameters, share
+from mtl_opt.models.sharing import PrivateLora, SharedLora
+from mtl_opt.models.sharing.blocks import attention_layers
+
+X = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
+MASK = torch.tensor(
+    [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]
+)
+
+
+def make(num_tasks=3):
+    torch.manual_seed(1)
+    names = TASKS if num_tasks == len(TASKS) else None
+    return TaskAttention(8, num_tasks, 2, tasks=names)
+
+
+def plain(attention, task, x, mask=None, causal=False):
+    """Run torch's attention behind the shared projection."""
+    h = attention.shared(x)
+    hidden = None if mask is None else ~mask.bool()
+    ahead = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1) if causal else None
+    return as_multihead(attention, task)(h, h, h, key_padding_mask=hidden, attn_mask=ahead, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_one_task_is_the_attention_of_torch(mask, causal):
+    attention = make(1)
+    with task_rows(torch.zeros(6, dtype=torch.long)):
+        found = attention(X, mask, causal)
+    wanted = plain(attention, 0, X, mask, causal)
+    kept = torch.ones(6, 5, dtype=torch.bool) if mask is None else mask.bool()
+    torch.testing.assert_close(found[kept], wanted[kept])
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("ids", [(0, 0, 1, 1, 2, 2), (2, 0, 1, 0, 2, 0), (1, 1, 1, 1, 1, 1)])
+def test_every_row_goes_through_the_attention_of_its_task(ids):
+    attention = make()
+    with task_rows(torch.tensor(ids)):
+        found = attention(X, MASK, causal=True)
+    for row, task in enumerate(ids):
+        wanted = plain(attention, task, X[row : row + 1], MASK[row : row + 1], causal=True)
+        kept = MASK[row].bool()
+        torch.testing.assert_close(found[row][kept], wanted[0][kept])
+
+
+def test_padding_on_either_side_changes_nothing():
+    attention = make()
+    ids = torch.tensor([0, 1, 2, 0, 1, 2])
+    left = torch.cat([torch.full((6, 2, 8), 7.0), X], 1)
+    mask = torch.cat([torch.zeros(6, 2), torch.ones(6, 5)], 1)
+    with task_rows(ids):
+        torch.testing.assert_close(attention(left, mask, causal=True)[:, 2:], attention(X, causal=True))
+        torch.testing.assert_close(attention(left, mask)[:, 2:], attention(X))
+
+
+@pytest.mark.parametrize("ids", [(0, 0, 1, 1, 2, 2), (2, 0, 1, 0, 2, 0)])
+def test_gradients_of_one_pass_are_those_of_a_backward_per_task(ids):
+    found = []
+    for engine in ("one_pass", "per_task"):
+        attention = make()
+        grads = TaskGradients(attention, TASKS, engine, private=private_parameters(torch.nn.Sequential(attention)))
+        with grads.rows(torch.tensor(ids)):
+            rows = attention(X, MASK).square().mean((1, 2))
+            grads.backward(torch.stack([rows[torch.tensor(ids) == task].mean() for task in range(3)]))
+        own = [p.grad for group in grads.private.groups for p in group]
+        grads.gramian()
+        found.append((grads.jacobian.clone(), own))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_bad_arguments_and_rows_are_refused():
+    with pytest.raises(ValueError, match="`dim` must be divisible by `num_heads`, got 8 and 3"):
+        TaskAttention(8, 2, 3)
+    with pytest.raises(ValueError, match="`num_tasks` must be a whole number of at least 1, got 0"):
+        TaskAttention(8, 0, 2)
+    with pytest.raises(ValueError, match="`tasks` must be 2 different names"):
+        TaskAttention(8, 2, 2, tasks=("摘要", "摘要"))
+    attention = make()
+    with pytest.raises(ValueError, match=r"run the model inside `with task_rows\(ids\):`"):
+        attention(X)
+    with (
+        task_rows(torch.zeros(6, 5, dtype=torch.long)),
+        pytest.raises(ValueError, match="rows of this batch are packed"),
+    ):
+        attention(X)
+    with task_rows(torch.zeros(6, dtype=torch.long)), pytest.raises(ValueError, match=r"`mask` must be \[6, 5\]"):
+        attention(X, MASK[:, :3])
+
+
+SIZES = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+MODELS = {
+    "gpt2": (
+        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)),
+        {"attn.c_attn", "attn.c_proj"},
+    ),
+    "bert": (
+        lambda: BertModel(BertConfig(**SIZES)),
+        {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"},
+    ),
+    "qwen2": (
+        lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1)),
+        {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_attention_is_found_by_name_and_made_private(kind):
+    build, wanted = MODELS[kind]
+    model = build()
+    assert {layer.path.split(".1.")[1] for layer in attention_layers(model, [1])} == wanted
+    share(model, build_sharing("task_attention", {"layers": [1]}), TASKS, LORA)
+    kinds = {name.removesuffix(".adapter"): type(m) for name, m in model.named_modules() if name.endswith(".adapter")}
+    for name, cls in kinds.items():
+        private = ".1." in name and name.split(".1.")[1] in wanted
+        assert cls is (PrivateLora if private else SharedLora), name
+    ids = torch.tensor([2, 0, 1])
+    tokens = torch.randint(0, 64, (3, 5), generator=torch.Generator().manual_seed(0))
+    with task_rows(ids):
+        assert model(input_ids=tokens)[0].isfinite().all()
+
+
+def test_attention_is_private_even_where_other_layers_are_adapted():
+    from dataclasses import replace
+
+    model = MODELS["qwen2"][0]()
+    share(model, build_sharing("task_attention", {"layers": 1}), TASKS, replace(LORA, target=("down_proj",)))
+    found = {n.split("layers.")[1] for n, m in model.named_modules() if isinstance(m, PrivateLora)}
+    assert found == {f"1.self_attn.{p}_proj.adapter" for p in "qkvo"}
+    assert sum(isinstance(m, SharedLora) for m in model.modules()) == 2
+
+
+def test_an_architecture_without_attention_is_refused():
+    model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4))
+    with pytest.raises(InputError, match=r"block 1 of MambaForCausalLM.*not supported \(linear layers there: dt_proj"):
+        share(model, build_sharing("task_attention", {}), TASKS, LORA)
+
+
+@pytest.mark.parametrize("layers", [0, True, [], [1, 1], [-1], "last", 1.5])
+def test_layers_that_are_none_are_refused(layers):
+    for name in ("task_attention", "mtan", "disentangled"):
+        with pytest.raises(InputError, match="`layers` must be a whole number of last blocks"):
+            build_sharing(name, {"layers": layers})
+
+
+def test_layers_that_the_model_has_not_are_refused():
+    for layers, message in ((3, "at most 2"), ([0, 2], "from 0 to 1, got 2")):
+        with pytest.raises(ValueError, match=message):
+            share(MODELS["qwen2"][0](), build_sharing("mtan", {"layers": layers}), TASKS, LORA)
