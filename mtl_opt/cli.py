@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | plan | data | eval | predictions | list | env`."""
+"""The command line: `mtl-opt train | compare | report | plan | data | eval | predictions | list | env`."""
 
 import argparse
 import io
@@ -17,11 +17,13 @@ from mtl_opt.compare_cli import add_compare_verbs
 from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
 from mtl_opt.list_cli import add_list_verb
+from mtl_opt.report_cli import add_report_verb
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
   mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
+  mtl-opt report outputs/cmp                       report.html: who won, is it significant, where gradients conflict
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
@@ -93,6 +95,7 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("output_dir", help="folder of the run")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
+    add_report_verb(verbs)
     add_data_verbs(verbs)
     add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")

@@ -175,7 +175,7 @@ def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     path = folder / RESULTS
     if not folder.is_dir():
         raise InputError(f"There is no folder `{folder}`.")
-    planned = _planned(folder)
+    planned = planned_runs(folder)
     if not path.exists() or not path.read_bytes().strip():
         runs = f": none of its {len(planned)} runs is finished" if planned else ""
         raise InputError(f"`{folder}` holds no results of `mtl-opt compare` (`{RESULTS}` is missing or empty){runs}.")
@@ -201,8 +201,15 @@ def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return list(lines.values()), notes
 
 
-def _planned(folder: Path) -> list[str]:
-    """Read the names of all runs of a comparison; none where it did not write them."""
+def planned_runs(folder: Path) -> list[str]:
+    """Read the names of all runs of a comparison.
+
+    Args:
+        folder: Its `output_dir`.
+
+    Returns:
+        The names; none where it did not write them.
+    """
     try:
         return [str(name) for name in json.loads((folder / GRID).read_text(encoding="utf-8"))["runs"]]
     except (OSError, ValueError, KeyError, TypeError):

@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.stats import rankdata
 
+from mtl_opt.combiners import COMBINERS
 from mtl_opt.evaluation.statistics import delta_m
 from mtl_opt.report.method_summary import Judged, name_of, summarise_method
 from mtl_opt.report.pooling import DIRECTIONS, SINGLE, Runs, check_poolable, collect, main_metrics, role_of
@@ -61,7 +62,7 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
         against_reference=against(reference, scores),
         transfer=transfers(methods),
         search=searches(results),
-        notes=notes + edge_notes(results),
+        notes=notes + peeking_notes(methods) + edge_notes(results),
     )
 
 
@@ -186,6 +187,14 @@ def searches(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for line in results
         if role_of(line) == "search"
     ]
+
+
+def peeking_notes(methods: Sequence[MethodSummary]) -> list[str]:
+    """Say which methods have seen losses of the rows they are measured on."""
+    classes = {method.method: COMBINERS.get(method.combiner) for method in methods}
+    peeking = [name for name, cls in classes.items() if cls is not None and cls.observes == "validation"]
+    return [f"`{name}` observes losses of the held-out rows while it trains: for it they are not unseen."
+            for name in peeking]  # fmt: skip
 
 
 def edge_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:

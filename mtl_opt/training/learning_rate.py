@@ -5,8 +5,9 @@ from math import exp, isfinite
 from statistics import fmean
 from typing import Any
 
-LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value}
-"""Metrics of which lower is better, brought to (0, 1] where higher is: the mean probability of a token."""
+LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value, "mse": lambda value: 1 / (1 + value)}
+"""Metrics of which lower is better, brought to (0, 1] where higher is: for the first two the mean probability of a
+token."""
 
 
 def search_score(line: Mapping[str, Any], select_by: str) -> float | None:

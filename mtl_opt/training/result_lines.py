@@ -202,7 +202,8 @@ def short(line: Mapping[str, Any]) -> str:
     if line["non_finite"]:
         return f"diverged: {line['non_finite'][0]}"
     values = {task: line["metrics"].get(f"eval_{task}_{metric}") for task, metric in line["main_metric"].items()}
-    shares = {task for task, metric in line["main_metric"].items() if metric not in {"loss", "perplexity"}}
+    plain = {"loss", "perplexity", "mse", "pearson"}
+    shares = {task for task, metric in line["main_metric"].items() if metric not in plain}
     return ", ".join(
         f"{task} {100 * value:.0f} %" if task in shares else f"{task} {value:.3f}"
         for task, value in values.items()

@@ -142,6 +142,13 @@ def test_a_run_that_diverged_is_shown_and_cannot_win():
     assert method(summary, "pcgrad").mean_rank > 1
 
 
+def test_a_method_that_observes_held_out_rows_is_named():
+    notes = summarise([*comparison([0]), line("coba", 0, {"qa": 0.5, "情感": 0.5})]).notes
+    assert [note for note in notes if "observes" in note] == [
+        "`coba` observes losses of the held-out rows while it trains: for it they are not unseen."
+    ]
+
+
 def test_the_summary_is_json_and_the_same_every_time():
     one, two = (json.dumps(asdict(summarise(comparison(range(5)))), allow_nan=False) for _ in range(2))
     assert one == two

@@ -1,0 +1,80 @@
+"""What the models answered: the first held-out rows of every task, one run per method."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.monitor.json_lines import parse_line
+
+PREDICTIONS = "generated_predictions.jsonl"
+LONGEST = {"prompt": 400, "answer": 200}
+"""Characters that are kept of a text."""
+
+
+def clipped(text: Any, most: int) -> str:
+    """Shorten a text.
+
+    Args:
+        text: Anything.
+        most: Characters to keep.
+
+    Returns:
+        The text, of a long one its end: that is where the question stands.
+    """
+    written = str(text)
+    return written if len(written) <= most else "…" + written[-most:]
+
+
+def first_rows(path: Path, tasks: Sequence[str], most: int) -> dict[str, list[dict[str, str]]]:
+    """Read the first predictions of every task.
+
+    Args:
+        path: The file.
+        tasks: Names of the tasks.
+        most: Rows per task.
+
+    Returns:
+        Rows by task, texts shortened; none where there is no file.
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    if not path.exists():
+        return found
+    with path.open("rb") as file:
+        for text in file:
+            row = parse_line(text)
+            if row is None or row.get("task") not in tasks:
+                continue
+            rows = found.setdefault(row["task"], [])
+            if len(rows) < most:
+                short = {key: clipped(row.get(key, ""), LONGEST["answer"]) for key in ("predict", "label")}
+                rows.append({"prompt": clipped(row.get("prompt", ""), LONGEST["prompt"]), **short})
+    return found
+
+
+def all_answers(
+    runs: Sequence[tuple[Mapping[str, Any], Path]], tasks: Sequence[str], budget: int = 600_000
+) -> dict[str, Any]:
+    """Gather answers of every method to the same rows.
+
+    Args:
+        runs: Line and folder of every run; of each method the first one that has predictions counts.
+        tasks: Names of the tasks.
+        budget: Characters they may take.
+
+    Returns:
+        `rows` {task: [{prompt, label}]} and `by_method` {method: {task: [answer]}}; a method that was measured on other
+        rows has no answers.
+    """
+    methods = len({line["method"] for line, _ in runs}) or 1
+    most = max(2, min(12, budget // (LONGEST["answer"] * methods * max(1, len(tasks)))))
+    rows: dict[str, list[dict[str, str]]] = {}
+    by_method: dict[str, dict[str, list[str]]] = {}
+    for line, folder in runs:
+        if line["method"] in by_method:
+            continue
+        found = first_rows(folder / PREDICTIONS, tasks, most)
+        for task, own in found.items():
+            asked = [{"prompt": row["prompt"], "label": row["label"]} for row in own]
+            if rows.setdefault(task, asked) == asked:
+                by_method.setdefault(line["method"], {})[task] = [row["predict"] for row in own]
+    return {"tasks": [task for task in tasks if task in rows], "rows": rows, "by_method": by_method}

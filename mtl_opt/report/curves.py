@@ -1,0 +1,176 @@
+"""Learning curves: per method, task and quantity the mean over seeds and its range, thinned to what a page can show."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from mtl_opt.monitor.json_lines import parse_line
+
+STEP = re.compile(rb'^\s*\{"current_steps": (\d+)')
+TRAINING = {"loss": "loss_{}", "grad_norm": "grad_norm_{}", "weight": "weight_{}"}
+"""Quantities of the training lines: name on the page, key of the log."""
+
+Rows = dict[int, dict[str, Any]]
+"""Lines of a log by their step."""
+
+
+def rounded(value: Any, digits: int = 4) -> float | None:
+    """Shorten a number for the page.
+
+    Args:
+        value: Any value of a log.
+        digits: Significant digits to keep.
+
+    Returns:
+        The number; None for what is none or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+
+
+def evenly(items: Sequence[Any], most: int) -> list[Any]:
+    """Thin a sequence out.
+
+    Args:
+        items: Anything in order.
+        most: How many to keep, at least 2.
+
+    Returns:
+        At most so many, evenly spread, the first and the last among them.
+
+    Examples:
+        >>> evenly(range(10), 4)
+        [0, 3, 6, 9]
+    """
+    if len(items) <= most:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
+
+
+def metric_keys(tasks: Sequence[str], keys: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Take keys such as `eval_qa_loss` apart.
+
+    Args:
+        tasks: Names of all tasks.
+        keys: Keys of metrics.
+
+    Returns:
+        Task and metric by key. Where a task's name begins another's (`qa`, `qa_long`), the longest one counts.
+    """
+    found = {}
+    for key in keys:
+        owners = [task for task in tasks if key.startswith(f"eval_{task}_")]
+        if owners:
+            task = max(owners, key=len)
+            found[key] = (task, key.removeprefix(f"eval_{task}_"))
+    return found
+
+
+def read_log(paths: Sequence[Path], most: int) -> list[tuple[Rows, Rows]]:
+    """Read the logs of the runs of one method, only the lines that are shown.
+
+    Args:
+        paths: The logs; one that does not exist has no lines.
+        most: Steps to keep.
+
+    Returns:
+        Per log its lines of training and of evaluation. The steps kept are the same for all logs.
+    """
+    texts = [path.read_bytes().splitlines() if path.exists() else [] for path in paths]
+    sorted_out: list[tuple[dict[int, bytes], dict[int, bytes]]] = []
+    for lines in texts:
+        training, evaluation = dict[int, bytes](), dict[int, bytes]()
+        for text in lines:
+            match = STEP.match(text)
+            if match:
+                (evaluation if b'"eval_' in text else training)[int(match[1])] = text
+        sorted_out.append((training, evaluation))
+    keep = [set(evenly(sorted({step for pair in sorted_out for step in pair[kind]}), most)) for kind in (0, 1)]
+    return [(parsed(pair[0], keep[0]), parsed(pair[1], keep[1])) for pair in sorted_out]
+
+
+def parsed(texts: Mapping[int, bytes], keep: set[int]) -> Rows:
+    """Parse the lines that are wanted.
+
+    Args:
+        texts: Lines by step.
+        keep: Steps wanted.
+
+    Returns:
+        Their objects by step, without torn ones.
+    """
+    rows = {step: parse_line(text) for step, text in texts.items() if step in keep}
+    return {step: row for step, row in rows.items() if row is not None}
+
+
+def band(runs: Sequence[Mapping[int, Any]]) -> dict[str, list[Any]] | None:
+    """Average a quantity over runs, step by step.
+
+    Args:
+        runs: Per run its values by step.
+
+    Returns:
+        Steps `x`, `mean`, and where a step has several runs `low` and `high`, the smallest and largest of them;
+        None where no run has a value.
+    """
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        for step, value in run.items():
+            if rounded(value) is not None:
+                values.setdefault(step, []).append(float(value))
+    if not values:
+        return None
+    steps = sorted(values)
+    curve: dict[str, list[Any]] = {"x": steps, "mean": [rounded(fmean(values[step])) for step in steps]}
+    if any(len(values[step]) > 1 for step in steps):
+        curve["low"] = [rounded(min(values[step])) for step in steps]
+        curve["high"] = [rounded(max(values[step])) for step in steps]
+    return curve
+
+
+def method_curves(logs: Sequence[tuple[Rows, Rows]], tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Build all curves of one method.
+
+    Args:
+        logs: Per run its lines of training and of evaluation.
+        tasks: Names of the tasks.
+
+    Returns:
+        `{quantity: {task: curve}}`; the quantities are those of `TRAINING` and `eval_METRIC`.
+    """
+    curves: dict[str, dict[str, Any]] = {}
+    for quantity, key in TRAINING.items():
+        for task in tasks:
+            name = key.format(task)
+            curve = band([{step: row.get(name) for step, row in training.items()} for training, _ in logs])
+            if curve is not None:
+                curves.setdefault(quantity, {})[task] = curve
+    keys = dict.fromkeys(key for _, evaluation in logs for row in evaluation.values() for key in row)
+    for key, (task, metric) in metric_keys(tasks, keys).items():
+        curve = band([{step: row.get(key) for step, row in evaluation.items()} for _, evaluation in logs])
+        if curve is not None:
+            curves.setdefault(f"eval_{metric}", {})[task] = curve
+    return curves
+
+
+def all_curves(groups: Mapping[str, Sequence[Path]], tasks: Sequence[str], budget: int = 60_000) -> dict[str, Any]:
+    """Build the curves of every method.
+
+    Args:
+        groups: Per method the folders of its runs.
+        tasks: Names of the tasks.
+        budget: Points on the page, all curves together, about.
+
+    Returns:
+        `{method: {quantity: {task: curve}}}`.
+    """
+    most = max(12, min(120, budget // max(1, 4 * len(groups) * len(tasks))))
+    return {
+        method: method_curves(read_log([folder / "trainer_log.jsonl" for folder in folders], most), tasks)
+        for method, folders in groups.items()
+    }
