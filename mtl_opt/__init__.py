@@ -57,6 +57,7 @@ from mtl_opt.combiners import (
     Weighted,
 )
 from mtl_opt.errors import InputError
+from mtl_opt.generation import generate
 from mtl_opt.gradients import LossWeights, OnlineProjection, TaskGradients, backward
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ __all__ = [
     "Weighted",
     "backward",
     "current_task_rows",
+    "generate",
     "task_rows",
 ]
 

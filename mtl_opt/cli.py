@@ -1,4 +1,4 @@
-"""The command line: `mtl-opt train | compare | report | plan | data | eval | predictions | list | env`."""
+"""The command line: `mtl-opt train | compare | report | share | group | export | generate | data | ...`."""
 
 import argparse
 import io
@@ -13,11 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mtl_opt.after_cli import add_after_verbs
 from mtl_opt.compare_cli import add_compare_verbs
 from mtl_opt.data_cli import SKIP, add_data_verbs, overrides_of
 from mtl_opt.errors import InputError
 from mtl_opt.list_cli import add_list_verb
 from mtl_opt.report_cli import add_report_verb
+from mtl_opt.share_cli import add_share_verbs
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
@@ -28,6 +30,10 @@ EXAMPLES = """examples:
   mtl-opt plan config.yaml quantization_bit=4      memory, steps and tokens of a run before it takes them
   mtl-opt eval outputs/run --json                  measure a finished run again from its files
   mtl-opt predictions outputs/cmp/sum-seed0 outputs/cmp/pcgrad-seed0 --different
+  mtl-opt share config.yaml --k 2                  make the two most conflicting blocks private, retrain, compare
+  mtl-opt group config.yaml                        which tasks go together, and configurations to run
+  mtl-opt export outputs/run                       plain Hugging Face folders, one per task
+  mtl-opt generate outputs/run --task qa --prompt "..."
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "numpy", "scipy", "tensorboard")
@@ -96,6 +102,8 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_eval)
     add_report_verb(verbs)
+    add_after_verbs(verbs)
+    add_share_verbs(verbs)
     add_data_verbs(verbs)
     add_list_verb(verbs)
     environment = verbs.add_parser("env", help="versions and hardware, for bug reports")

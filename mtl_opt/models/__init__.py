@@ -14,11 +14,13 @@ from mtl_opt.models.heads import (
     predict,
     put_heads,
     reads,
+    save_head,
     save_heads,
 )
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.losses import task_losses
+from mtl_opt.models.merging import merge
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
@@ -27,10 +29,15 @@ from mtl_opt.models.sharing import (
     Sharing,
     TaskAttention,
     TaskOptions,
+    TaskProducts,
     build_sharing,
+    folder_names,
     load_sharing,
     private_parameters,
+    products_of,
+    read_about,
     row_terms,
+    save_peft_folder,
     save_sharing,
     share,
 )
@@ -50,25 +57,32 @@ __all__ = [
     "Sharing",
     "TaskAttention",
     "TaskOptions",
+    "TaskProducts",
     "TokenClassificationHead",
     "build_sharing",
     "check_packing",
     "compile_model",
     "enable_checkpointing",
     "file_bytes",
+    "folder_names",
     "head_options",
     "labels_of",
     "load_base",
     "load_model",
     "load_sharing",
     "load_tokenizer",
+    "merge",
     "model_on_meta",
     "predict",
     "private_parameters",
+    "products_of",
     "put_heads",
+    "read_about",
     "reads",
     "row_terms",
+    "save_head",
     "save_heads",
+    "save_peft_folder",
     "save_sharing",
     "share",
     "task_losses",

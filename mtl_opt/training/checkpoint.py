@@ -13,6 +13,7 @@ import torch
 
 from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.columns import whole
+from mtl_opt.training.adapters import save_adapters
 from mtl_opt.training.outputs import checkpoints, write_json
 from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run import Run, Totals
@@ -113,7 +114,7 @@ def _remove(folder: Path) -> None:
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Write the adapter (or the whole model) and the tokenizer; every process must ask.
+    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask.
 
     Args:
         run: The run.
@@ -122,6 +123,7 @@ def save_model(run: Run, folder: Path) -> None:
     weights = whole_weights(run.parts.model)
     if is_main():
         _write_model(run, folder, weights)
+        save_adapters(run.config, run.parts.model, folder)
 
 
 def _write_model(run: Run, folder: Path, weights: Any) -> None:

@@ -5,7 +5,8 @@ import math
 import shutil
 import statistics
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from mtl_opt.training.prepare import Prepared, prepare
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
 from mtl_opt.training.run import Run, build_run
 from mtl_opt.training.sharing import parameter_counts
-from mtl_opt.training.step import training_step
+from mtl_opt.training.step import Watch, training_step
 from mtl_opt.training.writers import NoWriters, Writers, draw_losses, epoch_of, warn_of_plots
 from mtl_opt.training.yaml_file import read_yaml
 
@@ -55,12 +56,15 @@ class Interrupted(KeyboardInterrupt):
     """Say that a run was stopped by Ctrl-C and saved."""
 
 
-def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, data: Prepared | None = None, watch: Callable[[Run], Watch] | None = None
+) -> dict[str, Any]:
     """Train, evaluate before and after, and write adapter, logs and results into `output_dir`.
 
     Args:
         config: The configuration.
         data: Its data when it is at hand already; read from the files otherwise.
+        watch: Builds what looks at every step, from the run as it stands before its first step or goes on.
 
     Returns:
         What `all_results.json` holds.
@@ -89,6 +93,8 @@ def train(config: TrainConfig, data: Prepared | None = None) -> dict[str, Any]:
             logger.info("Going on after step %d of %d.", run.step, run.total_steps)
         elif is_main():
             _begin(output, config)
+        if watch is not None:
+            run.parts = replace(run.parts, watch=watch(run))
         warn_of_plots(config)
         return _train(run)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 def build_model(
     config: TrainConfig,
     tasks: Sequence[str],
-    settings: Mapping[str, TaskSettings] | None = None,
+    settings: Mapping[str, TaskSettings | TaskOptions] | None = None,
     trained: Path | None = None,
     heads: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -75,7 +76,10 @@ def _note_penalties(config: TrainConfig, tasks: Sequence[str], settings: Mapping
 
 
 def put_sharing(
-    config: TrainConfig, model: Any, tasks: Sequence[str], settings: Mapping[str, TaskSettings] | None = None
+    config: TrainConfig,
+    model: Any,
+    tasks: Sequence[str],
+    settings: Mapping[str, TaskSettings | TaskOptions] | None = None,
 ) -> None:
     """Put the way of sharing of a configuration into a base model.
 
@@ -115,19 +119,19 @@ def save_trained(config: TrainConfig, model: Any, folder: Path, weights: Any) ->
     if config.sharing == "hard":
         model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
         return
+    own = model.backbone if isinstance(model, MultiTaskModel) else model
     about = {
         "sharing": config.sharing,
         "sharing_args": config.sharing_args,
         "tasks": list(model.tasks),
+        "task_options": {task: asdict(options) for task, options in own.task_options.items()},
         "base_model_name_or_path": config.model_name_or_path,
         "lora_rank": config.lora_rank,
         "lora_alpha": config.lora_alpha or 2 * config.lora_rank,
     }
+    save_sharing(own, folder, about)
     if isinstance(model, MultiTaskModel):
-        save_sharing(model.backbone, folder, about)
         save_heads(model, folder)
-    else:
-        save_sharing(model, folder, about)
 
 
 def parameter_counts(grads: TaskGradients) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ class Parts:
         precision: What the forward is autocast to; None: nothing.
         total_steps: Steps of the whole run.
         monitor: What measures the step; None: nothing beyond what every event has.
+        watch: Looks at every step's task gradients before they are combined; None: nobody.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -47,6 +48,7 @@ class Parts:
     precision: torch.dtype | None
     total_steps: int
     monitor: StepMonitor | None = None
+    watch: "Watch | None" = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Open the precision of the forward.
@@ -58,6 +60,10 @@ class Parts:
             A context.
         """
         return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
+
+
+Watch = Callable[[Parts, Sequence[TaskBatch], int], None]
+"""Takes what a step moves, its micro-batches and its number; changes nothing of it."""
 
 
 def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> StepEvent:
@@ -86,6 +92,8 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     _refuse_non_finite(grads, step)
     if parts.monitor is not None:
         parts.monitor.before_combining(grads, step)
+    if parts.watch is not None:
+        parts.watch(parts, batches, step)
     weights = grads.combine(parts.combiner)
     grad_norm = grads.clip(parts.max_grad_norm)
     event = _event(parts, weights, grad_norm, step)

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Confi
 from mtl_opt import cli
 from mtl_opt.training import train
 from mtl_opt.training.evaluate import evaluate_folder
+from mtl_opt.training.prepare import prepare
 
 HEADS = {
     "情感": {"type": "classification"},
@@ -142,6 +143,15 @@ def test_plan_and_data_commands_know_heads(head_settings, tmp_path, capsys):
     assert "All rows are good." in out
 
 
+def test_rows_without_a_label_are_not_trained_on_but_may_be_held_out(head_settings):
+    prepared = prepare(config_of(head_settings))
+    assert {task: len(rows) for task, rows in prepared.train.items()} == dict.fromkeys(HEADS, 8)
+    assert {task: len(rows) for task, rows in prepared.train_rows.items()} == dict.fromkeys(HEADS, 8)
+    assert all(row.target == row.target for row in prepared.train["情感"])
+    assert {task: len(rows) for task, rows in prepared.eval_encoded.items()} == dict.fromkeys(HEADS, 5)
+    assert prepared.labels["情感"].tolist() == [1, 0, 1, 0, 0, 1, 0, 1]
+
+
 def test_heads_are_listed(capsys):
     assert cli.main(["list", "heads", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
@@ -219,3 +229,42 @@ def test_a_mixed_file_holds_labelled_and_answered_rows(mixed_settings, tmp_path)
     settings |= {"train_file": write_jsonl(tmp_path / "m.jsonl", rows), "heads": {"情感": HEADS["情感"]}}
     results = train(config_of(settings))
     assert {"eval_情感_accuracy", "eval_qa_exact_match"} <= set(results)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", ["private_layers", "hard"])
+def test_heads_are_exported_beside_plain_encoders(sharing, head_settings, tmp_path, capsys):
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    from mtl_opt.batch import TaskBatch, task_rows
+    from mtl_opt.training.export import ExportOptions, export
+    from mtl_opt.training.trained import open_trained
+
+    config = config_of(head_settings, sharing=sharing)
+    train(config)
+    run = Path(config.output_dir)
+    folders = export(run, ExportOptions(str(tmp_path / "out")))
+    adapters = export(run, ExportOptions(str(tmp_path / "peft"), adapter=True))
+    trained = open_trained(run)
+    model = trained.model()
+    tokens = torch.tensor([[2, 5, 6, 3], [2, 9, 8, 3]])
+    for task, folder in folders.items():
+        ids = torch.full((2,), trained.tasks.index(task))
+        batch = TaskBatch(tokens, torch.ones_like(tokens), tokens, ids)
+        base = AutoModel.from_pretrained(config.model_name_or_path)
+        with torch.no_grad(), task_rows(ids):
+            expected = model.hidden(batch)
+            plain = AutoModel.from_pretrained(folder)(input_ids=tokens, attention_mask=batch.attention_mask)
+            loaded = PeftModel.from_pretrained(base, str(adapters[task])).eval()
+            peft = loaded(input_ids=tokens, attention_mask=batch.attention_mask)
+        assert torch.allclose(plain.last_hidden_state, expected, atol=1e-5)
+        assert torch.allclose(peft.last_hidden_state, expected, atol=1e-5)
+        weights = load_file(folder / "heads.safetensors")
+        for name, value in model.head_of(task).state_dict().items():
+            assert torch.equal(weights[f"{task}/{name}"], value)
+        about = json.loads((folder / "heads.json").read_text(encoding="utf-8"))["tasks"]
+        assert about[task]["type"] == HEADS[task]["type"]
+    assert cli.main(["generate", str(run), "--task", "score", "--prompt", "good"]) == 2
+    assert "has a head of type regression, which writes no text" in capsys.readouterr().err

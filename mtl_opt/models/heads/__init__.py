@@ -9,7 +9,7 @@ from mtl_opt.models.heads.pooling import POOLINGS
 from mtl_opt.models.heads.prediction import Output, labels_of, predict
 from mtl_opt.models.heads.registry import HEADS, build_head, head_options, reads
 from mtl_opt.models.heads.regression import LOSSES, RegressionHead
-from mtl_opt.models.heads.saving import save_heads
+from mtl_opt.models.heads.saving import save_head, save_heads
 from mtl_opt.models.heads.token_classification import TokenClassificationHead
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "predict",
     "put_heads",
     "reads",
+    "save_head",
     "save_heads",
 ]

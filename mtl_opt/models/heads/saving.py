@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -37,6 +38,18 @@ def save_heads(model: "MultiTaskModel", folder: Path, state_dict: Mapping[str, T
     save_file(named, folder / WEIGHTS)
     about = {"tasks": describe(model)}
     (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def save_head(task: str, head: Any, folder: Path) -> None:
+    """Write the head of one task beside a model that was exported for it.
+
+    Args:
+        task: Its name.
+        head: Its head.
+        folder: Where to.
+    """
+    alone: Any = SimpleNamespace(tasks=(task,), heads=[head])
+    save_heads(alone, folder, {f"heads.0.{name}": value for name, value in head.state_dict().items()})
 
 
 def describe(model: "MultiTaskModel") -> dict[str, dict[str, Any]]:

@@ -25,8 +25,10 @@ from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
 from mtl_opt.models.sharing.mtan import MTAN
 from mtl_opt.models.sharing.mtl_lora import MixedLora, MTLLoRA
+from mtl_opt.models.sharing.peft_folder import save_peft_folder
+from mtl_opt.models.sharing.products import TaskProducts, folder_names, products_of
 from mtl_opt.models.sharing.rotograd import RotoGrad
-from mtl_opt.models.sharing.saving import load_sharing, save_sharing
+from mtl_opt.models.sharing.saving import load_sharing, read_about, save_sharing
 from mtl_opt.models.sharing.selective import Selective
 from mtl_opt.models.sharing.soft import Soft
 from mtl_opt.models.sharing.sparse_experts import SparseExperts, SparseLora
@@ -78,10 +80,15 @@ __all__ = [
     "TaskAttention",
     "TaskAttentionLora",
     "TaskOptions",
+    "TaskProducts",
     "build_sharing",
+    "folder_names",
     "load_sharing",
     "private_parameters",
+    "products_of",
+    "read_about",
     "row_terms",
+    "save_peft_folder",
     "save_sharing",
     "share",
 ]

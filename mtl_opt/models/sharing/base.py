@@ -159,6 +159,7 @@ def share(
     sharing.apply(SharingContext(model, tuple(tasks), lora, layers, options or {}))
     model.__dict__["sharing"] = sharing  # no submodule: its parameters are those of the model
     model.__dict__["tasks"] = tuple(tasks)
+    model.__dict__["task_options"] = dict(options or {})
     return model
 
 

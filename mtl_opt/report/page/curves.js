@@ -20,7 +20,7 @@ function curvesSection() {
     controls.replaceChildren(...[
       segmented(t("quantity"), QUANTITIES.map((q) => [q, quantityName(q)]), quantity, (q) => { curveState.quantity = q; draw(); }),
       toggle(t("log_axis"), "log", draw),
-      DATA.kind === "comparison" && toggle(t("bands"), "band", draw),
+      DATA.methods.some((m) => m.seeds.length > 1) && toggle(t("bands"), "band", draw),
       SINGLE >= 0 && toggle(t("with_single"), "single", draw),
     ].filter(Boolean));
     box.replaceChildren(...DATA.tasks.map((task) => curveChart(task, quantity, columns)).filter(Boolean));
