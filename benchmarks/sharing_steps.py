@@ -160,7 +160,8 @@ def check(model: nn.Module, work: Workload) -> float:
     for engine in ("plain", "one_pass"):
         step = build_step(model, work, engine, "sum")
         step.fill()
-        found.append(torch.cat([p.grad.flatten().float() for p in work.parameters if p.grad is not None]))
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in work.parameters]
+        found.append(torch.cat([gradient.flatten().float() for gradient in gradients]))
         step.zero()
     difference = float((found[1] - found[0]).norm() / found[0].norm())
     if difference > work.tolerance:
