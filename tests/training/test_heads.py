@@ -118,7 +118,9 @@ def test_a_decoder_with_every_kind_of_task_goes_on_bit_by_bit(mixed_settings, tm
     shutil.copytree(tmp_path / "whole", again)
     cut_back(again, 2)
     results = train(config_of({**settings, "resume_from_checkpoint": True, "output_dir": str(again)}))
-    assert comparable(results) == comparable(whole)
+    clock = {"time", "overhead_seconds"}
+    same = [{k: v for k, v in comparable(one).items() if k not in clock} for one in (results, whole)]
+    assert same[0] == same[1]
     assert (again / "heads.safetensors").read_bytes() == (tmp_path / "whole" / "heads.safetensors").read_bytes()
     assert evaluate_folder(again) == {key: value for key, value in whole.items() if key.startswith("eval_")}
 
