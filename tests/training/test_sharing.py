@@ -103,11 +103,18 @@ def test_packed_rows_reach_their_own_parameters(name, settings):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("private_layers", {}), ("disentangled", {}), ("rotograd", {"burn_in": 0, "scale": True}), ("soft", {})],
+    [
+        ("private_layers", {}),
+        ("disentangled", {}),
+        ("rotograd", {"burn_in": 0, "scale": True}),
+        ("soft", {}),
+    ],
 )
 @pytest.mark.slow
 def test_two_processes_with_private_parameters_learn_what_one_does(name, arguments, settings, tmp_path):
-    changes = {**QUICK, "sharing": name, "sharing_args": arguments, "combiner": "pcgrad"}
+    # Not AdamW: its first step takes the sign of a gradient that is nothing but rounding.
+    plain = {"optim": "sgd", "learning_rate": 0.1}
+    changes = {**QUICK, **plain, "sharing": name, "sharing_args": arguments, "combiner": "pcgrad"}
     train(config_of(settings, **{**changes, "rows_per_task": 2}))
     path = write_config(
         tmp_path / "two.yaml", {**settings, **changes, "rows_per_task": 1, "output_dir": str(tmp_path / "two")}
@@ -115,8 +122,9 @@ def test_two_processes_with_private_parameters_learn_what_one_does(name, argumen
     done = torchrun(2, "-m", "mtl_opt.cli", "train", path)
     assert done.returncode == 0, done.stderr
     one, two = (load_file(tmp_path / folder / "sharing.safetensors") for folder in ("run", "two"))
+    tolerance = 1e-4 if name == "disentangled" else 1e-5  # its adversary averages over the tokens of each process
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -78,7 +78,8 @@ class Disentangled(AdapterSharing):
 
     Departures from the paper: its features are sentence vectors of an LSTM, here those of the adapters, token by token;
     the reversed gradient stops at A, since what lies below also feeds the private part; z is scaled to mean square 1,
-    so that a smaller A does not hide the task; orthogonality is of updates, not of the features of a batch. A task
+    so that a smaller A does not hide the task; orthogonality is of updates, not of the features of a batch. The mean
+    over a task's tokens is that of each micro-batch and process, weighted by its label tokens. A task
     without rows in a step is not touched by the penalty either.
 
     Args:
