@@ -57,7 +57,9 @@ def test_answers_come_in_the_order_of_the_calls_whatever_the_number_of_processes
 def run(name, *words, output):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     words = ["-m", f"experiments.{name}", "--json", "--output", str(output), *words]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
