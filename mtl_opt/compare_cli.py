@@ -55,6 +55,7 @@ def _compare(options: argparse.Namespace) -> None:
     print(f"\nEvery run:          {folder}/results.jsonl")
     print(f"Tables:             {folder}/ ({names})")
     print(f"Curves and cosines: tensorboard --logdir {folder}")
+    print(f"One page of it all: mtl-opt report {folder}")
 
 
 def _predictions(options: argparse.Namespace) -> None:

@@ -25,30 +25,26 @@ from mtl_opt import COMBINERS
 FULL = {
     "cagrad": ("sum", "mgda", "pcgrad", "cagrad", "nash_mtl", "aligned_mtl", "dualproj"),
     "nash": tuple(COMBINERS),
+    "nash_corner": ("sum",),
     "famo": ("sum", "pcgrad", "cagrad", "famo"),
     "aligned": ("sum", "pcgrad", "cagrad", "aligned_mtl", "config", "mgda", "imtl_g", "nash_mtl"),
     **dict.fromkeys(CONVEX, tuple(COMBINERS)),
 }
 
 
-QUICK_STEPS = {"famo": 30_000}
-"""Fewer steps than published, in which the verdict holds already."""
-
-
-def run(setting: str, name: str, max_steps: int | None) -> Descent:
+def run(setting: str, name: str) -> Descent:
     """Run a combiner in a setting.
 
     Args:
         setting: Name in `VARIANTS` or `CONVEX`.
         name: Name of the combiner.
-        max_steps: Fewer steps than the setting's own; None: its own.
 
     Returns:
         What became of it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what a combiner could not do is among the notes
-        return two_tasks(name, setting, max_steps) if setting in VARIANTS else convex(name, setting)
+        return two_tasks(name, setting) if setting in VARIANTS else convex(name, setting)
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -61,12 +57,11 @@ def measure(options: argparse.Namespace) -> Mapping[str, Any]:
         Verdicts and last points.
     """
     wanted = NEEDED if options.quick else FULL
-    steps = QUICK_STEPS if options.quick else {}
-    calls = [(setting, name, steps.get(setting)) for setting, names in wanted.items() for name in names]
+    calls = [(setting, name) for setting, names in wanted.items() for name in names]
     calls.sort(key=lambda call: call[0] in CONVEX)  # the long ones first
     descents = in_processes(options.jobs, run, calls, "settings × combiners")
     found: dict[str, dict[str, Descent]] = {setting: {} for setting in wanted}
-    for (setting, name, _), descent in zip(calls, descents, strict=True):
+    for (setting, name), descent in zip(calls, descents, strict=True):
         found[setting][name] = descent
     write(found, options.output)
     verdicts = robust(found) | ({} if options.quick else of_published_figures(found))

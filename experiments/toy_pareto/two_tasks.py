@@ -47,6 +47,7 @@ FAMO = {"weight_decay": 0.0}  # as in its authors' toy; the bound is taken off t
 VARIANTS = {
     "cagrad": Variant((1.0, 1.0), CAGRAD_INITS, 100_000, {"cagrad": {"c": 0.5, "rescale": 2}, "famo": FAMO}),
     "nash": Variant((0.1, 1.0), NASH_INITS, 35_000, {"cagrad": {"c": 0.4}, "famo": FAMO}),
+    "nash_corner": Variant((0.1, 1.0), ((9.0, 9.0),), 35_000),
     "famo": Variant((0.1, 1.0), NASH_INITS, 50_000, {"cagrad": {"c": 0.4}, "famo": FAMO}),
     "aligned": Variant((0.5, 0.5), NASH_INITS, 35_000, {"cagrad": {"c": 0.4}, "famo": FAMO}),
 }

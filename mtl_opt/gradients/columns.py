@@ -133,8 +133,8 @@ class Columns:
         """
         if over == "all":
             return list(self.layers)
-        names = [list(self.layers)[-1]] if over == "last" else [over] if isinstance(over, str) else list(over)
+        names = list(self.layers)[-1:] if over == "last" else [over] if isinstance(over, str) else list(over)
         unknown = [name for name in names if name not in self.layers]
-        if unknown or not names:
+        if unknown or (not names and self.layers):  # where nothing is shared there is no last layer
             raise ValueError(f"`over` must name layers among {', '.join(self.layers)}, got {unknown or names}.")
         return names

@@ -86,7 +86,9 @@ def colour(cosine: float) -> Colour:
     return red, green, blue
 
 
-def draw_cell(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine: float, text: str) -> None:
+def draw_cell(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine: float, text: str, grey: bool = False
+) -> None:
     """Draw one coloured box with its value, or a dash where there is none.
 
     Args:
@@ -94,8 +96,9 @@ def draw_cell(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine:
         box: Left, top, right and bottom in pixels.
         cosine: The value that gives the colour.
         text: What to write into the box.
+        grey: Whether the box has the colour of what is not known.
     """
-    fill = colour(cosine)
+    fill = GREY if grey else colour(cosine)
     ink = BLACK if 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 140 else WHITE
     draw.rectangle(box, fill=fill, outline=WHITE)
     x, y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
@@ -162,12 +165,15 @@ def draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
 def cosine_heatmap(
     cosines: Tensor,  # [tasks, tasks]
     tasks: Sequence[str],
+    uncertain: Tensor | None = None,  # [tasks, tasks]
 ) -> Tensor:  # uint8 [3, height, width]
     """Draw the cosines of all pairs of task gradients.
 
     Args:
         cosines: Cosines in [-1, 1]; NaN where undefined. `[tasks, tasks]`
         tasks: Names of the tasks.
+        uncertain: Pairs whose sign is not known: their numbers stand in brackets on grey. None: no pair.
+            `[tasks, tasks]`
 
     Returns:
         The picture as uint8. `[3, height, width]`
@@ -179,7 +185,7 @@ def cosine_heatmap(
     if cosines.shape != (num_tasks, num_tasks):
         raise ValueError(f"`cosines` must be [{num_tasks}, {num_tasks}], got shape {tuple(cosines.shape)}.")
     labels = [task_label(index, name) for index, name in enumerate(tasks)]
-    return heatmap(cosines, labels, labels)
+    return heatmap(cosines, labels, labels, uncertain)
 
 
 def layer_heatmap(
@@ -211,6 +217,7 @@ def heatmap(
     values: Tensor,  # [rows, columns]
     rows: Sequence[Label],
     columns: Sequence[Label],
+    uncertain: Tensor | None = None,  # [rows, columns]
 ) -> Tensor:  # uint8 [3, height, width]
     """Draw a table of cosines.
 
@@ -218,10 +225,12 @@ def heatmap(
         values: Cosines in [-1, 1]; NaN where undefined. `[rows, columns]`
         rows: What stands beside the rows.
         columns: What stands above the columns.
+        uncertain: Values whose sign is not known, as `cosine_heatmap` draws them. `[rows, columns]`
 
     Returns:
         The picture as uint8. `[3, height, width]`
     """
+    doubts = (torch.zeros_like(values) if uncertain is None else uncertain).tolist()
     above = max(label.width for label in columns) if runs_upwards(columns) else FONT + 4
     left, top = PAD + max(label.width for label in rows) + GAP, PAD + above + GAP
     right, bottom = left + len(columns) * CELL, top + len(rows) * CELL + 2 * GAP
@@ -231,7 +240,8 @@ def heatmap(
     for row, numbers in enumerate(values.tolist()):
         for column, value in enumerate(numbers):
             x, y = left + column * CELL, top + row * CELL
-            draw_cell(draw, (x, y, x + CELL, y + CELL), value, f"{value:.2f}".replace("-0.00", "0.00"))
+            text, doubt = f"{value:.2f}".replace("-0.00", "0.00"), bool(doubts[row][column])
+            draw_cell(draw, (x, y, x + CELL, y + CELL), value, f"({text})" if doubt else text, grey=doubt)
     draw_labels(image, rows, columns, (left, top))
     draw_legend(draw, bottom)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mtl_opt.monitor.conflict import distinct, scalar_keys
+from mtl_opt.monitor.corrected import NOISE
 from mtl_opt.monitor.diagnosis import diagnosis_scalars
 from mtl_opt.monitor.heatmap import cosine_heatmap, layer_heatmap, task_number
 
@@ -107,7 +108,8 @@ class TensorBoardWriter:
             if defined.numel():
                 self.writer.add_histogram("train/corrected_cosines_of_pairs", defined, step)  # a tag is of one kind
             if draw:
-                self.writer.add_image("train/corrected_cosines", cosine_heatmap(values, self.tasks), step)
+                noise = torch.tensor([[verdict == NOISE for verdict in row] for row in found["verdict"]])
+                self.writer.add_image("train/corrected_cosines", cosine_heatmap(values, self.tasks, noise), step)
         if draw and line["layers"] and len(self.tasks) > 1:
             self.writer.add_image("train/layer_cosines", self.layer_picture(line["layers"]), step)
         self.writer.flush()

@@ -16,8 +16,8 @@ NONE = "–"
 SHORT = {"exact_match": "EM", "accuracy": "acc", "f1_macro": "F1 macro", "f1_binary": "F1", "matthews": "MCC"}
 """Short names of metrics; the others are short already."""
 
-IN_NATS = {"loss": 3, "perplexity": 2, "mse": 3, "pearson": 3}
-"""Metrics that are no shares, and digits after their point; shares are shown in percent."""
+PLAIN = {"loss": 3, "perplexity": 2, "mse": 3, "pearson": 3}
+"""Metrics that are shown as they are, and digits after their point; shares are shown in percent."""
 
 LEGEND = (
     "Shares are in percent, EM: exact match; loss: nats per token. Mean over seeds, ± sample standard deviation.",
@@ -131,7 +131,7 @@ def metric_cell(score: Score | None, metric: str) -> str:
     Returns:
         A share in percent, anything else as it is.
     """
-    return spread(score, IN_NATS[metric]) if metric in IN_NATS else spread(score, 1, 100)
+    return spread(score, PLAIN[metric]) if metric in PLAIN else spread(score, 1, 100)
 
 
 def metric_name(metric: str) -> str:
@@ -143,7 +143,7 @@ def metric_name(metric: str) -> str:
     Returns:
         Such as `EM %` or `loss`.
     """
-    return metric if metric in IN_NATS else f"{SHORT.get(metric, metric)} %"
+    return metric if metric in PLAIN else f"{SHORT.get(metric, metric)} %"
 
 
 def task_columns(rows: Sequence[MethodSummary], task: str) -> list[Column]:

@@ -162,6 +162,8 @@ def line_of_run(path: Path) -> dict[str, Any]:
         config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")) if (path / CONFIG).exists() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"`{path}`: the files of this run cannot be read ({str(error).splitlines()[0]}).") from error
+    if not isinstance(config, dict) or not isinstance(results, dict | None):
+        raise InputError(f"`{path}`: `{CONFIG}` or `{ONE_RESULT}` is not that of a run.")
     log = [parse_line(text) for text in (path / LOG).read_bytes().splitlines()] if (path / LOG).exists() else []
     rows = [row for row in log if row is not None]
     if results is None and not rows:

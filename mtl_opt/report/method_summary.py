@@ -1,7 +1,7 @@
 """The runs of one method → its numbers: scores, changes against the baselines, means over tasks, costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from mtl_opt.evaluation.statistics import delta_m
@@ -20,12 +20,20 @@ class Judged:
         main_metric: Metric by task.
         directions: Metric → whether higher is better.
         baselines: The single-task runs, None without them.
+        auxiliary: Tasks that are there to help the others: they are measured, but are in no mean.
     """
 
     tasks: list[str]
     main_metric: dict[str, str]
     directions: dict[str, bool]
     baselines: Runs | None
+    auxiliary: list[str] = field(default_factory=list)
+
+    @property
+    def counted(self) -> dict[str, str]:
+        """Main metric of every task that goes into means: the main tasks, or all where there is none."""
+        found = {task: metric for task, metric in self.main_metric.items() if task not in self.auxiliary}
+        return found or self.main_metric
 
 
 def summarise_method(runs: Runs, judged: Judged, mean_rank: float | None) -> MethodSummary:
@@ -40,11 +48,11 @@ def summarise_method(runs: Runs, judged: Judged, mean_rank: float | None) -> Met
         The numbers.
     """
     scores = task_scores(runs, judged)
-    losses = dict.fromkeys(judged.tasks, "loss")
-    main, why = delta_over_seeds(runs, judged, judged.main_metric)
+    losses = dict.fromkeys(judged.counted, "loss")
+    main, why = delta_over_seeds(runs, judged, judged.counted)
     loss, why_loss = delta_over_seeds(runs, judged, losses)
     changes = {task: task_change(runs, judged, task) for task in judged.tasks}
-    known = {task: change.mean for task, change in changes.items() if change.mean is not None}
+    known = {task: change.mean for task in judged.counted if (change := changes[task]).mean is not None}
     lines = [line for lines in runs.lines.values() for line in lines]
     first = runs.first
     return MethodSummary(
@@ -78,7 +86,7 @@ def name_of(judged: Judged) -> str:
     Returns:
         "Δm EM" where all tasks are judged by exact match, else "Δm".
     """
-    return "Δm EM" if set(judged.main_metric.values()) == {"exact_match"} else "Δm"
+    return "Δm EM" if set(judged.counted.values()) == {"exact_match"} else "Δm"
 
 
 def non_finite_of(line: Mapping[str, object]) -> list[str]:
@@ -228,7 +236,7 @@ def rows_of(runs: Runs) -> dict[str, int]:
 
 
 def over_tasks(runs: Runs, judged: Judged, weights: Mapping[str, int]) -> dict[str, Score]:
-    """Average each metric that all tasks have over the tasks.
+    """Average each metric that all tasks have over the tasks, auxiliary ones apart.
 
     Args:
         runs: The runs of the method.
@@ -238,15 +246,16 @@ def over_tasks(runs: Runs, judged: Judged, weights: Mapping[str, int]) -> dict[s
     Returns:
         Metric → mean over tasks, over seeds.
     """
-    total = sum(weights.get(task, 0) for task in judged.tasks)
-    if not set(judged.tasks) <= set(weights) or total <= 0:
+    tasks = list(judged.counted)
+    total = sum(weights.get(task, 0) for task in tasks)
+    if not set(tasks) <= set(weights) or total <= 0:
         return {}
-    names = [metrics_of(task, runs, judged) for task in judged.tasks]
+    names = [metrics_of(task, runs, judged) for task in tasks]
     found = {}
     for metric in [name for name in names[0] if all(name in other for other in names)]:
         values = {}
         for seed, metrics in runs.metrics.items():
-            keys = {task: f"eval_{task}_{metric}" for task in judged.tasks}
+            keys = {task: f"eval_{task}_{metric}" for task in tasks}
             if all(key in metrics for key in keys.values()):
                 values[seed] = sum(weights[task] * metrics[key] for task, key in keys.items()) / total
         if values:

@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.stats import rankdata
 
+from mtl_opt.combiners import COMBINERS
 from mtl_opt.evaluation.statistics import delta_m
 from mtl_opt.report.method_summary import Judged, name_of, summarise_method
 from mtl_opt.report.pooling import DIRECTIONS, SINGLE, Runs, check_poolable, collect, main_metrics, role_of
@@ -42,6 +43,7 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
     comparisons = compare_all(winner, scores) if winner else []
     notes = [*dict.fromkeys(reason for method in methods for reason in method.reasons)]
     notes += [NO_BASELINES] if baselines is None else []
+    notes += [f"Auxiliary, in no mean, Δm or rank: {', '.join(judged.auxiliary)}."] if judged.auxiliary else []
     notes += [f"Not finite: {what}." for method in [*methods, *([baselines] if baselines else [])]
               for what in method.non_finite]  # fmt: skip
     return Summary(
@@ -60,7 +62,7 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
         against_reference=against(reference, scores),
         transfer=transfers(methods),
         search=searches(results),
-        notes=notes + edge_notes(results),
+        notes=notes + peeking_notes(methods) + edge_notes(results),
     )
 
 
@@ -76,13 +78,15 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Runs]) -> J
     """
     main: dict[str, str] = {}
     directions = dict(DIRECTIONS)
+    auxiliary: dict[str, None] = {}
     lines = [line for line in results if role_of(line) != "search"]
     for line in sorted(lines, key=lambda line: role_of(line) == "baseline"):
         directions |= line.get("directions") or {}
+        auxiliary |= dict.fromkeys(line.get("auxiliary") or ())
         for task, metric in main_metrics(line).items():
             if main.get(task, "loss") == "loss":  # a line that says nothing may be of a run that measured less
                 main[task] = metric
-    return Judged(list(main), main, directions, groups.get(SINGLE))
+    return Judged(list(main), main, directions, groups.get(SINGLE), list(auxiliary))
 
 
 def mean_ranks(joint: Mapping[str, Runs], judged: Judged) -> dict[str, float]:
@@ -100,7 +104,7 @@ def mean_ranks(joint: Mapping[str, Runs], judged: Judged) -> dict[str, float]:
         if joint else []  # fmt: skip
     ranks: list[Sequence[float]] = []
     for seed in seeds:
-        for task, metric in judged.main_metric.items():
+        for task, metric in judged.counted.items():
             sign = -1 if judged.directions.get(metric, True) else 1
             values = [sign * runs.metrics[seed].get(f"eval_{task}_{metric}", nan) for runs in joint.values()]
             ranks.append(rankdata([inf if value != value else value for value in values]).tolist())
@@ -128,7 +132,7 @@ def overall_scores(
         return "Δm loss %", {method.method: method.delta_m_loss for method in methods}
     if reference is None:
         return f"{name_of(judged)} %", {}
-    for metric_of, name in ((judged.main_metric, "Δ"), (dict.fromkeys(judged.tasks, "loss"), "Δ loss")):
+    for metric_of, name in ((judged.counted, "Δ"), (dict.fromkeys(judged.counted, "loss"), "Δ loss")):
         found = {name: against_runs(runs, joint[reference], judged, metric_of) for name, runs in joint.items()}
         if any(one.values for one in found.values()):
             return f"{name} % against `{reference}`", found
@@ -183,6 +187,14 @@ def searches(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for line in results
         if role_of(line) == "search"
     ]
+
+
+def peeking_notes(methods: Sequence[MethodSummary]) -> list[str]:
+    """Say which methods have seen losses of the rows they are measured on."""
+    classes = {method.method: COMBINERS.get(method.combiner) for method in methods}
+    peeking = [name for name, cls in classes.items() if cls is not None and cls.observes == "validation"]
+    return [f"`{name}` observes losses of the held-out rows while it trains: for it they are not unseen."
+            for name in peeking]  # fmt: skip
 
 
 def edge_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -119,7 +119,7 @@ def say_winner(winner: str | None, score_name: str, comparisons: Sequence[Compar
     if few:
         seeds = min(len(one.seeds) for one in few)
         plural = f"{seeds} paired seed{'s' * (seeds != 1)}"
-        return f"{lead}, but with {plural} no test can tell it from the others; {MIN_SEEDS} or more are needed."
+        return f"{lead}, but with {plural} no test can tell methods apart; {MIN_SEEDS} or more are needed."
     same = [f"`{one.other}`" for one in comparisons if one.verdict == "not distinguishable"]
     if len(same) == len(comparisons):
         return f"{lead}, but it is not distinguishable from any other method."

@@ -72,23 +72,17 @@ class _Comparison:
 
     def run(self) -> list[dict[str, Any]]:
         """Search, train, and return the lines."""
-        seeds = self.config.seeds
-        steps = steps_of(self.config.budget, self.methods, seeds[0], self.shared, self.cache)
+        self._check()
+        steps = steps_of(self.config.budget, self.methods, self.config.seeds[0], self.shared, self.cache)
         searches = list(search_entries(self.config, self.methods, self.shared, steps))
-        planned = [entry_of(method, seed, self.shared) for seed in seeds for method in self.methods]
-        self.lines.refuse_other_settings(searches)
+        planned = self._finals({} if searches else self._rates([]), steps)
+        self.lines.refuse_other_settings(searches or planned)
         todo = self._todo([*searches, *planned])
-        self._check(todo)
         self._write_plan([entry.name for entry in [*searches, *planned]])
         progress = tqdm(total=len(todo), desc="comparing", disable=None)
         with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
             self._train(searches, train_all, bar)
-            rates = self._rates(searches)
-            finals = [
-                entry_of(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
-                for seed in seeds
-                for method in self.methods
-            ]
+            finals = self._finals(self._rates(searches), steps)
             self.lines.refuse_other_settings(finals)
             self._train(finals, train_all, bar)
         if todo:
@@ -102,11 +96,19 @@ class _Comparison:
             logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
         return todo
 
-    def _check(self, todo: Sequence[Entry]) -> None:
+    def _finals(self, rates: Mapping[str, float], steps: Mapping[str, int]) -> list[Entry]:
+        """List the runs of the tables, seed by seed: an interrupted comparison has complete seeds."""
+        return [
+            entry_of(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
+            for seed in self.config.seeds
+            for method in self.methods
+        ]
+
+    def _check(self) -> None:
         """Build every combiner and data split once: a bad argument of the last method must not show after hours."""
-        for entry in todo:
+        for entry in self._finals({}, {}):
             build_combiner(entry.config, self.data.only(entry.config.only_tasks).tasks, self.data.settings)
-        for entry in [entry for entry in todo if entry.role == "search"][:1]:
+        for entry in list(search_entries(self.config, self.methods, self.shared, {}))[:1]:
             self.cache.of(entry.config)
 
     def _rates(self, searches: Sequence[Entry]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from mtl_opt.models import SHARING
 from mtl_opt.training.fields import Check, choice, either, flag, mapping, names, number, setting, whole, whole_numbers
 from mtl_opt.training.keys import LARGEST_RATE, LARGEST_SEED
 
-ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks", "val_from_train")
+ONE_RUN_KEYS = ("combiner", "seed", "resume_from_checkpoint", "only_tasks", "val_from_train", "monitor_only")
 """Keys of `TrainConfig` that a comparison sets itself, run by run."""
 
 UNITS = {"": 0, "step": 0, "steps": 0, "s": 1, "sec": 1, "second": 1, "seconds": 1, "min": 60, "minute": 60,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_opt.data import Entry, Source, TargetView, TaskRows, TaskSettings, label_names, with_targets
+from mtl_opt.data import Entry, Row, Source, TargetView, TaskRows, TaskSettings, View, label_names, with_targets
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.evaluation import METRICS, split_name
 from mtl_opt.models import HEADS, LOSSES, POOLINGS, head_options, reads
@@ -196,7 +196,7 @@ def attach_heads(
         train[task], tokens[task], wrong = with_targets(task, train[task], tokens[task], **options)
         held[task], held_tokens[task], also = with_targets(task, held[task], held_tokens[task], **options)
         bad += wrong + also
-        _check_labelled(task, tokens[task])
+        train[task], tokens[task] = _only_labelled(task, train[task], tokens[task])
         if names is not None and kind == "row":
             codes[task] = _codes(tokens[task])
     settings = {task: measured_by(task, one, full.get(task)) for task, one in rows.settings.items()}
@@ -237,12 +237,15 @@ def _codes(tokens: TargetView) -> np.ndarray:  # [rows]
     return np.where(np.isnan(tokens.targets), -1, np.nan_to_num(tokens.targets)).astype(np.int32)
 
 
-def _check_labelled(task: str, tokens: TargetView) -> None:
-    """Refuse a task of which nothing is labelled, and say where a part is not."""
-    if not tokens.num_labelled:
+def _only_labelled(task: str, rows: View[Row], tokens: TargetView) -> tuple[View[Row], TargetView]:
+    """Keep the rows that have a label: the others would fill steps in which there is nothing to learn."""
+    known = np.flatnonzero(~np.isnan(tokens.targets))
+    if not len(known):
         raise InputError(f"Task `{task}` has a head, and none of its training rows has a label.")
-    if tokens.num_labelled < len(tokens):
-        logger.info("Task %s: %d of %d training rows have a label.", task, tokens.num_labelled, len(tokens))
+    if len(known) < len(tokens):
+        missing = len(tokens) - len(known)
+        logger.info("Task %s: %d training rows without a label are left out.", task, missing)
+    return rows.pick(known), tokens.pick(known)
 
 
 def _with_labels(task: str, head: dict[str, Any], rows: TaskRows) -> dict[str, Any]:

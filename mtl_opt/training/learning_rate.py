@@ -5,8 +5,9 @@ from math import exp, isfinite
 from statistics import fmean
 from typing import Any
 
-LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value}
-"""Metrics of which lower is better, brought to (0, 1] where higher is: the mean probability of a token."""
+LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value, "mse": lambda value: 1 / (1 + value)}
+"""Metrics of which lower is better, brought to (0, 1] where higher is: for the first two the mean probability of a
+token."""
 
 
 def search_score(line: Mapping[str, Any], select_by: str) -> float | None:
@@ -17,10 +18,11 @@ def search_score(line: Mapping[str, Any], select_by: str) -> float | None:
         select_by: "metric" for the main metrics of the tasks, "loss" for their losses.
 
     Returns:
-        Mean over tasks, higher is better; None where one is not finite.
+        Mean over the main tasks, higher is better; None where one is not finite.
     """
     values = []
-    for task in line["tasks"]:
+    helping = line.get("auxiliary") or []
+    for task in [task for task in line["tasks"] if task not in helping] or line["tasks"]:
         metric = "loss" if select_by == "loss" else line["main_metric"][task]
         value = line["metrics"].get(f"eval_{task}_{metric}")
         if value is None or not isfinite(value):

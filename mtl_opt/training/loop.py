@@ -231,7 +231,9 @@ def _count(run: Run, event: StepEvent, seconds: float) -> None:
     if event.skipped:
         totals.skipped += 1
     else:
-        totals.loss += float(event.losses.nanmean())
+        settings = run.prepared.settings
+        main = event.losses[[i for i, task in enumerate(run.prepared.tasks) if settings[task].role == "main"]]
+        totals.loss += float((main if bool(main.isfinite().any()) else event.losses).nanmean())
 
 
 def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class StepMonitor:
             grads: The task gradients of the step.
             step: Its number, from 1.
         """
-        if not self.shadows.shadows:
+        if not self.shadows.shadows or not grads.buffer.parameters:  # nothing shared: no combiner is asked
             return
         asked = self.shadows.last_inputs if self.is_due(step) else self.shadows.inputs
         present = grads.present
@@ -80,7 +80,7 @@ class StepMonitor:
         Returns:
             The event, with more in it where a log line is due.
         """
-        if not self.is_due(event.step):
+        if not self.is_due(event.step) or not grads.buffer.parameters:
             return event
         layers = {n: g.cpu() for n, g in grads.gramian(by="layer").items()} if self.layers else None
         shadows = self.shadows.read() if self.shadows.shadows else None

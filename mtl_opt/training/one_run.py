@@ -28,14 +28,14 @@ class DataCache:
 
         Returns:
             The data of all tasks. Runs that begin with the same function share what was measured of the untrained
-            model: one adapter begins as the base model does, whatever the seed; other ways of sharing need not.
+            model: one adapter begins as the base model does, whatever the seed; other sharing, and heads, need not.
         """
         keys = {key: getattr(config, key) for key in (*DATA_KEYS, "model_name_or_path")}
         seeds = {"seed": config.seed, "data_seed": config.data_seed} if config.streaming else {}
         name = json.dumps({**keys, **seeds}, sort_keys=True, default=str)
         if name not in self.data:
             self.data[name] = prepare(config)
-        begins_alike = config.sharing == "hard" and config.finetuning_type == "lora"
+        begins_alike = config.sharing == "hard" and not config.heads
         start = "" if begins_alike else f"{config.sharing} {config.sharing_args} {config.seed}"
         return replace(self.data[name], untrained=self.untrained.setdefault(f"{name} {start}", {}))
 

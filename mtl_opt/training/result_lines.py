@@ -103,6 +103,7 @@ class ResultLines:
             "seed": config.seed,
             "task": method.task,
             "tasks": tasks,
+            "auxiliary": [task for task in tasks if self.data.settings[task].role == "auxiliary"],
             "metrics": metrics,
             "non_finite": non_finite,
             "before": {k.removeprefix("before_"): v for k, v in results.items() if k.startswith("before_")},
@@ -201,7 +202,8 @@ def short(line: Mapping[str, Any]) -> str:
     if line["non_finite"]:
         return f"diverged: {line['non_finite'][0]}"
     values = {task: line["metrics"].get(f"eval_{task}_{metric}") for task, metric in line["main_metric"].items()}
-    shares = {task for task, metric in line["main_metric"].items() if metric not in {"loss", "perplexity"}}
+    plain = {"loss", "perplexity", "mse", "pearson"}
+    shares = {task for task, metric in line["main_metric"].items() if metric not in plain}
     return ", ".join(
         f"{task} {100 * value:.0f} %" if task in shares else f"{task} {value:.3f}"
         for task, value in values.items()

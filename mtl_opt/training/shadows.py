@@ -144,14 +144,15 @@ class Shadows:
         self.queue.append(seen)
 
     def observe(self, kind: str, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]
-        """Remember losses that were measured again after the step.
+        """Remember losses that were measured again after the step, where a combiner learns from them.
 
         Args:
             kind: "batch" or "validation".
             losses: The losses. `[present]`
             tasks: Whose.
         """
-        self.queue.append(Observed(kind, losses.cpu(), list(tasks)))
+        if any(shadow.combiner.observes == kind for shadow in self.shadows.values()):
+            self.queue.append(Observed(kind, losses.cpu(), list(tasks)))
 
     def read(self) -> dict[str, ShadowReading]:
         """Ask all combiners about the step that was seen last, which nothing was observed after.

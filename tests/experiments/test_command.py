@@ -49,6 +49,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
     assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_of_the_calls_whatever_the_number_of_processes():
     calls = [(n, 2) for n in range(4)]
     assert command.in_processes(1, pow, calls, "calls") == command.in_processes(2, pow, calls, "calls") == [0, 1, 4, 9]

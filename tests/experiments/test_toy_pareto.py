@@ -1,13 +1,17 @@
 """The toys' closed-form gradients against autograd, their optimizer against torch's, and the Pareto sets."""
 
+import argparse
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from experiments.toy_pareto import descent, sweep
 from experiments.toy_pareto.convex import CONVEX, convex
 from experiments.toy_pareto.descent import combined, descend, two_tasks
 from experiments.toy_pareto.plots import draw
-from experiments.toy_pareto.two_tasks import BOTTOM, LOWER, NASH_INITS, Adam, losses_and_jacobian
+from experiments.toy_pareto.two_tasks import BOTTOM, LOWER, NASH_INITS, VARIANTS, Adam, losses_and_jacobian
 from experiments.toy_pareto.verdicts import reaches
 from mtl_opt import COMBINERS
 
@@ -78,15 +82,17 @@ def test_convex_problems_are_solved(name, problem):
     assert reaches(convex(name, problem), problem)
 
 
-def test_runs_that_settle_end_early_and_leave_the_others_alone():
+def test_runs_that_settle_end_early_and_leave_the_others_alone(monkeypatch):
+    monkeypatch.setattr(descent, "SETTLED_STEPS", 200)
+
     def bowl(points):
         return (points**2).sum(1, keepdims=True).repeat(2, 1), np.stack([2 * points, 2 * points], 1)
 
     inits = np.array([[0.0, 0.0], [1e6, 0.0]])
-    found = descend(bowl, inits, [COMBINERS["mean"](), COMBINERS["mean"]()], 6000, adam_lr=1e-3)
-    assert found.steps == [5000, 6000]
+    found = descend(bowl, inits, [COMBINERS["mean"](), COMBINERS["mean"]()], 300, adam_lr=1e-3)
+    assert found.steps == [200, 300]
     assert found.points[0].tolist() == [0.0, 0.0]
-    assert inits[1, 0] - 6.1 < found.points[1, 0] < inits[1, 0] - 5.9
+    assert inits[1, 0] - 0.31 < found.points[1, 0] < inits[1, 0] - 0.29
 
 
 def test_trajectories_are_drawn(tmp_path):
@@ -94,3 +100,19 @@ def test_trajectories_are_drawn(tmp_path):
     found = {name: convex(name, "quadratic") for name in ("mean", "upgrad")}
     assert draw("quadratic", found, tmp_path / "quadratic.png")
     assert (tmp_path / "quadratic.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_sweep_writes_trajectories_and_judges_every_sentence(quick, tmp_path, monkeypatch):
+    for name, variant in VARIANTS.items():
+        monkeypatch.setitem(VARIANTS, name, dataclasses.replace(variant, steps=3))
+    found = sweep.measure(argparse.Namespace(quick=quick, jobs=1, output=tmp_path))
+    toys = [sentence for sentence in found["verdicts"] if "setting" in sentence]
+    assert len(toys) == (6 if quick else 11)
+    convex_ones = [holds for sentence, holds in found["verdicts"].items() if sentence not in toys]
+    assert all(convex_ones)
+    assert len(convex_ones) == 4
+    with np.load(tmp_path / "trajectories.npz") as saved:
+        assert saved["cagrad/cagrad/0"].shape == (4, 2)
+        assert ("nash/graddrop/4" in saved) == (not quick)

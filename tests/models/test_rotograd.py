@@ -210,7 +210,7 @@ def test_angles_have_a_learning_rate_of_their_own():
         ({"block": 1}, "`block` must be a whole number of at least 2, got 1"),
         ({"burn_in": -1}, "`burn_in` must be a whole number of at least 0, got -1"),
         ({"scale": 1}, "`scale` must be true or false, got 1"),
-        ({"learning_rate_factor": -1}, "`learning_rate_factor` must be a finite number"),
+        ({"learning_rate_factor": -1}, "`learning_rate_factor` must be a number of at least 0"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

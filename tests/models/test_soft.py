@@ -128,8 +128,8 @@ def test_strengths_move_over_the_run():
     ("arguments", "message"),
     [
         ({"penalty": "l1"}, "`penalty` must be one of l2, trace_norm, none, got 'l1'"),
-        ({"strength": -1}, "`strength` must be a finite number of at least 0, got -1"),
-        ({"strength": float("nan")}, "`strength` must be a finite number"),
+        ({"strength": -1}, "`strength` must be a number of at least 0, got -1"),
+        ({"strength": float("nan")}, "`strength` must be a number of at least 0, got nan"),
         ({"schedule": "step"}, "`schedule` must be one of constant, linear, cosine, got 'step'"),
         ({"schedule": "linear"}, "`final_strength` is needed by a `schedule`"),
         ({"final_strength": 1.0}, "`final_strength` goes with a `schedule` of linear or cosine, got 'constant'"),

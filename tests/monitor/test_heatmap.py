@@ -91,3 +91,12 @@ def test_layers_stand_below_each_other_and_pairs_beside():
     assert taller.shape[2] == picture.shape[2]
     with pytest.raises(ValueError, match=r"must be \[3, 1\]"):
         layer_heatmap(values, names, [(0, 1)])
+
+
+def test_a_cosine_whose_sign_is_not_known_stands_in_brackets_on_grey():
+    cosines = torch.tensor([[1.0, -0.77], [-0.77, 1.0]])
+    plain = cosine_heatmap(cosines, ["a", "b"])
+    doubtful = cosine_heatmap(cosines, ["a", "b"], cosines < 0)
+    assert area(plain, GREY) < 0.25
+    assert area(doubtful, GREY) > 1
+    assert area(doubtful, colour(-0.77)) < 0.25

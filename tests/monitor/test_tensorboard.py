@@ -1,6 +1,7 @@
 """Event files, read back with TensorBoard's own reader."""
 
 import re
+import time
 from io import BytesIO
 from math import nan
 
@@ -110,6 +111,7 @@ def test_resuming_replaces_what_came_after_the_checkpoint(tmp_path):
     for step in range(1, 6):
         first.write(step, {"loss": float(step)}, torch.eye(3))
     first.close()
+    time.sleep(1)  # TensorBoard reads files in the order of the seconds in their names
     second = TensorBoardWriter(tmp_path, TASKS, purge_step=4)
     second.write(4, {"loss": 40.0}, torch.eye(3))
     second.close()

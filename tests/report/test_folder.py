@@ -92,6 +92,16 @@ def test_a_run_that_has_not_finished_is_reported_as_such(folder):
         read_folder(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("config.yaml", "[1"), ("config.yaml", "- a"), ("all_results.json", "{"), ("all_results.json", "3")],
+)
+def test_broken_files_of_a_run_are_one_sentence(folder, name, text):
+    (folder / "sum-seed0" / name).write_text(text)
+    with pytest.raises(InputError, match=r"sum-seed0`: .*(cannot be read|is not that of a run)"):
+        read_folder(folder / "sum-seed0")
+
+
 def test_lines_of_earlier_releases_are_read(folder):
     new = ("role", "method", "sharing", "mixing", "norm_matched", "learning_rate", "non_finite", "directions",
            "main_metric", "steps", "overhead_seconds", "provenance")  # fmt: skip

@@ -77,9 +77,9 @@ def test_two_hundred_runs_take_little_time_and_room(tmp_path):
         tmp_path, METHODS, range(16), steps=400, shadows=shadows, layers=[f"model.layers.{i}.x" for i in range(28)]
     )
     assert len(lines) == 208
-    start = time.monotonic()
+    start = time.process_time()  # of this process: a busy machine must not fail the test
     path = write_report(tmp_path)
-    assert time.monotonic() - start <= 20
+    assert time.process_time() - start <= 20
     assert path.stat().st_size <= 5e6
 
 

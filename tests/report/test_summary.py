@@ -61,6 +61,25 @@ def test_means_ranks_worst_tasks_and_changes_by_hand():
     assert summary.reference == "sum"
 
 
+def test_auxiliary_tasks_are_measured_but_in_no_mean():
+    values = {"sum": {"qa": 0.4, "情感": 0.9}, "pcgrad": {"qa": 0.6, "情感": 0.1}}
+    lines = [line(name, 0, of, auxiliary=["情感"]) for name, of in values.items()]
+    summary = summarise([*lines, *baselines([0])])
+    one = method(summary, "sum")
+    assert one.changes["情感"].mean == pytest.approx(80)
+    assert one.delta_m.mean == pytest.approx(-20)
+    assert one.delta_m_loss.mean == pytest.approx(100 * (0.501 - 0.601) / 0.501)
+    assert one.macro["accuracy"].mean == one.micro["accuracy"].mean == pytest.approx(0.4)
+    assert one.worst_task == "qa"
+    assert (one.mean_rank, method(summary, "pcgrad").mean_rank) == (2, 1)
+    assert summary.winner == "pcgrad"
+    assert "Auxiliary, in no mean, Δm or rank: 情感." in summary.notes
+    without = summarise([line(name, 0, of, auxiliary=["情感"]) for name, of in values.items()])
+    assert without.scores["pcgrad"].mean == pytest.approx(50)
+    only = summarise([line("sum", 0, values["sum"], auxiliary=["qa", "情感"])])
+    assert method(only, "sum").macro["accuracy"].mean == pytest.approx(0.65)
+
+
 def test_loss_changes_count_in_their_own_direction():
     summary = summarise([line("sum", 0, {"qa": 0.75, "情感": 0.75}), *baselines([0])])
     assert method(summary, "sum").delta_m_loss.mean == pytest.approx(100 * (0.501 - 0.251) / 0.501)
@@ -121,6 +140,13 @@ def test_a_run_that_diverged_is_shown_and_cannot_win():
     assert summary.comparisons[0].verdict == "not finite"
     assert "Not finite: `pcgrad-4`: eval_qa_accuracy: nan." in summary.notes
     assert method(summary, "pcgrad").mean_rank > 1
+
+
+def test_a_method_that_observes_held_out_rows_is_named():
+    notes = summarise([*comparison([0]), line("coba", 0, {"qa": 0.5, "情感": 0.5})]).notes
+    assert [note for note in notes if "observes" in note] == [
+        "`coba` observes losses of the held-out rows while it trains: for it they are not unseen."
+    ]
 
 
 def test_the_summary_is_json_and_the_same_every_time():

@@ -71,6 +71,9 @@ def test_one_line_and_one_folder_per_run_and_a_table(comparison, tmp_path, capsy
     out = capsys.readouterr().out
     assert out.startswith(comparison_table(lines))
     assert f"tensorboard --logdir {comparison['output_dir']}" in out
+    for line in lines:  # the rows of the HParams table
+        (file,) = (Path(comparison["output_dir"]) / line["run"] / "runs").glob("*.hparams")
+        assert all(word.encode() in file.read_bytes() for word in (line["method"], "learning_rate", "eval_摘要_loss"))
 
 
 def test_a_second_call_trains_nothing_and_prints_the_same(comparison, tmp_path, capsys):

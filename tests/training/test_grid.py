@@ -162,6 +162,8 @@ def test_a_search_is_judged_by_main_metrics_or_by_losses():
     run = {"tasks": ["x", "y"], "main_metric": {"x": "accuracy", "y": "perplexity"}, "metrics": metrics}
     assert search_score(run, "metric") == pytest.approx((0.5 + 0.25) / 2)
     assert search_score(run, "loss") == 1.0
+    assert search_score({**run, "auxiliary": [run["tasks"][0]]}, "metric") != search_score(run, "metric")
+    assert search_score({**run, "auxiliary": run["tasks"]}, "metric") == search_score(run, "metric")
     run["metrics"]["eval_x_accuracy"] = None
     assert search_score(run, "metric") is None
 
@@ -246,7 +248,7 @@ def test_what_a_worker_refuses_is_one_sentence_that_names_the_run(grid, refused)
 @pytest.mark.slow
 @pytest.mark.parametrize("to_the_group", [False, True])
 def test_ctrl_c_stops_all_workers_and_the_next_call_goes_on_bit_by_bit(grid, tmp_path, to_the_group):
-    grid |= {"max_steps": 150, "baselines": False, "lora_dropout": 0.2}
+    grid |= {"max_steps": 60, "baselines": False, "lora_dropout": 0.2}
     assert run({**grid, "output_dir": str(tmp_path / "whole")}, tmp_path) == 0
     command = [sys.executable, "-m", "mtl_opt.cli", "compare", write_config(tmp_path / "config.yaml", grid)]
     process = subprocess.Popen(
@@ -271,7 +273,7 @@ def test_ctrl_c_stops_all_workers_and_the_next_call_goes_on_bit_by_bit(grid, tmp
         mine, whole = load_file(Path(grid["output_dir"]) / file), load_file(tmp_path / "whole" / file)
         assert all(bool((mine[key] == whole[key]).all()) for key in whole)
         steps = [row["current_steps"] for row in log_lines(Path(grid["output_dir"]) / name) if "lr" in row]
-        assert steps == list(range(1, 151))
+        assert steps == list(range(1, 61))
 
 
 @pytest.mark.slow

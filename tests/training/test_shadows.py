@@ -171,6 +171,13 @@ def test_a_queue_that_is_never_read_stays_short():
     assert len(shadows.queue) <= LONGEST_QUEUE
 
 
+def test_what_nobody_learns_from_is_not_kept():
+    for combiners in ({}, {"pcgrad": bound(PCGrad())}):
+        shadows = Shadows(combiners, 3)
+        shadows.observe("batch", torch.ones(3), [0, 1, 2])
+        assert shadows.queue == []
+
+
 def test_absent_tasks_have_weight_0(settings):
     run = build_run(config_of({**settings, "combiner": "pcgrad"}), prepare(config_of(settings)))
     batch = run.next_batches()[0]
@@ -195,6 +202,11 @@ class TestMonitorOnly:
         assert all(set(line["shadows"]) == {"gradnorm"} for line in lines_of(tmp_path / "only"))
         assert any(shadow["angle"] > 0 for shadow in wanted)
         assert all(row["weight_摘要"] == 1 for row in log_of(tmp_path / "only") if "lr" in row)
+
+    def test_a_comparison_would_compare_nothing(self, settings, refused):
+        assert "`monitor_only` belongs to `mtl-opt train`" in refused(
+            {**settings, "monitor_only": True}, verb="compare"
+        )
 
     def test_a_method_that_observes_is_shown_what_it_observes(self, settings):
         train(config_of({**settings, "monitor_only": True, "combiner": "famo"}))

@@ -101,9 +101,13 @@ def test_packed_rows_reach_their_own_parameters(name, settings):
     assert results["gradient_engine"] == "one_pass"
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("private_layers", {}), ("disentangled", {}), ("rotograd", {"burn_in": 0, "scale": True}), ("soft", {})],
+)
 @pytest.mark.slow
-def test_two_processes_with_private_parameters_learn_what_one_does(settings, tmp_path):
-    changes = {**QUICK, "sharing": "private_layers", "combiner": "pcgrad"}
+def test_two_processes_with_private_parameters_learn_what_one_does(name, arguments, settings, tmp_path):
+    changes = {**QUICK, "sharing": name, "sharing_args": arguments, "combiner": "pcgrad"}
     train(config_of(settings, **{**changes, "rows_per_task": 2}))
     path = write_config(
         tmp_path / "two.yaml", {**settings, **changes, "rows_per_task": 1, "output_dir": str(tmp_path / "two")}
@@ -195,3 +199,14 @@ def test_rotations_with_norms_go_on_bit_by_bit(settings, tmp_path):
     assert bool((state["model.task_rotation.first_norms"] > 0).all())
     assert bool((state["model.task_rotation.factors"] != 1).any())
     assert all(bool(state[f"model.task_rotation.angles.{task}"].any()) for task in range(3))
+
+
+def test_the_loss_of_a_run_is_the_mean_of_its_main_tasks(settings):
+    tasks = {task: dict(files) for task, files in settings["tasks"].items()}
+    tasks["anger"]["role"] = "auxiliary"
+    results = train(config_of(settings, **QUICK, sharing="soft", tasks=tasks, max_steps=2))
+    lines = [line for line in log_lines(Path(settings["output_dir"])) if "loss_qa" in line]
+    assert len(lines) == 2
+    means = [(line["loss_qa"] + line["loss_摘要"]) / 2 for line in lines]
+    assert results["train_loss"] == pytest.approx(sum(means) / 2)
+    assert "eval_anger_loss" in results

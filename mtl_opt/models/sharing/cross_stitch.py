@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from mtl_opt.batch import current_task_rows
 from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.sharing.arguments import positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import fresh_a, fresh_b, scaling_of
 from mtl_opt.models.sharing.routing import rows_of_tasks
-from mtl_opt.models.sharing.strength import check_strength
 
 
 class StitchedLora(nn.Module):
@@ -104,7 +104,7 @@ class CrossStitch(AdapterSharing):
     paper = "Misra et al., Cross-Stitch Networks, CVPR 2016, https://arxiv.org/abs/1604.03539"
 
     def __init__(self, own: float = 0.9) -> None:
-        self.own = check_strength("own", own)
+        self.own = positive("own", own, zero=True)
         if self.own > 1:
             raise ValueError(f"`own` must be a share from 0 to 1, got {own!r}.")
         self.adapters: list[StitchedLora] = []

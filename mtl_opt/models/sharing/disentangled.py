@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.models.sharing.arguments import positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.blocks import Blocks, check_blocks, chosen_blocks
 from mtl_opt.models.sharing.discriminator import Padding, TaskDiscriminator
@@ -14,7 +15,6 @@ from mtl_opt.models.sharing.distances import factors, overlap
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
 from mtl_opt.models.sharing.routing import rows_of_tasks
-from mtl_opt.models.sharing.strength import check_strength
 from mtl_opt.models.sharing.summing import over_processes
 
 
@@ -103,8 +103,8 @@ class Disentangled(AdapterSharing):
     penalises: ClassVar[bool] = True
 
     def __init__(self, adversary: float = 0.05, orthogonality: float = 0.01, layers: Blocks = None) -> None:
-        self.adversary = check_strength("adversary", adversary)
-        self.orthogonality = check_strength("orthogonality", orthogonality)
+        self.adversary = positive("adversary", adversary, zero=True)
+        self.orthogonality = positive("orthogonality", orthogonality, zero=True)
         self.layers = check_blocks(layers)
         self.adapters: list[SharedPrivateLora] = []
         self.strengths: list[float] = []
@@ -114,7 +114,7 @@ class Disentangled(AdapterSharing):
     @override
     def apply(self, context: SharingContext) -> None:
         own = context.of_tasks("penalty")
-        self.strengths = [check_strength("penalty", own.get(task, self.orthogonality)) for task in context.tasks]
+        self.strengths = [positive("penalty", own.get(task, self.orthogonality), zero=True) for task in context.tasks]
         if self.adversary and len(context.tasks) > 1:
             self.judged = chosen_blocks(self.layers, context.layers[0].num_blocks)
             context.model.register_forward_pre_hook(self.padding.see, with_kwargs=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.models.sharing.arguments import at_least
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.blocks import Blocks, block_paths, check_blocks, chosen_blocks
 from mtl_opt.models.sharing.layers import LinearLayer
@@ -63,10 +64,8 @@ class MTAN(AdapterSharing):
     paper = "Liu et al., End-to-End MTL with Attention, CVPR 2019, https://arxiv.org/abs/1803.10704"
 
     def __init__(self, layers: Blocks = None, bottleneck: int | None = None) -> None:
-        if bottleneck is not None and (not isinstance(bottleneck, int) or bottleneck < 1):
-            raise ValueError(f"`bottleneck` must be a whole number of at least 1, got {bottleneck!r}.")
         self.layers = check_blocks(layers)
-        self.bottleneck = bottleneck
+        self.bottleneck = None if bottleneck is None else at_least("bottleneck", bottleneck, 1)
 
     @override
     def apply(self, context: SharingContext) -> None:

@@ -55,8 +55,15 @@ class MTLLoRA(AdapterSharing):
 
     @override
     def adapter(self, layer: LinearLayer, context: SharingContext) -> nn.Module:
-        own = {"num_b": self.num_b, "temperature": self.temperature, "diagonal": self.transform == "diagonal"}
-        return MixedLora(layer, context.lora, context.tasks, context.of_tasks("dropout"), **own)
+        return MixedLora(
+            layer,
+            context.lora,
+            context.tasks,
+            context.of_tasks("dropout"),
+            num_b=self.num_b,
+            temperature=self.temperature,
+            diagonal=self.transform == "diagonal",
+        )
 
 
 class MixedLora(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.models.sharing.arguments import at_least, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import SharedLora
 from mtl_opt.models.sharing.rotation import Rotations
-from mtl_opt.models.sharing.strength import check_strength
 from mtl_opt.models.sharing.summing import over_processes
 
 ROTATION = "task_rotation"
@@ -70,15 +70,11 @@ class RotoGrad(AdapterSharing):
         burn_in: int = 20,
         scale: bool = False,
     ) -> None:
-        if block is not None and (not isinstance(block, int) or block < 2):
-            raise ValueError(f"`block` must be a whole number of at least 2, got {block!r}.")
-        if not isinstance(burn_in, int) or isinstance(burn_in, bool) or burn_in < 0:
-            raise ValueError(f"`burn_in` must be a whole number of at least 0, got {burn_in!r}.")
         if not isinstance(scale, bool):
             raise ValueError(f"`scale` must be true or false, got {scale!r}.")
-        self.block = block
-        self.learning_rate_factor = check_strength("learning_rate_factor", learning_rate_factor)
-        self.burn_in = burn_in
+        self.block = None if block is None else at_least("block", block, 2)
+        self.learning_rate_factor = positive("learning_rate_factor", learning_rate_factor, zero=True)
+        self.burn_in = at_least("burn_in", burn_in, 0)
         self.scale = scale
         self.rotations: Rotations | None = None
 

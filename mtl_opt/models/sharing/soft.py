@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.models.sharing.arguments import one_of, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.distances import factors, pull_together, trace_norm
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora
-from mtl_opt.models.sharing.strength import Schedule, check_strength
+from mtl_opt.models.sharing.strength import Schedule
 
 PENALTIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
     "l2": pull_together,
@@ -68,16 +69,14 @@ class Soft(AdapterSharing):
         schedule: str = "constant",
         final_strength: float | None = None,
     ) -> None:
-        if penalty not in PENALTIES:
-            raise ValueError(f"`penalty` must be one of {', '.join(PENALTIES)}, got {penalty!r}.")
-        self.distance = PENALTIES[penalty]
+        self.distance = PENALTIES[one_of("penalty", penalty, list(PENALTIES))]
         self.schedule = Schedule(schedule, strength, final_strength)
         self.adapters: list[PrivateLora] = []
         self.own: dict[int, float] = {}
 
     @override
     def apply(self, context: SharingContext) -> None:
-        own = {task: check_strength("penalty", value) for task, value in context.of_tasks("penalty").items()}
+        own = {task: positive("penalty", value, zero=True) for task, value in context.of_tasks("penalty").items()}
         self.own = {context.tasks.index(task): value for task, value in own.items()}
         super().apply(context)
 

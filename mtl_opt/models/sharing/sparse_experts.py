@@ -111,7 +111,7 @@ class SparseLora(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.lora_B[0].weight.dtype)  # type: ignore[arg-type, union-attr]
+        x = x.to(self.lora_B[0].weight.dtype)  # type: ignore[arg-type]
         logits = self.router(x).flatten(0, -2).float()  # [tokens, experts]
         best, experts = logits.topk(self.top_k)
         gates = (best - logits.logsumexp(-1, keepdim=True)).exp() if self.top_k == 1 else best.softmax(-1)

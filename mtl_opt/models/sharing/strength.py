@@ -1,28 +1,11 @@
-"""Strengths of penalties: checked, and changing over a run."""
+"""Strengths of penalties that change over a run."""
 
 import math
-from typing import Any
+
+from mtl_opt.models.sharing.arguments import one_of, positive
 
 SCHEDULES = ("constant", "linear", "cosine")
 """How a strength goes from its first to its last value."""
-
-
-def check_strength(name: str, value: Any) -> float:
-    """Refuse what is no strength.
-
-    Args:
-        name: Name of the argument.
-        value: What the user gave.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is no finite number of at least 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}.")
-    return float(value)
 
 
 class Schedule:
@@ -38,14 +21,13 @@ class Schedule:
     """
 
     def __init__(self, schedule: str, strength: float, final_strength: float | None) -> None:
-        if schedule not in SCHEDULES:
-            raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+        one_of("schedule", schedule, SCHEDULES)
         if (schedule == "constant") != (final_strength is None):
             rule = "goes with" if schedule == "constant" else "is needed by"
             raise ValueError(f"`final_strength` {rule} a `schedule` of linear or cosine, got {schedule!r}.")
         self.schedule = schedule
-        self.first = check_strength("strength", strength)
-        self.last = self.first if final_strength is None else check_strength("final_strength", final_strength)
+        self.first = positive("strength", strength, zero=True)
+        self.last = self.first if final_strength is None else positive("final_strength", final_strength, zero=True)
 
     def at(self, step: int, total_steps: int) -> float:
         """Read the strength of a step.

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import current_task_rows
+from mtl_opt.models.sharing.arguments import at_least
 from mtl_opt.models.sharing.private_linear import PrivateLinear
 
 
@@ -56,8 +57,7 @@ class TaskAttention(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("dim", dim), ("num_tasks", num_tasks), ("num_heads", num_heads)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+            at_least(name, value, 1)
         if dim % num_heads:
             raise ValueError(f"`dim` must be divisible by `num_heads`, got {dim} and {num_heads}.")
         if not 0 <= dropout < 1:

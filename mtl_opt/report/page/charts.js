@@ -40,7 +40,7 @@ function short(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e4 || size < 1e-3) return value.toExponential(0).replace("-", "−").replace("e+", "e");
-  return String(Number(value.toPrecision(3))).replace("-", "−");
+  return String(Number(value.toPrecision(4))).replace("-", "−");
 }
 
 function extent(values) {

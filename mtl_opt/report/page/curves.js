@@ -20,7 +20,7 @@ function curvesSection() {
     controls.replaceChildren(...[
       segmented(t("quantity"), QUANTITIES.map((q) => [q, quantityName(q)]), quantity, (q) => { curveState.quantity = q; draw(); }),
       toggle(t("log_axis"), "log", draw),
-      DATA.kind === "comparison" && toggle(t("bands"), "band", draw),
+      DATA.methods.some((m) => m.seeds.length > 1) && toggle(t("bands"), "band", draw),
       SINGLE >= 0 && toggle(t("with_single"), "single", draw),
     ].filter(Boolean));
     box.replaceChildren(...DATA.tasks.map((task) => curveChart(task, quantity, columns)).filter(Boolean));
@@ -81,7 +81,7 @@ function curveGroup(i, curve, { sx, sy }) {
   );
 }
 
-/** The values of all methods at a step, best guess first; the one nearest to the mouse is highlighted everywhere. */
+/** The values of all methods at a step, in the order in which they lie; the one nearest to the mouse is highlighted everywhere. */
 function curveTip(x, event, shown, { svg, sy, height }) {
   const box = svg.getBoundingClientRect();
   const at = ((event.clientY - box.top) / box.height) * height;

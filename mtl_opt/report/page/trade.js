@@ -72,11 +72,12 @@ function changesTable() {
       value: (i) => ofIndex(i).changes[task]?.mean ?? null,
       cell: (i) => changeCell(i, task, limit),
     })),
-    { name: t("harmed"), value: (i) => harmed(i).length, cell: (i) => (harmed(i).length ? harmed(i).join(", ") : t("none")), left: true, help: t("harmed_help") },
+    { name: t("harmed"), value: (i) => harmed(i).length, cell: (i) => (harmed(i).length ? harmed(i).join(", ") : all.length ? t("none") : "–"), left: true, help: t("harmed_help") },
   ];
   const table = sortable("changes", columns, TRAINED, { method: (i) => i, tall: TRAINED.length > 16 });
   const legend = h("p", { class: "legend" }, h("span", {}, h("i", { class: "key bad" }), t("key_worse")), h("span", {}, h("i", { class: "key good" }), t("key_better")), h("span", {}, "▲ ▼ ", t("key_significant")));
-  return [table, legend];
+  const missing = all.length < TRAINED.length * SUM.tasks.length;
+  return [table, legend, missing && h("p", { class: "legend" }, `–: ${t("no_change_reason")}`)];
 }
 
 const harmed = (i) => SUM.tasks.filter((task) => (ofIndex(i).changes[task]?.mean ?? 0) < 0);

@@ -27,6 +27,11 @@ function headline() {
   const words = { name: labelOf(SUM.winner), score: scoreName(), value: percent(score.mean), interval: score.low === null ? "" : interval(score) + t("stop") };
   const of = (verdict) => SUM.comparisons.filter((c) => c.verdict === verdict).map((c) => labelOf(c.other));
   const [better, same, few] = [of("better"), of("not distinguishable"), of("too few seeds")];
+  const level = SUM.comparisons.filter((c) => c.difference === 0).map((c) => labelOf(c.other));
+  if (level.length) {
+    const others = few.length ? t("w_few_note", { ...words, n: Math.max(...SUM.comparisons.map((c) => c.seeds.length)) }) : t("w_level_note", { ...words, n: better.length });
+    return [t("w_level", { ...words, names: listed([labelOf(SUM.winner), ...level]) }), others];
+  }
   const atTop = SUM.winner === SUM.reference && SUM.score_name.includes(" against ");
   if (few.length) {
     return [t(atTop ? "w_reference" : "w_few", words), t("w_few_note", { ...words, n: Math.max(...SUM.comparisons.map((c) => c.seeds.length)) })];
