@@ -51,7 +51,10 @@ def test_most_ways_of_sharing_leave_products_and_the_others_say_why():
         assert "`" in products_of(make_model(name), 0)
 
 
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in {"hard", "private_layers", "rotograd"} else pytest.param(n, marks=pytest.mark.slow) for n in FIXED],
+)
 def test_peft_loads_each_task_and_gives_the_same_logits(name, tmp_path):
     model = make_model(name)
     plain = logits(base_llama())
