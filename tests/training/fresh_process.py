@@ -16,4 +16,4 @@ else:
     assert model.generation_config.eos_token_id == model.config.eos_token_id
 assert "mtl_opt" not in sys.modules
 with torch.no_grad():
-    torch.save(model.eval()(input_ids=torch.load(tokens)).logits, out)
+    torch.save(model.eval()(input_ids=torch.load(tokens, weights_only=True)).logits, out)

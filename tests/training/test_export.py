@@ -61,7 +61,7 @@ def fresh_logits(tmp_path: Path, *arguments: Path) -> torch.Tensor:
     command = [sys.executable, script, tmp_path / "tokens.pt", tmp_path / "out.pt", *arguments]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return torch.load(tmp_path / "out.pt")
+    return torch.load(tmp_path / "out.pt", weights_only=True)
 
 
 @pytest.mark.parametrize(
