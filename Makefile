@@ -22,7 +22,7 @@ demo: .venv/run
 
 ## test: what every change must pass; at most 5 minutes
 test: .venv/dev
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 ## test-slow: everything that takes longer
 test-slow: .venv/dev

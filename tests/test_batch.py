@@ -16,7 +16,7 @@ def test_ignored_labels_are_those_that_cross_entropy_ignores():
 
 def test_moving_a_batch_moves_every_tensor_and_keeps_the_first():
     whole = torch.ones(2, 3, dtype=torch.long)
-    batch = TaskBatch(whole, whole, whole, torch.tensor([0, 1]), position_ids=whole)
+    batch = TaskBatch(whole, whole, whole, torch.tensor([0, 1]), position_ids=whole, targets=torch.ones(2))
     assert TaskBatch(whole, whole, whole, torch.tensor([0, 1])).to("meta").position_ids is None
     moved = batch.to("meta")
     assert all(getattr(moved, field.name).device.type == "meta" for field in dataclasses.fields(moved))

@@ -33,7 +33,7 @@ def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
         A number in [-1, 1]; NaN where one of the two does not vary.
 
     Examples:
-        >>> pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+        >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 6)
         1.0
     """
     mean_p, mean_r = fmean(predictions), fmean(references)

@@ -111,6 +111,7 @@ def cluster(affinity: Tensor, number: int | None = None) -> tuple[list[list[int]
         Task indices of every group, and the criterion by number of groups.
 
     Examples:
+        >>> import torch
         >>> pairs = torch.tensor([[1.0, 0.9, -0.2], [0.9, 1.0, -0.1], [-0.2, -0.1, 1.0]])
         >>> cluster(pairs)[0]
         [[0, 1], [2]]

@@ -148,10 +148,7 @@ def _check_same_settings(output: Path, config: TrainConfig) -> None:
 def _begin(output: Path, config: TrainConfig) -> None:
     """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
     shutil.rmtree(output / "runs", ignore_errors=True)
-    try:
-        write_text(output / CONFIG, to_yaml(config))
-    except OSError as error:
-        raise InputError(f"`output_dir`: `{output}` cannot be written ({error.strerror}).") from error
+    write_text(output / CONFIG, to_yaml(config))
 
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:

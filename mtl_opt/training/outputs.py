@@ -38,13 +38,19 @@ def write_text(path: Path, content: str) -> None:
     """Write a file in one move: a reader finds the old content or the new, never a part.
 
     Args:
-        path: The file.
+        path: The file, in an `output_dir`.
         content: Its new content.
+
+    Raises:
+        InputError: If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(content, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"`output_dir`: `{path.parent}` cannot be written ({error.strerror}).") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -65,7 +65,11 @@ def test_bleu_and_chrf_are_sacrebleu_s(found, true, tokenizer):
 
 
 def test_perfect_answers_get_one():
-    names = [name for name, metric in METRICS.items() if metric.compute and name not in {"f1_binary", "matthews"}]
+    names = [
+        name
+        for name, metric in METRICS.items()
+        if metric.compute and name not in {"f1_binary", "matthews", "mse", "pearson"}
+    ]
     for texts in (["退款将在三天内到账", "订单昨天已发货"], ["one two three four", "five six seven eight"]):
         assert all(value == pytest.approx(1) for value in score(names, texts, texts).values())
 

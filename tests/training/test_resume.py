@@ -20,7 +20,7 @@ from mtl_opt.training.evaluate import evaluate_folder
 
 RESUME = {"resume_from_checkpoint": True}
 
-TIMES = {"train_runtime", "evaluation_runtime", "steps_per_second"}
+TIMES = {"train_runtime", "evaluation_runtime", "overhead_seconds", "steps_per_second", "time"}
 
 
 def adapter(folder) -> bytes:
@@ -46,7 +46,7 @@ def cut_back(folder: Path, step: int) -> None:
     "changes",
     [
         {"combiner": "gradnorm"},
-        {"combiner": "pcgrad", "gradient_accumulation_steps": 2},
+        {"combiner": "pcgrad", "gradient_accumulation_steps": 2, "shadow_combiners": None},
         {"combiner": "uncertainty", "lr_scheduler_type": "cosine", "warmup_steps": 2},
         {"combiner": "weighted", "weight_decay": 0.1, "gradient_engine": "per_task"},
         {"combiner": "pcgrad", "finetuning_type": "full"},
