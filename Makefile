@@ -26,7 +26,7 @@ test: .venv/dev
 
 ## test-slow: everything that takes longer
 test-slow: .venv/dev
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 -m slow
 
 ## lint: style, types, removed or unsafe PyTorch calls, and who may import whom; docs/combiners.md up to date
 lint: .venv/dev

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training.tiny_run import TASKS, config_of, log_lines, rows_of, write_jsonl
+from training.tiny_run import TASKS, config_of, log_lines, mostly_slow, rows_of, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mtl_opt.combiners import COMBINERS
@@ -131,7 +131,9 @@ def test_full_fine_tuning_saves_a_whole_model(settings):
     assert all(moved)
 
 
-@pytest.mark.parametrize("combiner", sorted(COMBINERS))
+@pytest.mark.parametrize(
+    "combiner", mostly_slow(sorted(COMBINERS), ("gradnorm", "pcgrad", "nash_mtl", "famo", "graddrop"))
+)
 def test_every_combiner_learns_and_moves_every_shared_parameter(settings, combiner):
     config = config_of({**settings, "combiner": combiner, "max_steps": 20, "eval_file": None})
     fresh = build_run(config, prepare(config)).parts.model

@@ -9,7 +9,7 @@ from launch import torchrun
 from models.sharing_cases import TASKS as CASE_TASKS
 from models.sharing_cases import make_batch, make_model
 from safetensors.torch import load_file
-from training.tiny_run import config_of, log_lines, write_config
+from training.tiny_run import config_of, log_lines, mostly_slow, write_config
 
 from mtl_opt import PCGrad, TaskGradients
 from mtl_opt.errors import InputError
@@ -20,6 +20,7 @@ from mtl_opt.training.plan import plan
 from mtl_opt.training.step import Parts, training_step
 
 NAMES = [name for name in SHARING if name != "hard"]
+MOSTLY_SLOW = mostly_slow(NAMES, ("private_layers", "soft", "sparse_experts", "rotograd"))
 QUICK = {"max_new_tokens": 1, "rows_per_task": 1}
 
 
@@ -27,7 +28,7 @@ def weights(folder) -> bytes:
     return (Path(folder) / "sharing.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_a_run_learns_counts_resumes_and_is_measured_again(name, settings, tmp_path):
     config = config_of(settings, **QUICK, sharing=name, save_steps=2, gradient_checkpointing=True)
     results = train(config)
@@ -54,7 +55,7 @@ def test_a_run_on_a_4_bit_base_lowers_the_losses(name, settings):
         assert results[f"eval_{task}_loss"] < results[f"before_eval_{task}_loss"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_a_plan_counts_what_a_run_trains(name, settings):
     config = config_of(settings, sharing=name)
     found = plan(config)
@@ -95,7 +96,7 @@ def test_what_does_not_go_with_private_adapters_is_refused(key, settings):
         config_of(settings, sharing="private_layers", **key)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_packed_rows_reach_their_own_parameters(name, settings):
     results = train(config_of(settings, **QUICK, sharing=name, packing=True, max_steps=2))
     assert results["gradient_engine"] == "one_pass"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from mtl_opt.models.tiny import new_llama, train_tokenizer
@@ -78,3 +79,9 @@ def digest(folder: Path) -> dict[str, tuple[str, int]]:
 def log_lines(folder: Path) -> list[dict[str, Any]]:
     """Read `trainer_log.jsonl`."""
     return [json.loads(line) for line in (folder / "trainer_log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def mostly_slow(values: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
+    """Mark the runs of all but some values as slow: each takes seconds, and together they are minutes."""
+    kept = list(fast)
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in values]
