@@ -45,6 +45,7 @@ def test_json_holds_every_measurement_and_every_target(capsys):
     assert limits["pcgrad: seconds for weights, random"] == 1e-3
 
 
+@pytest.mark.slow
 def test_the_table_names_what_was_measured(capsys):
     combiners.main(["--methods", "upgrad,trimmed_mean", "--weights-tasks", "3", "--no-peers", *SMALL])
     shown = capsys.readouterr().out

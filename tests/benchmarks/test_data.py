@@ -14,6 +14,7 @@ def tokenizer():
     return train_tokenizer([row.user_text for row in data.make_rows(200)], 400)
 
 
+@pytest.mark.slow
 def test_tokenising_is_measured_beside_the_tokenizer_alone(tokenizer):
     found = data.tokenizing(data.make_rows(100), tokenizer)
     assert set(found["seconds"]) == {"rows", "tokenizer", "backend"}

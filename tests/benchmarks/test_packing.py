@@ -10,6 +10,7 @@ from benchmarks.sizes import SIZES
 QUICK = ["--size", "tiny", "--repeats", "2", "--warmup", "1", "--tasks", "2", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_json_holds_every_variant_and_the_target_where_it_applies(capsys):
     packing.main([*QUICK, "--spread", "1,4", "--json"])
     found = json.loads(capsys.readouterr().out)["results"]
@@ -27,6 +28,7 @@ def test_every_second_task_is_as_much_shorter_as_asked():
     assert [{len(row.input_ids) for row in task} for task in rows] == [{8}, {2}, {8}, {2}]
 
 
+@pytest.mark.slow
 def test_the_table_names_what_was_measured(capsys):
     packing.main([*QUICK, "--spread", "8"])
     out = capsys.readouterr().out

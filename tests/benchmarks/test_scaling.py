@@ -32,6 +32,7 @@ def test_every_axis_has_its_points_and_exponents(capsys):
         assert one["exponents"]["time"].keys() == set(scaling.VARIANTS)
 
 
+@pytest.mark.slow
 def test_the_table_shows_exponents(capsys):
     scaling.main([*QUICK, "--axes", "tasks"])
     out = capsys.readouterr().out
