@@ -155,3 +155,21 @@ def output(result: Mapping[str, Any], settings: argparse.Namespace, table: Calla
         write_json(result, sys.stdout)
     else:
         print(table(result))
+
+
+def target_lines(targets: Sequence[Mapping[str, Any]], digits: int = 3) -> list[str]:
+    """Say of every target whether it was met.
+
+    Args:
+        targets: Name, measured value, the limit `at_most` or `at_least`, and whether it is `met`.
+        digits: Digits of the measured value.
+
+    Returns:
+        Lines of text.
+    """
+    lines = []
+    for one in targets:
+        limit = f"<= {one['at_most']}" if "at_most" in one else f">= {one['at_least']}"
+        met = "met" if one["met"] else "missed"
+        lines.append(f"  target {one['name']} {limit}: {one['measured']:.{digits}f}, {met}")
+    return lines

@@ -16,7 +16,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive, positives
+from benchmarks.command import (
+    CLOCKS,
+    RECORDED,
+    build_parser,
+    device_of,
+    names,
+    output,
+    positive,
+    positives,
+    target_lines,
+)
 from benchmarks.command import check as check_settings
 from benchmarks.sizes import SIZES
 from benchmarks.targets import LONG_STEP
@@ -248,9 +258,7 @@ def table(result: dict[str, Any]) -> str:
                 f"  {name:<10}{one['seconds_per_step'].median * 1e3:>8.2f} ms a step{100 * share.median:>8.2f} % "
                 f"[{100 * share.low:.2f}, {100 * share.high:.2f}]"
             )
-        for target in found["targets"]:
-            met = "met" if target["met"] else "missed"
-            lines.append(f"  target {target['name']} <= {target['at_most']}: {target['measured']:.4f}, {met}")
+        lines += target_lines(found["targets"], 4)
     return "\n".join(lines)
 
 

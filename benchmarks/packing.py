@@ -15,7 +15,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive, positives
+from benchmarks.command import (
+    CLOCKS,
+    RECORDED,
+    build_parser,
+    device_of,
+    names,
+    output,
+    positive,
+    positives,
+    target_lines,
+)
 from benchmarks.command import check as check_settings
 from benchmarks.sizes import SIZES, Size
 from benchmarks.step import Step, emptier
@@ -223,9 +233,7 @@ def table(result: dict[str, Any]) -> str:
                 f"  {name:<18}{one['seconds'].median * 1e3:>9.1f} ms{ratio.median:>8.3f} "
                 f"[{ratio.low:.3f}, {ratio.high:.3f}]   memory {one['memory_ratio_to_padded_plain']:.3f}"
             )
-        for target in found["targets"]:
-            met = "met" if target["met"] else "missed"
-            lines.append(f"  target {target['name']} <= {target['at_most']}: {target['measured']:.3f}, {met}")
+        lines += target_lines(found["targets"])
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive, target_lines
 from benchmarks.command import check as check_settings
 from benchmarks.sharing_steps import Unrouted, active, build, build_step, check, counterpart
 from benchmarks.sizes import SIZES
@@ -161,9 +161,7 @@ def table(result: dict[str, Any]) -> str:
                 f"[{ratio.low:.3f}, {ratio.high:.3f}] x {one['unrouted']:<14} "
                 f"memory {one['memory_ratio_to_unrouted']:.3f}"
             )
-        for target in found["targets"]:
-            met = "met" if target["met"] else "missed"
-            lines.append(f"  target {target['name']} <= {target['at_most']}: {target['measured']:.3f}, {met}")
+        lines += target_lines(found["targets"])
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positives
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positives, target_lines
 from benchmarks.command import check as check_settings
 from benchmarks.peer_steps import PEERS
 from benchmarks.sizes import SIZES
@@ -170,10 +170,7 @@ def table(result: dict[str, Any]) -> str:
                 f"{one['buffer_bytes'] / 2**20:>9.1f} MiB"
             )
         lines += [f"  {variant} is left out: {why}" for variant, why in found["left_out"].items()]
-        for target in found["targets"]:
-            limit = f"<= {target['at_most']}" if "at_most" in target else f">= {target['at_least']}"
-            met = "met" if target["met"] else "missed"
-            lines.append(f"  target {target['name']} {limit}: {target['measured']:.3f}, {met}")
+        lines += target_lines(found["targets"])
     return "\n".join(lines)
 
 
