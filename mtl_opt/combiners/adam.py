@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,11 +43,12 @@ class TaskAdam(nn.Module):
             gradient: Gradient for the present tasks. `[present]`
             tasks: Indices of the present tasks.
         """
-        at = torch.as_tensor(tasks)
-        self.steps[at] += 1
-        self.first[at] += 0.1 * (gradient - self.first[at])
-        self.second[at] += 0.001 * (gradient.square() - self.second[at])
-        mean = self.first[at] / (1 - 0.9 ** self.steps[at])
-        spread = (self.second[at] / (1 - 0.999 ** self.steps[at])).sqrt()
+        at, new = list(tasks), gradient.numpy()
+        first, second, steps = self.first.numpy(), self.second.numpy(), self.steps.numpy()  # views
+        steps[at] += 1
+        first[at] += 0.1 * (new - first[at])
+        second[at] += 0.001 * (new**2 - second[at])
+        mean = first[at] / (1 - 0.9 ** steps[at])
+        spread = np.sqrt(second[at] / (1 - 0.999 ** steps[at]))
         # The usual 1e-8 relative to the gradient's own size: gradients of 1e-12 must move the values as well.
-        values[at] -= self.lr * mean / (spread + 1e-8 * gradient.abs().clamp(min=1e-290))
+        values.numpy()[at] -= self.lr * mean / (spread + 1e-8 * np.maximum(np.abs(new), 1e-290))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,15 +77,15 @@ def checked_gramian(
         ValueError: If an entry is not finite, or the matrix cannot be a Gramian.
     """
     matrix = gramian.detach().to("cpu", torch.float64)
-    diagonal = matrix.diagonal()
+    entries = matrix.numpy()  # on a few numbers NumPy takes a third of the time, and every method is asked every step
+    diagonal = entries.diagonal()
     _refuse_non_finite(diagonal, names, "gradient")
-    if not bool(torch.isfinite(matrix).all()):
+    if not np.isfinite(entries).all():
         raise ValueError("`gramian` must be finite, got a non-finite inner product between finite gradients.")
     if two_samples:
         return matrix
-    scale = diagonal.abs().max()
     # Rounding of float32 inner products is far below this; a matrix that fails was never J Jᵀ.
-    if bool((matrix - matrix.T).abs().max() > 1e-4 * scale) or bool(diagonal.min() < 0):
+    if np.abs(entries - entries.T).max() > 1e-4 * np.abs(diagonal).max() or diagonal.min() < 0:
         raise ValueError("`gramian` must be symmetric with a diagonal of squared norms.")
     return matrix
 
@@ -108,13 +109,13 @@ def checked_losses(
     if losses.shape != (len(names),):
         raise ValueError(f"`losses` must be [{len(names)}], one per task, got shape {tuple(losses.shape)}.")
     vector = losses.detach().to("cpu", torch.float64)
-    _refuse_non_finite(vector, names, "loss")
+    _refuse_non_finite(vector.numpy(), names, "loss")
     return vector
 
 
-def _refuse_non_finite(values: Tensor, names: Sequence[str], what: str) -> None:
+def _refuse_non_finite(values: np.ndarray, names: Sequence[str], what: str) -> None:
     """Name the first task whose value is NaN or infinite."""
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        first = int((~finite).nonzero()[0])
-        raise ValueError(f"The {what} of task `{names[first]}` is not finite ({values[first].item()}).")
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise ValueError(f"The {what} of task `{names[first]}` is not finite ({values[first]}).")

@@ -82,23 +82,23 @@ class DynamicWeightAverage(Combiner):
         step = self.enter(gramian, losses, tasks)
         values = non_negative_losses(self, step)
         weights = len(values) * softmax(self._ratios(step.tasks), self.temperature)
-        self._record(torch.from_numpy(values), step.tasks)
+        self._record(values, step.tasks)
         return step.leave(torch.from_numpy(weights))
 
     def _ratios(self, tasks: list[int]) -> np.ndarray:  # [present]
         """Compare the last two windows of every present task."""
-        newer, older = self.newer[tasks].numpy(), self.older[tasks].numpy()
-        known = (self.num_windows[tasks].numpy() >= 2) & (older > 0)
+        newer, older = self.newer.numpy()[tasks], self.older.numpy()[tasks]
+        known = (self.num_windows.numpy()[tasks] >= 2) & (older > 0)
         with np.errstate(over="ignore"):
             ratios = np.minimum(newer / np.maximum(older, SMALLEST_LOSS), 1 / SMALLEST_LOSS)
         return np.where(known, ratios, 1.0)
 
-    def _record(self, losses: Tensor, tasks: list[int]) -> None:  # [present]
+    def _record(self, losses: np.ndarray, tasks: list[int]) -> None:  # [present]
         """Add the losses to the open windows and close those that are full."""
-        self.total[tasks] += losses
-        self.count[tasks] += 1
-        seen = self.count[tasks].tolist()
-        full = [task for task, count in zip(tasks, seen, strict=True) if count >= self.window]
+        count = self.count.numpy()  # a view, as that of `total`
+        self.total.numpy()[tasks] += losses
+        count[tasks] += 1
+        full = [task for task in tasks if count[task] >= self.window]
         if full:
             self.older[full] = self.newer[full]
             self.newer[full] = self.total[full] / self.window

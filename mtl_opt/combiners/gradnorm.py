@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -91,23 +92,24 @@ class GradNorm(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        losses_now = torch.from_numpy(non_negative_losses(self, step))
-        weights = self.learnt[step.tasks]
-        self._learn(step.gramian.diagonal().sqrt(), self._relative_rates(losses_now, step.tasks), step.tasks)
-        return step.leave(weights)
+        rates = self._relative_rates(non_negative_losses(self, step), step.tasks)
+        weights = self.learnt.numpy()[step.tasks]
+        self._learn(np.sqrt(step.gramian.numpy().diagonal()), rates, step.tasks)
+        return step.leave(torch.from_numpy(weights))
 
-    def _relative_rates(self, losses: Tensor, tasks: list[int]) -> Tensor:  # [present] -> [present]
+    def _relative_rates(self, losses: np.ndarray, tasks: list[int]) -> np.ndarray:  # [present] -> [present]
         """Compare how far each task's loss has come with the mean of the present tasks."""
-        first = self.first_losses[tasks]
-        self.first_losses[tasks] = torch.where(first.isnan(), losses, first)
-        left = losses / self.first_losses[tasks].clamp(min=1e-30)
-        return left / left.mean() if bool(left.sum() > 0) else torch.ones_like(left)
+        first = self.first_losses.numpy()  # a view
+        first[tasks] = np.where(np.isnan(first[tasks]), losses, first[tasks])
+        left = losses / np.maximum(first[tasks], 1e-30)
+        return left / left.mean() if left.sum() > 0 else np.ones_like(left)
 
-    def _learn(self, norms: Tensor, rates: Tensor, tasks: list[int]) -> None:  # [present], [present]
+    def _learn(self, norms: np.ndarray, rates: np.ndarray, tasks: list[int]) -> None:  # [present], [present]
         """Descend the distance between weighted and wanted norms, and keep the sum of the weights."""
-        old = self.learnt[tasks]
+        learnt = self.learnt.numpy()  # a view
+        old = learnt[tasks]
         weighted = old * norms
         wanted = weighted.mean() * rates**self.alpha
-        self.adam.step(self.learnt, torch.sign(weighted - wanted) * norms, tasks)
-        new = self.learnt[tasks].clamp(min=MIN_WEIGHT)
-        self.learnt[tasks] = new * old.sum() / new.sum()
+        self.adam.step(self.learnt, torch.from_numpy(np.sign(weighted - wanted) * norms), tasks)
+        new = np.maximum(learnt[tasks], MIN_WEIGHT)
+        learnt[tasks] = new * old.sum() / new.sum()

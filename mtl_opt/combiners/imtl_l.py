@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -75,10 +76,10 @@ class IMTLL(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        values = torch.from_numpy(non_negative_losses(self, step))
-        weights = self.log_scale[step.tasks].exp()
-        learning = (values > 0).tolist()
-        if any(learning):
+        values = non_negative_losses(self, step)
+        weights = np.exp(self.log_scale.numpy()[step.tasks])
+        learning = values > 0
+        if learning.any():
             tasks_learning = [task for task, learns in zip(step.tasks, learning, strict=True) if learns]
-            self.adam.step(self.log_scale, (weights * values - 1)[learning], tasks_learning)
-        return step.leave(weights)
+            self.adam.step(self.log_scale, torch.from_numpy((weights * values - 1)[learning]), tasks_learning)
+        return step.leave(torch.from_numpy(weights))

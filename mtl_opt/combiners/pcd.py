@@ -90,7 +90,7 @@ class PCD(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         inner = step.gramian.numpy()
-        typical = self._typical_lengths(step.gramian.diagonal(), step.tasks)
+        typical = self._typical_lengths(inner.diagonal(), step.tasks)
         num_tasks = len(step.tasks)
         if self.first not in step.tasks:
             return self.mean_instead(step, f"the primary task `{self.primary}` is absent")
@@ -99,11 +99,12 @@ class PCD(Combiner):
             return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
         return step.leave(torch.from_numpy(found))
 
-    def _typical_lengths(self, squares: Tensor, tasks: list[int]) -> np.ndarray:  # [present] -> [present]
+    def _typical_lengths(self, squares: np.ndarray, tasks: list[int]) -> np.ndarray:  # [present] -> [present]
         """Average the squared norms of the present tasks and take the root."""
-        self.steps[tasks] += 1
-        self.mean_squares[tasks] = self.beta * self.mean_squares[tasks] + (1 - self.beta) * squares
-        return (self.mean_squares[tasks] / (1 - self.beta ** self.steps[tasks])).sqrt().numpy()
+        mean_squares, steps = self.mean_squares.numpy(), self.steps.numpy()  # views
+        steps[tasks] += 1
+        mean_squares[tasks] = self.beta * mean_squares[tasks] + (1 - self.beta) * squares
+        return np.sqrt(mean_squares[tasks] / (1 - self.beta ** steps[tasks]))
 
     def _solve(self, inner: np.ndarray, typical: np.ndarray, first: int, precision: float) -> np.ndarray | None:
         """Compute the weights of the present tasks, None where a solve did not end; `first` is the primary row."""

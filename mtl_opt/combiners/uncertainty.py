@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 from typing_extensions import override
 
@@ -85,9 +87,8 @@ class UncertaintyWeighting(Combiner):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        values = torch.from_numpy(needed_losses(self, step))
-        s = self.log_variance[step.tasks]
-        weights = torch.exp(-s) if self.form == "classification" else 0.5 * torch.exp(-s)
-        regulariser = torch.sigmoid(s) if self.form == "liebel_koerner" else 0.5
-        self.adam.step(self.log_variance, regulariser - weights * values, step.tasks)
-        return step.leave(weights)
+        values, s = needed_losses(self, step), self.log_variance.numpy()[step.tasks]
+        weights = np.exp(-s) if self.form == "classification" else 0.5 * np.exp(-s)
+        regulariser = expit(s) if self.form == "liebel_koerner" else 0.5
+        self.adam.step(self.log_variance, torch.from_numpy(regulariser - weights * values), step.tasks)
+        return step.leave(torch.from_numpy(weights))

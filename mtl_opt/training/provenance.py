@@ -3,17 +3,21 @@
 import hashlib
 import platform
 import subprocess
-from dataclasses import astuple
+from dataclasses import fields
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import mtl_opt
+from mtl_opt.data.rows import Row
 from mtl_opt.training.prepare import Prepared
 
 PACKAGES = ("mtl_opt", "torch", "transformers", "peft")
+
+_values = attrgetter(*(field.name for field in fields(Row) if field.name not in {"file", "line"}))
 
 
 def provenance(data: Prepared) -> dict[str, Any]:
@@ -71,9 +75,7 @@ def data_hash(data: Prepared) -> str | None:
         for part in (data.train_rows[task], data.eval_rows[task]):
             digest.update(repr((task, len(part))).encode())
             for row in part:
-                fields = [value for name, value in zip(type(row).__slots__, astuple(row), strict=True)
-                          if name not in {"file", "line"}]  # fmt: skip
-                digest.update(repr(fields).encode("utf-8", "surrogatepass"))
+                digest.update(repr(list(_values(row))).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -34,7 +34,7 @@ class Writers:
             self.board.write_text("config", to_yaml(run.config))
         # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
         lines = math.ceil(run.total_steps / run.config.logging_steps)
-        self.steps_per_image = max(1, lines // 10) * run.config.logging_steps
+        self.steps_per_image = math.ceil(lines / 10) * run.config.logging_steps
 
     def step(self, event: StepEvent) -> None:
         """Take the event of a step; every `logging_steps` the mean over them is written.

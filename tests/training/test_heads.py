@@ -102,7 +102,8 @@ def test_an_encoder_is_trained_measured_and_measured_again(head_settings, tmp_pa
     "changes",
     [
         {},
-        {"finetuning_type": "full", "gradient_engine": "two_pass"},
+        {"finetuning_type": "full"},
+        {"gradient_engine": "two_pass"},
         {"bf16": True, "gradient_checkpointing": True, "gradient_accumulation_steps": 2},
         {"quantization_bit": 4},
         {"sharing": "private_layers"},
