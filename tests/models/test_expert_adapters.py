@@ -25,6 +25,9 @@ CASES = [
     ("sparse_experts", {}, literal.sparse_experts),
     ("sparse_experts", {"top_k": 1}, literal.sparse_experts),
     ("sparse_experts", {"num_experts": 3, "top_k": 3}, literal.sparse_experts),
+    ("sparse_experts", {"dispatch": "grouped"}, literal.sparse_experts),
+    ("sparse_experts", {"dispatch": "grouped", "top_k": 1}, literal.sparse_experts),
+    ("sparse_experts", {"dispatch": "grouped", "num_experts": 3, "top_k": 3}, literal.sparse_experts),
 ]
 NAMES = ["selective", "mtl_lora", "hydra", "experts", "sparse_experts"]
 IDS = [(0, 0, 1, 1, 2, 2), (2, 0, 1, 0), (1, 1), ((0, 0, 2, 2, 2), (1, 2, 2, 0, 0))]
@@ -98,14 +101,17 @@ def test_with_one_of_everything_it_is_plain_lora(name, arguments):
         torch.testing.assert_close(adapter(x), plain(x))
 
 
-def test_equal_sparse_experts_are_plain_lora():
-    adapter = one_adapter("sparse_experts")
-    for a, b in zip(adapter.lora_A, adapter.lora_B, strict=True):
-        a.weight.data, b.weight.data = adapter.lora_A[0].weight.data, adapter.lora_B[0].weight.data
+@pytest.mark.parametrize("dispatch", ["masked", "grouped"])
+def test_equal_sparse_experts_are_plain_lora(dispatch):
+    adapter = one_adapter("sparse_experts", dispatch=dispatch)
+    a, b = literal.expert_of(adapter, 0)
+    with torch.no_grad():
+        for e in range(1, 4):
+            for own, first in zip(literal.expert_of(adapter, e), (a, b), strict=True):
+                own.copy_(first)
     ids, x = inputs((0, 1, 2))
     with task_rows(ids):
-        wanted = adapter.lora_B[0](adapter.lora_A[0](x)) * adapter.scaling
-        torch.testing.assert_close(adapter(x), wanted)
+        torch.testing.assert_close(adapter(x), x @ a.T @ b.T * adapter.scaling)
 
 
 @pytest.mark.parametrize("name", ["mtl_lora", "experts"])

@@ -1,4 +1,4 @@
-"""Sparse experts: only active experts are computed, and the terms that keep them in use."""
+"""Sparse experts: grouped, only active experts are computed; masked, the same comes out; and the terms that keep them in use."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch import nn
 
 from mtl_opt import TaskGradients
 from mtl_opt.batch import TaskBatch, task_rows
-from mtl_opt.models import private_parameters, row_terms, task_losses
+from mtl_opt.models import LoraSettings, private_parameters, row_terms, task_losses
 
 
 def test_only_active_experts_are_computed():
-    adapter = one_adapter("sparse_experts")
+    adapter = one_adapter("sparse_experts", dispatch="grouped")
     adapter.router.weight.data[:] = 0
     adapter.router.weight.data[[1, 3], 0] = torch.tensor([2.0, 1.0])  # x_0 > 0: experts 1 and 3, never all four
     seen = {}
@@ -29,7 +29,7 @@ def test_only_active_experts_are_computed():
 
 
 def test_tokens_are_never_dropped_and_counted_once_per_expert():
-    adapter = one_adapter("sparse_experts", num_experts=5, top_k=3)
+    adapter = one_adapter("sparse_experts", num_experts=5, top_k=3, dispatch="grouped")
     seen = []
     for expert in adapter.lora_B:
         expert.register_forward_hook(lambda _m, x, _y: seen.append(len(x[0])))
@@ -104,8 +104,9 @@ def test_the_balance_loss_balances(strength):
     assert (loads[-1] < 0.33) == bool(strength)
 
 
-def test_gathered_rows_keep_their_task_with_interleaved_rows_and_gradient_is_exact():
-    model = make_model("sparse_experts", num_layers=2, balance_loss=0.5).train()
+@pytest.mark.parametrize("dispatch", ["masked", "grouped"])
+def test_interleaved_rows_keep_their_task_and_gradient_is_exact(dispatch):
+    model = make_model("sparse_experts", num_layers=2, balance_loss=0.5, dispatch=dispatch).train()
     batch = make_batch((2, 0, 2, 1, 0))
     grads = TaskGradients(model, TASKS, "one_pass", private=private_parameters(model), verify=True)
     with grads.rows(batch.task_ids):
@@ -121,8 +122,22 @@ def test_gathered_rows_keep_their_task_with_interleaved_rows_and_gradient_is_exa
         torch.testing.assert_close(rows[task], torch.cat(wanted), rtol=1e-4, atol=1e-6)
 
 
-def test_halves_are_refused_in_a_sentence():
-    model = make_model("sparse_experts", num_layers=1).train()
+def test_both_ways_of_dispatch_give_the_same_and_auto_takes_the_cheaper_one():
+    masked, grouped = (one_adapter("sparse_experts", dispatch=name) for name in ("masked", "grouped"))
+    with torch.no_grad():
+        grouped.router.weight.copy_(masked.router.weight)
+        for e in range(4):
+            for own, other in zip(literal.expert_of(grouped, e), literal.expert_of(masked, e), strict=True):
+                own.copy_(other)
+    ids, x = inputs((0, 1, 2))
+    with task_rows(ids):
+        torch.testing.assert_close(grouped(x), masked(x))
+    kinds = [type(one_adapter("sparse_experts", lora=LoraSettings(rank=rank, alpha=8))) for rank in (96, 97)]
+    assert kinds == [type(masked), type(grouped)]
+
+
+def test_halves_are_refused_in_a_sentence_where_rows_are_gathered():
+    model = make_model("sparse_experts", num_layers=1, dispatch="grouped").train()
     batch = make_batch((0, 0, 1, 1, 2, 2))
     from dataclasses import replace
 
@@ -139,8 +154,6 @@ def test_experts_of_the_base_layer_may_be_conv1d():
 
     model = nn.ModuleDict({"c_fc": Conv1D(5, 6)})
     layer = LinearLayer("c_fc", model["c_fc"], None, 0)
-    from mtl_opt.models import LoraSettings
-
     SparseExperts().apply(SharingContext(model, TASKS, LoraSettings(rank=2, alpha=2), (layer,)))
     assert isinstance(model["c_fc"], AdaptedLinear)
     ids, x = inputs((0, 1))

@@ -47,8 +47,19 @@ def sparse_experts(x: Tensor, task: int, m) -> Tensor:  # noqa: ARG001 - the rou
     logits = m.router.weight @ x
     best = sorted(range(len(logits)), key=lambda e: -float(logits[e].detach()))[: m.top_k]
     gates = softmax(logits)[best] if m.top_k == 1 else softmax(logits[best])
-    parts = [g * (m.lora_B[e].weight @ (m.lora_A[e].weight @ x)) for e, g in zip(best, gates, strict=True)]
+    parts = []
+    for e, g in zip(best, gates, strict=True):
+        a, b = expert_of(m, e)
+        parts.append(g * (b @ (a @ x)))
     return m.scaling * sum(parts)
+
+
+def expert_of(m, e: int) -> tuple[Tensor, Tensor]:  # [rank, in], [out, rank]
+    """Give the matrices of one sparse expert, each its own parameter (grouped) or a part of one (masked)."""
+    if hasattr(m.lora_A, "weight"):
+        own = slice(e * m.rank, (e + 1) * m.rank)
+        return m.lora_A.weight[own], m.lora_B.weight[:, own]
+    return m.lora_A[e].weight, m.lora_B[e].weight
 
 
 def every_token(x: Tensor, ids: Tensor, of_token, m) -> Tensor:  # [batch, seq, in], [batch] or [batch, seq]
