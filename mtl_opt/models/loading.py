@@ -106,8 +106,8 @@ def load_base(
         kind = kind_of_model(config, name_or_path) if heads else "decoder"
         if not heads and is_encoder(config):
             raise InputError(
-                f"`model_name_or_path`: `{name_or_path}` is an encoder, which sees the answer it should learn to write; "
-                "give every task a head (`heads`), or take a causal language model."
+                f"`model_name_or_path`: `{name_or_path}` is an encoder, which sees the answer it should learn to "
+                "write; give every task a head (`heads`), or take a causal language model."
             )
         model = auto_class(kind).from_pretrained(name_or_path, dtype=dtype, **remote, **storage)
     except InputError:

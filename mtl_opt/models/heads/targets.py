@@ -6,7 +6,7 @@ from typing import Any
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
 
 
-def check_targets(batch: TaskBatch, tasks: Sequence[str], heads: Sequence[Any], num_losses: int) -> None:
+def check_targets(batch: TaskBatch, tasks: Sequence[str], heads: Any, num_losses: int) -> None:
     """Refuse a batch whose rows belong to no task, or whose classes a head does not have.
 
     Batches on an accelerator are not looked at: a look would wait for it in every step.
@@ -14,7 +14,7 @@ def check_targets(batch: TaskBatch, tasks: Sequence[str], heads: Sequence[Any], 
     Args:
         batch: Rows of any tasks.
         tasks: Names of the tasks.
-        heads: Their heads.
+        heads: Their heads, by place.
         num_losses: Number of losses that `task_ids` choose from.
 
     Raises:
