@@ -251,3 +251,25 @@ def test_the_page_never_passes_over_worse(browser, tmp_path):
     path.write_text(text.replace(data, json.dumps(changed)), encoding="utf-8")
     with opened(browser, path, locale="en-US") as page:
         assert "but a test finds it worse than mean." in page.locator(".headline").first.inner_text()
+
+
+@pytest.mark.parametrize(("monitor_only", "taken"), [(False, "cagrad"), (True, "sum")])
+def test_the_combiner_whose_update_was_taken_is_none_of_the_others(browser, tmp_path, monitor_only, taken):
+    import json
+
+    lines = write_comparison(tmp_path, ["cagrad"], [0], ["情绪", "qa"], steps=20, baselines=False,
+                             shadows=["sum", "cagrad", "mgda"])  # fmt: skip
+    lines[0]["method"] = "cagrad · norm_matched"
+    folder = tmp_path / lines[0]["run"]
+    if monitor_only:
+        config = lines[0]["config"] | {"monitor_only": True}
+        (folder / "config.yaml").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+    else:
+        (tmp_path / "results.jsonl").write_text(json.dumps(lines[0], ensure_ascii=False), encoding="utf-8")
+    with opened(browser, write_report(folder if monitor_only else tmp_path), locale="en-US") as page:
+        shown = page.locator("#shadows text.label.strong, #shadows td .strong").all_text_contents()
+        assert shown == [taken, taken]
+        lead = page.locator("#shadows .lead").inner_text()
+        assert taken not in lead
+        if monitor_only:
+            assert "sum (monitor only; cagrad watched)" in page.locator("#results .headline").inner_text()
