@@ -24,6 +24,7 @@ from mtl_opt.training.outputs import check_folder, read_results, write_json
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.provenance import provenance
 from mtl_opt.training.result_lines import ResultLines, short
+from mtl_opt.training.same_settings import own_keys
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +77,15 @@ class _Comparison:
         steps = steps_of(self.config.budget, self.methods, self.config.seeds[0], self.shared, self.cache)
         searches = list(search_entries(self.config, self.methods, self.shared, steps))
         planned = self._finals({} if searches else self._rates([]), steps)
-        self.lines.refuse_other_settings(searches or planned)
+        own = own_keys(self.config)
+        self.lines.refuse_other_settings(searches or planned, own)
         todo = self._todo([*searches, *planned])
         self._write_plan([entry.name for entry in [*searches, *planned]])
         progress = tqdm(total=len(todo), desc="comparing", disable=None)
         with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
             self._train(searches, train_all, bar)
             finals = self._finals(self._rates(searches), steps)
-            self.lines.refuse_other_settings(finals)
+            self.lines.refuse_other_settings(finals, own)
             self._train(finals, train_all, bar)
         if todo:
             self._write_plan([entry.name for entry in [*searches, *finals]], todo)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from math import isfinite
@@ -11,12 +11,12 @@ from typing import Any
 
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import split_name
-from mtl_opt.training.checkpoint import FREE_KEYS
 from mtl_opt.training.grid import Entry
 from mtl_opt.training.hparams_table import write_hparams_row
 from mtl_opt.training.learning_rate import search_score
 from mtl_opt.training.measuring import directions_of, main_metric, metrics_of
 from mtl_opt.training.prepare import Prepared
+from mtl_opt.training.same_settings import refuse_other_settings
 
 FILE = "results.jsonl"
 COSTS = (
@@ -42,30 +42,14 @@ class ResultLines:
         self.output, self.data, self.provenance = output, data, dict(provenance)
         self.known = known_lines(output / FILE)
 
-    def refuse_other_settings(self, entries: Sequence[Entry]) -> None:
-        """Refuse to put runs with different settings or data into one table.
+    def refuse_other_settings(self, entries: Sequence[Entry], own: Collection[str]) -> None:
+        """Refuse to put runs with different settings or data into one table; an `InputError` says what differs.
 
         Args:
             entries: The runs that are wanted now.
-
-        Raises:
-            InputError: If the folder holds one of them with something else.
+            own: Keys that every method has for itself.
         """
-        for entry in entries:
-            line = self.known.get(entry.name, {})
-            before = line.get("config", {})
-            for key, value in asdict(entry.config).items():
-                if key in before and key not in FREE_KEYS - {"max_new_tokens"} and before[key] != value:
-                    raise InputError(
-                        f"`{self.output}` holds results with `{key}` = {before[key]!r}, now it is {value!r}: runs with "
-                        "different settings cannot share a table; choose another `output_dir`."
-                    )
-            data = (line.get("provenance") or {}).get("data_hash")
-            if data is not None and data != self.provenance["data_hash"]:
-                raise InputError(
-                    f"`{self.output}` holds results on other data: the rows behind `{entry.name}` have changed since; "
-                    "choose another `output_dir`."
-                )
+        refuse_other_settings(self.output, entries, self.known, self.provenance["data_hash"], own)
 
     def add(self, entry: Entry, reply: Mapping[str, Any], select_by: str) -> dict[str, Any]:
         """Write what a run gave as one line.
