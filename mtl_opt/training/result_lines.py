@@ -15,6 +15,7 @@ from mtl_opt.training.grid import Entry
 from mtl_opt.training.hparams_table import write_hparams_row
 from mtl_opt.training.learning_rate import search_score
 from mtl_opt.training.measuring import directions_of, main_metric, metrics_of
+from mtl_opt.training.outputs import write_text
 from mtl_opt.training.prepare import Prepared
 from mtl_opt.training.same_settings import refuse_other_settings
 
@@ -70,6 +71,24 @@ class ResultLines:
         self.known[entry.name] = line
         return line
 
+    def judge(self, entries: Sequence[Entry], select_by: str) -> list[dict[str, Any]]:
+        """Judge runs of the search by what is asked for now; a call before may have judged them by something else.
+
+        Args:
+            entries: The runs, which have their lines.
+            select_by: By what the search judges.
+
+        Returns:
+            Their lines.
+        """
+        lines = [self.known[entry.name] for entry in entries]
+        scores = [search_score(line, select_by) for line in lines]
+        if scores != [line.get("search_score") for line in lines]:
+            for line, score in zip(lines, scores, strict=True):
+                line["search_score"] = score
+            write_text(self.output / FILE, "".join(_text(line) for line in self.known.values()))
+        return lines
+
     def _line(self, entry: Entry, reply: Mapping[str, Any]) -> dict[str, Any]:
         """Put a line together."""
         config, method, results = entry.config, entry.method, reply["results"] or {}
@@ -96,7 +115,7 @@ class ResultLines:
             "eval_rows": {task: self._num_rows(task, entry) for task in tasks},
             **{key: results.get(key) for key in COSTS},
             "steps": results.get("train_steps"),
-            "provenance": {**self.provenance, "time": results.get("time") or _now()},
+            "provenance": {**self.provenance, "hardware": reply["hardware"], "time": results.get("time") or _now()},
             "config": asdict(config),
         }
 
@@ -171,7 +190,12 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
     written = path.read_bytes() if path.exists() else b""
     line_break = "\n" if written and not written.endswith(b"\n") else ""
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(line_break + json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(line_break + _text(line))
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    """Write a line as JSON."""
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def short(line: Mapping[str, Any]) -> str:
