@@ -1,6 +1,7 @@
 """`mtl-opt generate`: a run and what was exported from it answer alike, with the template of training."""
 
 import json
+import shutil
 
 import pytest
 from training.tiny_run import config_of, write_jsonl
@@ -102,3 +103,13 @@ def test_an_export_made_for_other_tasks_is_refused(run, generate, tmp_path):
     sentence = f"Unknown task of the export `{tmp_path}/out`: `anger`. Allowed: qa, 摘要."
     assert generate(tmp_path / "out", "--task", "anger", "--prompt", "x", code=2) == sentence
     assert "There is no run or configuration" in generate(tmp_path / "no", "--task", "qa", "--prompt", "x", code=2)
+
+
+def test_settings_win_over_those_of_an_export(run, generate, tmp_path, model_folder):
+    export(run, ExportOptions(str(tmp_path / "out"), tasks=("qa",), adapter=True))
+    ask = ["--task", "qa", "--prompt", "x"]
+    assert "nonsense" in generate(tmp_path / "out", "nonsense=1", *ask, code=2)
+    assert "nowhere" in generate(tmp_path / "out", "model_name_or_path=nowhere", *ask, code=2)
+    shutil.copytree(model_folder, tmp_path / "moved")
+    moved = generate(tmp_path / "out", f"model_name_or_path={tmp_path}/moved", *ask)
+    assert moved == generate(tmp_path / "out", *ask)
