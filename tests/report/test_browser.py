@@ -241,7 +241,11 @@ def test_the_page_never_passes_over_worse(browser, tmp_path):
     import json
     import re
 
-    lines = [*level("sum", dict.fromkeys(FIVE, 0.6)), *level("mean", dict.fromkeys(FIVE, 0.5), (0.003, 0, 0, 0, 0)), *BASE]
+    lines = [
+        *level("sum", dict.fromkeys(FIVE, 0.6)),
+        *level("mean", dict.fromkeys(FIVE, 0.5), (0.003, 0, 0, 0, 0)),
+        *BASE,
+    ]
     headline_of(browser, tmp_path / "worse", lines)
     path = tmp_path / "worse" / "report.html"
     text = path.read_text(encoding="utf-8")

@@ -204,7 +204,10 @@ def test_lines_of_other_settings_are_refused(other, words):
 def test_methods_have_rates_and_steps_of_their_own_and_so_have_baselines():
     values = {"qa": 0.4, "情感": 0.5}
     lines = [line("sum", 0, values), line("pcgrad", 0, values, learning_rate=0.1, steps=7)]
-    alone = [line("single", 0, {"qa": 0.5}, task="qa"), line("single", 0, {"情感": 0.5}, task="情感", learning_rate=1.0)]
+    alone = [
+        line("single", 0, {"qa": 0.5}, task="qa"),
+        line("single", 0, {"情感": 0.5}, task="情感", learning_rate=1.0),
+    ]
     assert len(summarise([*lines, *alone]).methods) == 2
 
 
