@@ -13,7 +13,6 @@ from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.columns import Work, block_width, over_columns, refuse_non_finite_rows
 from mtl_opt.combiners.rows import no_weights
 
-
 PRECISE = 32
 """Extremes of a block of columns may be this many times as large as its largest result to be added and taken away: so
 many units of the last digit of that result the rounding is off at most, times a few."""
