@@ -111,7 +111,7 @@ function forest(indices) {
       "g",
       { ...ofMethod(i), ...tipped(() => forestTip(i, against)) },
       hit,
-      s("text", { x: left - 12, y: y + 4, class: `label end${place ? "" : " strong"}` }, clip(DATA.methods[i].label, narrow ? 14 : 28)),
+      s("text", { x: left - 12, y: y + 4, class: `label end${DATA.methods[i].name === SUM.winner ? " strong" : ""}` }, clip(DATA.methods[i].label, narrow ? 14 : 28)),
       score.values.filter((v) => v !== null).map((v) => s("circle", { cx: sx(v), cy: y, r: 2.6, fill: colour(i), opacity: 0.35 })),
       score.low !== null && s("line", { x1: sx(score.low), x2: sx(score.high), y1: y, y2: y, stroke: colour(i), "stroke-width": 2.5, class: "curve" }),
       marker(i, sx(score.mean), y, 5.5),
