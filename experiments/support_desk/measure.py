@@ -1,6 +1,6 @@
 """Does joint training help the small task, and does it matter how gradients are merged?
 
-The embedded support desk at full length: five ways to merge against every task alone, five seeds, the same rows and
+The embedded support desk at full length: five ways to merge against every task alone, four seeds, the same rows and
 initial weights per seed. Then the plain sum against each task alone once more, with a tenth of the smallest task's
 rows.
 """
