@@ -24,6 +24,7 @@ from mtl_opt.models.merging import merge
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
+from mtl_opt.models.probing import check_routing
 from mtl_opt.models.sharing import (
     SHARING,
     Sharing,
@@ -61,6 +62,7 @@ __all__ = [
     "TokenClassificationHead",
     "build_sharing",
     "check_packing",
+    "check_routing",
     "compile_model",
     "enable_checkpointing",
     "file_bytes",
