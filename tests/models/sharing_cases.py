@@ -52,7 +52,7 @@ def losses_of(model: Any, batch: TaskBatch, num_tasks: int = len(TASKS)) -> tupl
         return task_losses(model, batch, num_tasks)
 
 
-def make_opt(name: str, *, seed: int = 0, projected: int = 16, **arguments: Any) -> Any:
+def make_opt(name: str, *, seed: int = 0, projected: int = 16, bare: bool = False, **arguments: Any) -> Any:
     """Build an untrained OPT, whose layers see the tokens of all rows below each other, with a way of sharing."""
     torch.manual_seed(seed)
     config = OPTConfig(
@@ -60,6 +60,7 @@ def make_opt(name: str, *, seed: int = 0, projected: int = 16, **arguments: Any)
         word_embed_proj_dim=projected, max_position_embeddings=32, use_cache=False,
     )  # fmt: skip
     model = OPTForCausalLM(config)
-    share(model, build_sharing(name, arguments), TASKS, LORA)
-    stir(model)
+    if not bare:
+        share(model, build_sharing(name, arguments), TASKS, LORA)
+        stir(model)
     return model
