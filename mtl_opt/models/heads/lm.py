@@ -54,6 +54,14 @@ class LanguageModelHead(Head):
             return logits
         return logits + self.scale * self.B(self.A(like(hidden, self.A))).to(logits.dtype)
 
+    def output_lora(self) -> tuple[Tensor, Tensor] | None:
+        """Give the private adapter as what it adds to the weight of the output layer, `B A`.
+
+        Returns:
+            `A` `[rank, dim]` and `B` with the scale in it `[vocabulary, rank]`; None with rank 0.
+        """
+        return None if self.A is None or self.B is None else (self.A.weight, self.B.weight * self.scale)
+
     def forward(self, rows: HeadRows) -> Tensor:  # -> [rows, seq, vocabulary]
         """Compute next-token logits at every position.
 

@@ -193,12 +193,16 @@ class MultiTaskModel(nn.Module):
         Returns:
             Token ids.
         """
-        with self._own_outputs():
+        with self.own_outputs():
             return self.backbone.generate(**arguments)
 
     @contextmanager
-    def _own_outputs(self) -> Iterator[None]:
-        """Put the private output adapters behind the shared output layer."""
+    def own_outputs(self) -> Iterator[None]:
+        """Put the private output adapters behind the shared output layer, so that the backbone answers with them.
+
+        Yields:
+            Nothing; a `task_rows` context says whose rows are read.
+        """
         base = self.base
         shared = base.get_output_embeddings()
         base.set_output_embeddings(RoutedOutput(shared, self.heads))
