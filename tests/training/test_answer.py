@@ -104,9 +104,10 @@ def test_an_export_made_for_other_tasks_is_refused(run, generate, tmp_path):
     assert "There is no run or configuration" in generate(tmp_path / "no", "--task", "qa", "--prompt", "x", code=2)
 
 
-def test_exports_with_private_output_adapters_answer_as_the_run(run, generate, tmp_path, task_files, model_folder):
+def test_exports_with_private_output_adapters_answer_as_the_run(generate, tmp_path, task_files, model_folder):
     rows = [{"text": f"number {i}", "label": ["no", "yes"][i % 2]} for i in range(6)]
-    tasks = {"qa": task_files["qa"], "摘要": task_files["摘要"], "label": {"file": write_jsonl(tmp_path / "l.jsonl", rows)}}
+    label = {"file": write_jsonl(tmp_path / "label.jsonl", rows)}
+    tasks = {"qa": task_files["qa"], "摘要": task_files["摘要"], "label": label}
     heads = {"摘要": {"type": "lm", "rank": 2}, "label": {"type": "classification"}}
     settings = {
         "model_name_or_path": model_folder, "tasks": tasks, "output_dir": str(tmp_path / "run"), "lora_rank": 2,

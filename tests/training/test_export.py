@@ -166,7 +166,7 @@ def test_private_output_adapters_are_merged_into_the_output_layer_of_their_task(
 
 def test_a_merge_that_answers_otherwise_is_refused_and_leaves_nothing(runs, tmp_path, monkeypatch):
     run = runs()
-    monkeypatch.setattr("mtl_opt.training.export.merge", lambda model, products, dtype: model.to(dtype))
+    monkeypatch.setattr("mtl_opt.training.export.merge", lambda model, _, dtype: model.to(dtype))
     with pytest.raises(InputError, match=r"merged model of task `qa` does not answer as the run does \(outputs up to"):
         export(run, ExportOptions(str(tmp_path / "out")))
     assert list(tmp_path.iterdir()) == []
