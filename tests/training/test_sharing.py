@@ -240,6 +240,7 @@ def opt(tmp_path_factory, model_folder):
 def test_every_name_works_without_arguments_on_opt(name, settings, opt, tmp_path):
     config = config_of(settings, **QUICK, sharing=name, model_name_or_path=opt, gradient_engine="one_pass")
     results = train(config)
+    assert results["gradient_engine"] == "one_pass"
     again = evaluate_folder(tmp_path / "run")
     assert again == {key: results[key] for key in again}
 
@@ -261,5 +262,8 @@ def test_an_architecture_whose_layers_do_not_get_the_rows_is_refused_before_anyt
     sentence = refused({**own, "sharing": "soft"})
     assert "`sharing: soft`: `DebertaV2Model` calls `encoder.layer.0.attention.self.pos_key_proj` with" in sentence
     assert "name other layers in `lora_target`" in sentence
+    sentence = refused({**own, "sharing": "hard"})
+    assert sentence.startswith("`gradient_engine: auto`: Layer `backbone.base_model.model.encoder.layer.0.")
+    assert "engine `one_pass` cannot tell whose rows these are; use engine `per_task`" in sentence
     assert not (tmp_path / "run").exists()
     train(config_of(own, **QUICK, sharing="soft", lora_target=["value_proj", "dense"]))
