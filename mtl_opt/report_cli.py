@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 SAID = {
-    "unfinished": "Half-finished: {n} runs have no result yet and are left out: {names}.",
+    "unfinished": "Half-finished: runs without a result yet, left out here: {names} ({n} in all).",
     "running": "This run has not finished: step {step} of {total}.",
     "torn": "The last line of results.jsonl is torn and was left out.",
     "non_finite": "Not finite, shown and in no mean: {names}.",

@@ -18,7 +18,9 @@ def test_a_half_finished_folder_is_reported_as_such(tmp_path, capsys):
     path = tmp_path / "results.jsonl"
     path.write_text(path.read_text().split("\n")[0] + "\n")
     assert main(["report", str(tmp_path)]) == 0
-    assert "Half-finished: 4 runs have no result yet" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Half-finished: runs without a result yet" in out
+    assert "(4 in all)." in out
 
 
 @pytest.mark.parametrize("content", [None, "", '{"run": "a"}\n'])

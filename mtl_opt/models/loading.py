@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
-from mtl_opt.models.heads.building import auto_class, kind_of_model, put_heads, without_pooler
+from mtl_opt.models.heads.building import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 from mtl_opt.models.sharing.base import note_tokens
@@ -104,7 +104,13 @@ def load_base(
     storage = {} if quantization is None else quantized(quantization, dtype)
     try:
         remote = {"trust_remote_code": trust_remote_code}
-        kind = kind_of_model(AutoConfig.from_pretrained(name_or_path, **remote), name_or_path) if heads else "decoder"
+        config = AutoConfig.from_pretrained(name_or_path, **remote)
+        kind = kind_of_model(config, name_or_path) if heads else "decoder"
+        if not heads and is_encoder(config):
+            raise InputError(
+                f"`model_name_or_path`: `{name_or_path}` is an encoder, which sees the answer it should learn to "
+                "write; give every task a head (`heads`), or take a causal language model."
+            )
         model = auto_class(kind).from_pretrained(name_or_path, dtype=dtype, **remote, **storage)
     except InputError:
         raise

@@ -266,7 +266,8 @@ def all_conflicts(
         budget: Characters the diagnosis may take.
 
     Returns:
-        `runs`, and how many were measured and `left_out` for want of space.
+        `runs`, each with `taken`, the combiner whose update was taken, and how many were measured and `left_out` for
+        want of space.
     """
     if len(tasks) < 2:
         return {"runs": [], "left_out": 0}
@@ -287,6 +288,7 @@ def all_conflicts(
         )  # fmt: skip
         if diagnosis is not None:
             diagnosis |= {"run": line["run"], "method": line["method"], "seed": line["seed"]}
+            diagnosis["taken"] = line.get("combiner", line["method"])
             diagnosis["tasks"] = list(tasks) if lines else list(line["tasks"])
             used += len(json.dumps(diagnosis, ensure_ascii=False).encode())
             kept.append(diagnosis)

@@ -170,10 +170,11 @@ def line_of_run(path: Path) -> dict[str, Any]:
         raise InputError(f"`{path}` holds a run that has not logged anything yet.")
     last = rows[-1] if rows else {}
     values = results if results is not None else {}
-    combiner = str(config.get("combiner", path.name))
+    combiner, method = taken_by(config, path.name)
     line = {
         "run": path.name,
         "combiner": combiner,
+        "method": method,
         "seed": config.get("seed", 0),
         "tasks": tasks_of_run(config, [*rows, values]),
         "metrics": {key: value for key, value in values.items() if key.startswith("eval_")},
@@ -187,6 +188,23 @@ def line_of_run(path: Path) -> dict[str, Any]:
     numbers = ("conflict_rate", "steps_per_second", "peak_memory_mb", "train_runtime", "overhead_seconds")
     line |= {key: values.get(key) for key in numbers}
     return complete(line)
+
+
+def taken_by(config: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Say whose update a run took: one that only watches takes the plain sum, whatever `combiner` says.
+
+    Args:
+        config: Its configuration.
+        name: What it is called where the configuration names no combiner.
+
+    Returns:
+        The combiner whose update was taken, and the label of the run.
+    """
+    combiner = str(config.get("combiner", name))
+    if not config.get("monitor_only"):
+        return combiner, combiner
+    watched = "" if combiner == "sum" else f"; {combiner} watched"
+    return "sum", f"sum (monitor only{watched})"
 
 
 def tasks_of_run(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

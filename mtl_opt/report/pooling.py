@@ -1,6 +1,7 @@
 """Lines of `results.jsonl` → runs per method: what may be pooled, and what is still missing."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -101,7 +102,7 @@ def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
 
 
 def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to put runs on other tasks, data or metrics into one table.
+    """Refuse to put runs on other tasks, data, models or metrics into one table, or seeds with other settings.
 
     Args:
         results: Lines of `results.jsonl`.
@@ -115,6 +116,8 @@ def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
     joint = [line for line in measured if role_of(line) == "method"]
     _refuse(joint, "the tasks", lambda line: line["tasks"])
     _refuse(measured, "the data (`data_hash`)", lambda line: (line.get("provenance") or {}).get("data_hash"))
+    _refuse(measured, "the model", lambda line: setting_of(line, "model_name_or_path"))
+    _check_seeds(measured)
     tasks = {task for line in joint for task in line["tasks"]}
     alone = [line for line in measured if role_of(line) == "baseline" and tasks and not set(line["tasks"]) <= tasks]
     if alone:
@@ -125,6 +128,55 @@ def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
     for task in dict.fromkeys(task for line in measured for task in line["tasks"]):
         named = [line for line in measured if task in (line.get("main_metric") or {})]
         _refuse(named, f"the main metric of `{task}`", lambda line, task=task: line["main_metric"][task])
+
+
+def _check_seeds(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse seeds of one method with other learning rates or steps; each method may have its own."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for line in lines:
+        tasks = line["tasks"] if role_of(line) == "baseline" else []
+        groups.setdefault((method_of(line), *tasks), []).append(line)
+    for (method, *tasks), of in groups.items():
+        name = f"`{method}`" + "".join(f" on `{task}`" for task in tasks)
+        _refuse(of, f"the learning rate of {name}", lambda line: setting_of(line, "learning_rate"))
+        for read in (asked_steps, _fixed_steps):
+            _refuse(of, f"the steps of {name}", read)
+
+
+def setting_of(line: Mapping[str, Any], key: str) -> Any:
+    """Read a setting of a run.
+
+    Args:
+        line: A line of `results.jsonl`.
+        key: The key.
+
+    Returns:
+        Its value; None where the line, of an earlier release, does not say it.
+    """
+    config = line.get("config") or {}
+    return config[key] if config.get(key) is not None else line.get(key)
+
+
+def asked_steps(line: Mapping[str, Any]) -> int | str | None:
+    """Say how many steps a run was asked for.
+
+    Args:
+        line: A line of `results.jsonl`.
+
+    Returns:
+        A number of steps, or of epochs as text: rows that are used up may end one seed earlier than another. None where
+        the line does not say it.
+    """
+    steps, epochs = setting_of(line, "max_steps"), setting_of(line, "num_train_epochs")
+    if steps is not None and steps > 0:
+        return int(steps)
+    return None if epochs is None else f"{epochs:g} epochs"
+
+
+def _fixed_steps(line: Mapping[str, Any]) -> Any:
+    """Read a number of steps: asked for, or taken where the line does not say what was asked for."""
+    asked = asked_steps(line)
+    return line.get("steps") if asked is None else asked if isinstance(asked, int) else None
 
 
 def _refuse(lines: Sequence[Mapping[str, Any]], what: str, read: Any) -> None:
@@ -140,7 +192,8 @@ def _refuse(lines: Sequence[Mapping[str, Any]], what: str, read: Any) -> None:
 
 def _short(value: object) -> str:
     """Write tasks as a list and a hash as its beginning."""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)[:16]
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text[:16] if re.fullmatch("[0-9a-f]{32,}", text) else text
 
 
 def main_metrics(line: Mapping[str, Any]) -> dict[str, str]:

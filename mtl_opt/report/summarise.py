@@ -12,7 +12,8 @@ from mtl_opt.evaluation.statistics import delta_m
 from mtl_opt.report.method_summary import Judged, name_of, summarise_method
 from mtl_opt.report.pooling import DIRECTIONS, SINGLE, Runs, check_poolable, collect, main_metrics, role_of
 from mtl_opt.report.summary import Comparison, MethodSummary, Score, Summary, score
-from mtl_opt.report.verdicts import compare_scores, corrected, say_winner
+from mtl_opt.report.verdicts import compare_scores, corrected
+from mtl_opt.report.winner import find_winner
 
 NO_BASELINES = "Δm is missing: there are no single-task baselines (`baselines: true` trains them)."
 
@@ -38,9 +39,7 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
     baselines = summarise_method(judged.baselines, judged, None) if judged.baselines else None
     reference = reference if reference in joint else "sum" if "sum" in joint else next(iter(joint), None)
     score_name, scores = overall_scores(methods, joint, judged, reference)
-    best = {name: found.mean for name, found in scores.items() if found.mean is not None}
-    winner = max(best, key=lambda name: best[name]) if best else None
-    comparisons = compare_all(winner, scores) if winner else []
+    winner = find_winner(score_name, scores)
     notes = [*dict.fromkeys(reason for method in methods for reason in method.reasons)]
     notes += [NO_BASELINES] if baselines is None else []
     notes += [f"Auxiliary, in no mean, Δm or rank: {', '.join(judged.auxiliary)}."] if judged.auxiliary else []
@@ -56,13 +55,14 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
         score_name=score_name,
         scores=scores,
         reference=reference,
-        winner=winner,
-        verdict=say_winner(winner, score_name, comparisons, len(scores)),
-        comparisons=comparisons,
+        winner=winner.method,
+        winner_score=winner.score,
+        verdict=winner.verdict,
+        comparisons=winner.comparisons,
         against_reference=against(reference, scores),
         transfer=transfers(methods),
         search=searches(results),
-        notes=notes + peeking_notes(methods) + edge_notes(results),
+        notes=winner.notes + notes + peeking_notes(methods) + edge_notes(results),
     )
 
 
@@ -149,13 +149,6 @@ def against_runs(runs: Runs, base: Runs, judged: Judged, metric_of: Mapping[str,
             chosen = {key: metrics[key] for key in keys}
             values[seed] = delta_m(chosen, other, keys)
     return score(values)
-
-
-def compare_all(winner: str, scores: Mapping[str, Score]) -> list[Comparison]:
-    """Compare the winner with every other method."""
-    return corrected(
-        [compare_scores(winner, name, scores[winner], of) for name, of in scores.items() if name != winner]
-    )
 
 
 def against(reference: str | None, scores: Mapping[str, Score]) -> list[Comparison]:

@@ -123,7 +123,7 @@ class Comparison:
         high: Its upper end.
         p: p-value of the paired t-test; None for too few seeds.
         p_holm: The same, adjusted for all comparisons of its list.
-        verdict: "better", "worse", "not distinguishable" or "too few seeds".
+        verdict: "better", "worse", "not distinguishable", "too few seeds" or "not finite".
         sentence: The same in words.
     """
 
@@ -154,7 +154,9 @@ class Summary:
         score_name: What `comparisons` compares: "Δm %" against the baselines, or without them "Δ % against `sum`".
         scores: Method → that score.
         reference: The method that costs and comparisons refer to: `sum` where there is one, else the first.
-        winner: Method with the highest mean score; None where no method has one.
+        winner: Method with the highest mean score over the seeds that all methods with a finite score have; None where
+            there is no such method or seed.
+        winner_score: Its score at these seeds.
         verdict: One sentence: who won, and whether that can be told from chance.
         comparisons: The winner against every other method, adjusted together.
         against_reference: Every other method against the reference, adjusted together.
@@ -174,6 +176,7 @@ class Summary:
     scores: dict[str, Score]
     reference: str | None
     winner: str | None
+    winner_score: Score | None
     verdict: str
     comparisons: list[Comparison]
     against_reference: list[Comparison]

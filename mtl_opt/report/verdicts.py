@@ -1,6 +1,6 @@
 """Differences between methods, and what may be said of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mtl_opt.evaluation.statistics_paired import LEVEL, MIN_SEEDS, bootstrap_interval, holm, paired_test
@@ -26,7 +26,8 @@ def compare_scores(method: str, other: str, mine: Score, theirs: Score, task: st
     finite = {seed: a - b for seed, (a, b) in pairs.items() if a is not None and b is not None}
     differences = list(finite.values())
     low, high = bootstrap_interval(differences) or (None, None)
-    diverged = len(finite) < len(pairs)  # a difference over the seeds that went well would flatter
+    lost = mine.num_non_finite + theirs.num_non_finite
+    diverged = lost > 0 or len(finite) < len(pairs)  # a difference over the seeds that went well would flatter
     mean = sum(differences) / len(differences) if differences and not diverged else None
     p = None if diverged else paired_test(differences)
     if diverged:
@@ -95,22 +96,29 @@ def sentence_of(one: Comparison) -> str:
     return f"`{one.method}` is {one.verdict} than `{one.other}`{on}: {numbers}."
 
 
-def say_winner(winner: str | None, score_name: str, comparisons: Sequence[Comparison], num_methods: int) -> str:
+def say_winner(
+    winner: str | None, score_name: str, comparisons: Sequence[Comparison], scores: Mapping[str, Score]
+) -> str:
     """Say who won, and whether that can be told from chance.
 
     Args:
-        winner: The method with the highest mean score.
+        winner: The method with the highest mean score over the seeds that all methods with a finite score share.
         score_name: What is compared.
         comparisons: The winner against every other method.
-        num_methods: Number of methods.
+        scores: The score of every method.
 
     Returns:
         One or two sentences.
     """
     if winner is None:
-        return "No method has a finite score: nothing can be said about a winner."
-    if num_methods == 1:
+        return say_nothing(scores)
+    if len(scores) == 1:
         return f"`{winner}` is the only method: there is nothing to compare it with."
+    if all(one.verdict == "not finite" for one in comparisons):
+        return (
+            f"`{winner}` is the only method with a finite mean {score_name}: no other method has finite results at the "
+            "same seeds, and nothing was tested."
+        )
     equal = [f"`{one.other}`" for one in comparisons if one.difference == 0]
     lead = f"`{winner}` has the highest mean {score_name}"
     if equal:
@@ -120,11 +128,47 @@ def say_winner(winner: str | None, score_name: str, comparisons: Sequence[Compar
         seeds = min(len(one.seeds) for one in few)
         plural = f"{seeds} paired seed{'s' * (seeds != 1)}"
         return f"{lead}, but with {plural} no test can tell methods apart; {MIN_SEEDS} or more are needed."
-    same = [f"`{one.other}`" for one in comparisons if one.verdict == "not distinguishable"]
-    if len(same) == len(comparisons):
-        return f"{lead}, but it is not distinguishable from any other method."
+    return say_tested(lead, comparisons)
+
+
+def say_nothing(scores: Mapping[str, Score]) -> str:
+    """Say why no method won.
+
+    Args:
+        scores: The score of every method.
+
+    Returns:
+        One sentence.
+    """
+    seeds = [f"`{name}`: {', '.join(map(str, one.seeds))}" for name, one in scores.items() if one.mean is not None]
+    if not seeds:
+        return "No method has a finite score: nothing can be said about a winner."
+    shown = "; ".join(seeds[:6]) + ("; ..." if len(seeds) > 6 else "")
+    return f"Nothing can be compared: no seed is shared by all methods with a finite score ({shown})."
+
+
+def say_tested(lead: str, comparisons: Sequence[Comparison]) -> str:
+    """Say what the tests of the winner have shown; "better" only of those that were found so.
+
+    Args:
+        lead: Who has the highest mean.
+        comparisons: The winner against every other method, at least one of them tested.
+
+    Returns:
+        One or two sentences.
+    """
+    worse, same, better, broken = (
+        [f"`{one.other}`" for one in comparisons if one.verdict == verdict]
+        for verdict in ("worse", "not distinguishable", "better", "not finite")
+    )
+    level = f"(Holm-adjusted p < {1 - LEVEL:.2g})"
+    with_results = " that has finite results" if broken else ""
+    if worse:
+        return f"{lead}, but it is worse than {', '.join(worse)} {level}."
+    if same and not better:
+        return f"{lead}, but it is not distinguishable from any other method{with_results}."
     if same:
-        return f"{lead}; it is not distinguishable from {', '.join(same)}."
-    broken = any(one.verdict == "not finite" for one in comparisons)
-    rest = "every other method that has finite results" if broken else "every other method"
-    return f"{lead}, and it is better than {rest} (Holm-adjusted p < {1 - LEVEL:.2g})."
+        return (
+            f"{lead}; it is not distinguishable from {', '.join(same)}. It is better than {', '.join(better)} {level}."
+        )
+    return f"{lead}, and it is better than every other method{with_results} {level}."

@@ -20,6 +20,7 @@ from mtl_opt.training.config import precision_of, train_config
 from mtl_opt.training.export import ABOUT, lies_beside
 from mtl_opt.training.model_settings import base_dtype, quantization_settings
 from mtl_opt.training.trained import Trained, open_trained
+from mtl_opt.training.yaml_file import override
 
 UNKNOWN = "\u2026"
 """Stands for the answer of a row that has none; never read."""
@@ -186,10 +187,11 @@ def open_answering(where: str | Path, overrides: Sequence[str] = ()) -> Answerin
     try:
         known = json.loads(about.read_text(encoding="utf-8"))
         folders = {task: Path(where) / name for task, name in known["tasks"].items()}
-        config = train_config({**known["config"], "output_dir": str(where)})
-        return Answering(Trained(Path(where), config, tuple(folders)), folders, known["form"])
+        settings, form = dict(known["config"]), str(known["form"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"`{about}` cannot be read ({error}).") from error
+    config = train_config({**override(settings, overrides), "output_dir": str(where)})
+    return Answering(Trained(Path(where), config, tuple(folders)), folders, form)
 
 
 def asked_row(text: str) -> Row:

@@ -15,15 +15,16 @@ from mtl_opt.errors import InputError
 from mtl_opt.training.budget import steps_of
 from mtl_opt.training.combiner import build_combiner
 from mtl_opt.training.compare_keys import CompareConfig
-from mtl_opt.training.config import train_config
+from mtl_opt.training.config import TrainConfig, train_config
 from mtl_opt.training.grid import Entry, entry_of, methods_of, search_entries
 from mtl_opt.training.jobs import Reply, Workers, run_here
 from mtl_opt.training.learning_rate import choose_rates
-from mtl_opt.training.one_run import DataCache
+from mtl_opt.training.one_run import DataCache, busy_seconds, seconds_before
 from mtl_opt.training.outputs import check_folder, read_results, write_json
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.provenance import provenance
 from mtl_opt.training.result_lines import ResultLines, short
+from mtl_opt.training.same_settings import own_keys
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class _Comparison:
     def __init__(self, config: CompareConfig, shared: Mapping[str, Any]) -> None:
         self.config, self.shared, self.cache = config, shared, DataCache()
         self.begin = time.perf_counter()
+        self.before: dict[str, float] = {}
         self.output = Path(shared["output_dir"])
         check_folder(self.output)
         if read_results(self.output) is not None or (self.output / "trainer_log.jsonl").exists():
@@ -66,6 +68,7 @@ class _Comparison:
         varied = {"sharing_args"} if config.sharings else set()
         varied |= {"mixing_args"} if config.mixings else set()
         base = train_config({key: value for key, value in shared.items() if key not in varied})
+        say_of_norm_matching(config, base)
         self.data = self.cache.of(base)
         self.methods = methods_of(config, shared, self.data.tasks)
         self.lines = ResultLines(self.output, self.data, provenance(self.data))
@@ -76,14 +79,15 @@ class _Comparison:
         steps = steps_of(self.config.budget, self.methods, self.config.seeds[0], self.shared, self.cache)
         searches = list(search_entries(self.config, self.methods, self.shared, steps))
         planned = self._finals({} if searches else self._rates([]), steps)
-        self.lines.refuse_other_settings(searches or planned)
+        own = own_keys(self.config)
+        self.lines.refuse_other_settings(searches or planned, own)
         todo = self._todo([*searches, *planned])
         self._write_plan([entry.name for entry in [*searches, *planned]])
         progress = tqdm(total=len(todo), desc="comparing", disable=None)
         with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
             self._train(searches, train_all, bar)
             finals = self._finals(self._rates(searches), steps)
-            self.lines.refuse_other_settings(finals)
+            self.lines.refuse_other_settings(finals, own)
             self._train(finals, train_all, bar)
         if todo:
             self._write_plan([entry.name for entry in [*searches, *finals]], todo)
@@ -117,7 +121,7 @@ class _Comparison:
             rates = self.config.learning_rates
             return {method.name: rates[0] for method in self.methods} if rates else {}
         names = {(method.label, method.task): method.name for method in self.methods}
-        rates_of = choose_rates([self.lines.known[entry.name] for entry in searches], names)
+        rates_of = choose_rates(self.lines.judge(searches, self.config.select_by), names)
         for name, rate in rates_of.items():
             logger.info("%s: learning rate %g.", name, rate)
         return rates_of
@@ -125,6 +129,7 @@ class _Comparison:
     def _train(self, entries: Sequence[Entry], train_all: Place, bar: Any) -> None:
         """Train the runs that have no result yet, and write a line for each as it finishes."""
         todo = [entry for entry in entries if entry.name not in self.lines.known]
+        self.before |= {entry.name: seconds_before(entry.config) for entry in todo}
         for entry, reply in train_all(todo):
             line = self.lines.add(entry, reply, self.config.select_by)
             bar.set_postfix_str(entry.name)
@@ -148,7 +153,7 @@ class _Comparison:
         if trained:
             wall = time.perf_counter() - self.begin
             lines = [self.lines.known[entry.name] for entry in trained]
-            busy = sum((line["train_runtime"] or 0) + (line["evaluation_runtime"] or 0) for line in lines)
+            busy = sum(max(0.0, busy_seconds(line) - self.before.get(line["run"], 0)) for line in lines)
             jobs = min(self.config.jobs, len(trained))
             share = max(0.0, 1 - busy / (wall * jobs))
             plan |= {"jobs": jobs, "wall_seconds": wall, "busy_seconds": busy, "overhead_share": share}
@@ -156,6 +161,22 @@ class _Comparison:
         elif path.exists() and not trained and all(name in self.lines.known for name in names):
             return
         write_json(path, plan)
+
+
+def say_of_norm_matching(config: CompareConfig, base: TrainConfig) -> None:
+    """Say that clipping undoes what `norm_matched` does, and Adam hardly sees it.
+
+    Args:
+        config: What is compared.
+        base: Settings that all runs share.
+    """
+    if config.norm_matched and base.max_grad_norm > 0:
+        logger.warning(
+            "`norm_matched`: every update is clipped to `max_grad_norm: %g` afterwards, and Adam-type optimizers are "
+            "nearly scale-free, so a method may hardly differ from its matched form; `max_grad_norm: 0` with `optim: "
+            "sgd` shows what the step size does.",
+            base.max_grad_norm,
+        )
 
 
 @contextmanager

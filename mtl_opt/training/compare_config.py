@@ -1,5 +1,6 @@
 """The YAML of a comparison → what is compared, and the settings that all runs share."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -9,6 +10,11 @@ from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.compare_keys import ONE_RUN_KEYS, CompareConfig
 from mtl_opt.training.config import checked, train_config, translated
 from mtl_opt.training.fields import mapping
+
+logger = logging.getLogger(__name__)
+
+SEVERAL = {"combiner": "combiners", "seed": "seeds"}
+"""Keys of one run, and those that a comparison reads in their place."""
 
 VARIED = {"sharings": ("sharing", "sharing_args"), "mixings": ("mixing", "mixing_args")}
 """Keys with several values, the key of one run that each varies, and the key of its arguments."""
@@ -27,6 +33,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
         InputError: If a key is unknown, missing or has a value that is not allowed.
         UnknownNameError: If there is no such combiner.
     """
+    settings = _without_single_values(settings)
     mine = {f.name for f in fields(CompareConfig)}
     for key in ONE_RUN_KEYS:
         if key in settings:
@@ -43,6 +50,19 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
     _check_varied(config, shared)
     train_config({k: v for k, v in shared.items() if k not in _by_name(config)})
     return config, shared
+
+
+def _without_single_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the configuration of one run says of its combiner and seed, where several of each are given."""
+    left = dict(settings)
+    for one, several in SEVERAL.items():
+        if one in left and several in left:
+            logger.info("`%s: %s` is not read: `%s` is compared.", one, left.pop(one), several)
+    single, arguments, names = settings.get("combiner"), left.get("combiner_args"), left.get("combiners")
+    of_one = "combiner" in settings and isinstance(arguments, Mapping) and isinstance(names, list)
+    if of_one and not set(arguments) <= set(names):  # they are those of the one combiner
+        left["combiner_args"] = {single: arguments} if single in names else {}
+    return left
 
 
 def _by_name(config: CompareConfig) -> set[str]:

@@ -76,6 +76,8 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
     output = Path(config.output_dir)
     if world_size() > 1:
         raise InputError(f"`mtl-opt group` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
+    if (config.sharing_args or {}).get("groups"):
+        raise InputError("`mtl-opt group` finds groups of tasks; `sharing_args.groups` already gives some.")
     check_folder(output)
     if (output / RESULTS).exists() or (output / LOG).exists():
         raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")

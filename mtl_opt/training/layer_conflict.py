@@ -28,8 +28,8 @@ from mtl_opt.training.run import Run
 from mtl_opt.training.step import Parts
 
 FILE = "layer_gramians.jsonl"
-WRAPPERS = ("base_model.model.", "backbone.")
-"""What peft and models with heads put before the names of a base's layers."""
+WRAPPERS = ("backbone.", "base_model.model.")
+"""What models with heads and, inside them, peft put before the names of a base's layers."""
 
 
 class LayerWatch:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from math import isfinite
@@ -11,12 +11,13 @@ from typing import Any
 
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import split_name
-from mtl_opt.training.checkpoint import FREE_KEYS
 from mtl_opt.training.grid import Entry
 from mtl_opt.training.hparams_table import write_hparams_row
 from mtl_opt.training.learning_rate import search_score
 from mtl_opt.training.measuring import directions_of, main_metric, metrics_of
+from mtl_opt.training.outputs import write_text
 from mtl_opt.training.prepare import Prepared
+from mtl_opt.training.same_settings import refuse_other_settings
 
 FILE = "results.jsonl"
 COSTS = (
@@ -42,30 +43,14 @@ class ResultLines:
         self.output, self.data, self.provenance = output, data, dict(provenance)
         self.known = known_lines(output / FILE)
 
-    def refuse_other_settings(self, entries: Sequence[Entry]) -> None:
-        """Refuse to put runs with different settings or data into one table.
+    def refuse_other_settings(self, entries: Sequence[Entry], own: Collection[str]) -> None:
+        """Refuse to put runs with different settings or data into one table; an `InputError` says what differs.
 
         Args:
             entries: The runs that are wanted now.
-
-        Raises:
-            InputError: If the folder holds one of them with something else.
+            own: Keys that every method has for itself.
         """
-        for entry in entries:
-            line = self.known.get(entry.name, {})
-            before = line.get("config", {})
-            for key, value in asdict(entry.config).items():
-                if key in before and key not in FREE_KEYS - {"max_new_tokens"} and before[key] != value:
-                    raise InputError(
-                        f"`{self.output}` holds results with `{key}` = {before[key]!r}, now it is {value!r}: runs with "
-                        "different settings cannot share a table; choose another `output_dir`."
-                    )
-            data = (line.get("provenance") or {}).get("data_hash")
-            if data is not None and data != self.provenance["data_hash"]:
-                raise InputError(
-                    f"`{self.output}` holds results on other data: the rows behind `{entry.name}` have changed since; "
-                    "choose another `output_dir`."
-                )
+        refuse_other_settings(self.output, entries, self.known, self.provenance["data_hash"], own)
 
     def add(self, entry: Entry, reply: Mapping[str, Any], select_by: str) -> dict[str, Any]:
         """Write what a run gave as one line.
@@ -85,6 +70,24 @@ class ResultLines:
         append(self.output / FILE, line)
         self.known[entry.name] = line
         return line
+
+    def judge(self, entries: Sequence[Entry], select_by: str) -> list[dict[str, Any]]:
+        """Judge runs of the search by what is asked for now; a call before may have judged them by something else.
+
+        Args:
+            entries: The runs, which have their lines.
+            select_by: By what the search judges.
+
+        Returns:
+            Their lines.
+        """
+        lines = [self.known[entry.name] for entry in entries]
+        scores = [search_score(line, select_by) for line in lines]
+        if scores != [line.get("search_score") for line in lines]:
+            for line, score in zip(lines, scores, strict=True):
+                line["search_score"] = score
+            write_text(self.output / FILE, "".join(_text(line) for line in self.known.values()))
+        return lines
 
     def _line(self, entry: Entry, reply: Mapping[str, Any]) -> dict[str, Any]:
         """Put a line together."""
@@ -112,7 +115,7 @@ class ResultLines:
             "eval_rows": {task: self._num_rows(task, entry) for task in tasks},
             **{key: results.get(key) for key in COSTS},
             "steps": results.get("train_steps"),
-            "provenance": {**self.provenance, "time": results.get("time") or _now()},
+            "provenance": {**self.provenance, "hardware": reply["hardware"], "time": results.get("time") or _now()},
             "config": asdict(config),
         }
 
@@ -187,7 +190,12 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
     written = path.read_bytes() if path.exists() else b""
     line_break = "\n" if written and not written.endswith(b"\n") else ""
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(line_break + json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(line_break + _text(line))
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    """Write a line as JSON."""
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def short(line: Mapping[str, Any]) -> str:

@@ -21,7 +21,9 @@ def test_only_the_first_rows_of_the_small_task_are_kept(tmp_path):
 def test_windows_that_share_no_step_are_read(tmp_path):
     cosines, verdict = [[1, 0.4], [0.4, 1]], [["noise", "real agreement"], ["real agreement", "noise"]]
     corrected = {"cosines": cosines, "verdict": verdict}
-    lines = [{"step": step, "tasks": ["a", "情绪"], "corrected": step > 40 and corrected or None} for step in (40, 50, 60)]
+    lines = [
+        {"step": step, "tasks": ["a", "情绪"], "corrected": corrected if step > 40 else None} for step in (40, 50, 60)
+    ]
     for run in ("x", "y"):
         (tmp_path / run).mkdir()
         text = "".join(json.dumps(line) + "\n" for line in lines)

@@ -12,11 +12,14 @@ from mtl_opt.batch import IGNORE_INDEX, task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.models import (
     HEADS,
+    LoraSettings,
     MultiTaskModel,
+    build_sharing,
     enable_checkpointing,
     predict,
     private_parameters,
     put_heads,
+    share,
     task_losses,
 )
 from mtl_opt.models.heads.pooling import POOLINGS
@@ -265,6 +268,57 @@ def test_a_whole_model_leaves_an_output_layer_that_nobody_asks_frozen():
 def test_heads_that_a_model_cannot_carry_are_refused(kind, specs, sentence):
     with pytest.raises(InputError, match=sentence):
         with_heads(kind, specs=specs)
+
+
+@pytest.mark.parametrize("name", ["sparse_experts", "disentangled"])
+def test_padding_is_padding_for_terms_of_sharing_too(name):
+    torch.manual_seed(0)
+    backbone = decoder()
+    arguments = {"sparse_experts": {"balance_loss": 1.0}, "disentangled": {"adversary": 1.0}}[name]
+    share(backbone, build_sharing(name, arguments), ("情感", "score"), LoraSettings(rank=2, alpha=4))
+    model = put_heads(backbone, {task: SPECS[task] for task in ("情感", "score")}, "tiny").train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    short = batch_of(model, [0, 0, 1, 1], seq=6)
+    short = replace(short, attention_mask=torch.ones_like(short.input_ids))
+
+    def wide(values, fill):
+        return torch.cat([values, torch.full((4, 5), fill)], 1)
+
+    long = replace(
+        short, input_ids=wide(short.input_ids, 3), attention_mask=wide(short.attention_mask, 0),
+        labels=wide(short.labels, -100),
+    )  # fmt: skip
+    found = []
+    for batch in (short, long):
+        with task_rows(batch.task_ids):
+            losses, _ = task_losses(model, batch, 2)
+            losses.sum().backward()
+        found.append([losses.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        model.zero_grad()
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"targets": [0.0, 1.5, 3.0, 0.0]}, "Row 2 of the batch, of task `情感`: a class must be a whole number"),
+        ({"targets": [0.5, 1.5, 2.0, 0.0]}, "Row 0 of the batch, of task `情感`: .* got 0.5."),
+        ({"task_ids": [0, 1, 0, 4]}, "Row 3: `task_ids` must be from 0 to 3, got 4."),
+        ({"labels": 7}, "Row 3 of the batch, of task `items`: a class must be a whole number from 0 to 1, got 7."),
+    ],
+)  # fmt: skip
+def test_targets_that_a_head_does_not_have_are_named(changes, sentence):
+    model = with_heads("encoder")
+    batch = batch_of(model, [0, 1, 0, 2])
+    batch = replace(batch, targets=torch.tensor([0.0, 1.5, float("nan"), 0.0]), labels=batch.labels.clone())
+    made = {k: torch.tensor(v) for k, v in changes.items() if k != "labels"}
+    if "labels" in changes:
+        batch.labels[3, 1] = changes["labels"]
+    with pytest.raises(ValueError, match=sentence):
+        model(replace(batch, **made), 4)
 
 
 def test_packed_rows_are_refused():

@@ -5,10 +5,10 @@ import torch
 from peft import PeftModel
 from torch import nn
 from training.tiny_run import build_model
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from mtl_opt.errors import InputError
-from mtl_opt.models import LoraSettings, load_model, load_tokenizer
+from mtl_opt.models import LoraSettings, load_base, load_model, load_tokenizer
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 IDS = torch.tensor([[1, 5, 9, 30]])
@@ -115,3 +115,11 @@ def test_missing_or_broken_adapters_are_one_sentence(folder, tmp_path: Path, con
         adapter.write_bytes(content)
     with pytest.raises(InputError, match="No adapter could be loaded"):
         load_model(folder, lora=LoraSettings(), trained=tmp_path)
+
+
+def test_an_encoder_without_heads_is_refused(tmp_path: Path):
+    config = BertConfig(vocab_size=30, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    with pytest.raises(InputError, match="is an encoder, which sees the answer"):
+        load_base(str(tmp_path / "bert"))
+    assert load_base(str(tmp_path / "bert"), heads=True).config.model_type == "bert"

@@ -1,4 +1,4 @@
-"""Sparse experts: grouped, only active experts are computed; masked, the same comes out; and the terms that keep them in use."""
+"""Sparse experts: active experts only, or all of them masked; and the terms that keep them in use."""
 
 import pytest
 import torch

@@ -79,6 +79,19 @@ def result_line(
     }  # fmt: skip
 
 
+def only_scores(method: str, seed: int, value: float | None, task: str | None = None) -> dict[str, Any]:
+    """Make a line with one accuracy for all tasks; None is of a run that diverged."""
+    tasks = [task] if task else ["qa", "情感"]
+    metrics = {f"eval_{name}_accuracy": value for name in tasks}
+    metrics |= {f"eval_{name}_loss": None if value is None else 1 - value for name in tasks}
+    return {
+        "run": f"{method}-{task or ''}{seed}", "role": "baseline" if task else "method", "method": method,
+        "combiner": method.split(" ")[0], "seed": seed, "task": task, "tasks": tasks, "metrics": metrics,
+        "non_finite": ["loss is not finite at step 3"] if value is None else [],
+        "main_metric": dict.fromkeys(tasks, "accuracy"), "directions": {"accuracy": True, "loss": False},
+    }  # fmt: skip
+
+
 def write_run(folder: Path, line: dict[str, Any], steps: int, random_: random.Random) -> None:
     """Write log, results, configuration and predictions of a run."""
     folder.mkdir(parents=True, exist_ok=True)

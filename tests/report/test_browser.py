@@ -4,7 +4,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from references.comparison_folder import write_comparison
+from references.comparison_folder import only_scores, write_comparison
 
 from mtl_opt.report.html import write_report
 
@@ -194,3 +194,86 @@ def test_it_prints_with_all_boxes_open(browser, reports):
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         assert page.locator("details:not([open])").count() == 0
         assert page.pdf().startswith(b"%PDF")
+
+
+def headline_of(browser, folder, lines, locale="en-US"):
+    import json
+
+    folder.mkdir()
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "results.jsonl").write_text(text, encoding="utf-8")
+    path = write_report(folder)
+    with opened(browser, path, locale=locale) as page:
+        return page.locator("#verdict .answer-box").inner_text()
+
+
+def level(method, values, shape=(0.0, 0.002, 0.001, 0.004, 0.003)):
+    return [only_scores(method, seed, value and value + shape[seed % 5]) for seed, value in values.items()]
+
+
+BASE = [only_scores("single", seed, 0.5, task=task) for seed in range(8) for task in ("qa", "情感")]
+FIVE = range(5)
+
+
+@pytest.mark.parametrize(("locale", "word", "lost"), [("en-US", "etter than", "not"), ("zh-CN", "优于", "没有")])
+def test_better_stands_on_the_page_only_where_it_was_tested(browser, tmp_path, locale, word, lost):
+    best, other = level("sum", dict.fromkeys(FIVE, 0.6)), level("mean", dict.fromkeys(FIVE, 0.5), (0.003, 0, 0, 0, 0))
+    diverged = level("pcgrad", dict.fromkeys(FIVE, 0.7) | {0: None})
+    alone = headline_of(browser, tmp_path / "a", [*best, *diverged, *BASE], locale)
+    assert word not in alone
+    assert lost in alone
+    found = headline_of(browser, tmp_path / "b", [*best, *other, *diverged, *BASE], locale)
+    assert f"{word} mean" in found
+    assert "pcgrad" not in found
+    assert "1 other" not in found
+
+
+def test_the_page_judges_over_the_seeds_that_all_methods_share(browser, tmp_path):
+    lines = [*level("sum", dict.fromkeys(FIVE, 0.50) | {7: 0.95}), *level("pcgrad", dict.fromkeys(FIVE, 0.52)), *BASE]
+    found = headline_of(browser, tmp_path / "more", lines)
+    assert found.startswith("pcgrad wins: Δm +4.4 %")
+    assert "Compared over the seeds that all methods with a finite score have: 0, 1, 2, 3, 4." in found
+    none = [*level("sum", dict.fromkeys([0, 1], 0.5)), *level("pcgrad", dict.fromkeys([2, 3], 0.6)), *BASE]
+    assert headline_of(browser, tmp_path / "none", none).startswith("Nothing can be compared: no seed is shared")
+
+
+def test_the_page_never_passes_over_worse(browser, tmp_path):
+    import json
+    import re
+
+    lines = [
+        *level("sum", dict.fromkeys(FIVE, 0.6)),
+        *level("mean", dict.fromkeys(FIVE, 0.5), (0.003, 0, 0, 0, 0)),
+        *BASE,
+    ]
+    headline_of(browser, tmp_path / "worse", lines)
+    path = tmp_path / "worse" / "report.html"
+    text = path.read_text(encoding="utf-8")
+    (data,) = re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)
+    changed = json.loads(data)
+    changed["summary"]["comparisons"][0]["verdict"] = "worse"
+    path.write_text(text.replace(data, json.dumps(changed)), encoding="utf-8")
+    with opened(browser, path, locale="en-US") as page:
+        assert "but a test finds it worse than mean." in page.locator(".headline").first.inner_text()
+
+
+@pytest.mark.parametrize(("monitor_only", "taken"), [(False, "cagrad"), (True, "sum")])
+def test_the_combiner_whose_update_was_taken_is_none_of_the_others(browser, tmp_path, monitor_only, taken):
+    import json
+
+    lines = write_comparison(tmp_path, ["cagrad"], [0], ["情绪", "qa"], steps=20, baselines=False,
+                             shadows=["sum", "cagrad", "mgda"])  # fmt: skip
+    lines[0]["method"] = "cagrad · norm_matched"
+    folder = tmp_path / lines[0]["run"]
+    if monitor_only:
+        config = lines[0]["config"] | {"monitor_only": True}
+        (folder / "config.yaml").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+    else:
+        (tmp_path / "results.jsonl").write_text(json.dumps(lines[0], ensure_ascii=False), encoding="utf-8")
+    with opened(browser, write_report(folder if monitor_only else tmp_path), locale="en-US") as page:
+        shown = page.locator("#shadows text.label.strong, #shadows td .strong").all_text_contents()
+        assert shown == [taken, taken]
+        lead = page.locator("#shadows .lead").inner_text()
+        assert taken not in lead
+        if monitor_only:
+            assert "sum (monitor only; cagrad watched)" in page.locator("#results .headline").inner_text()

@@ -82,3 +82,10 @@ def test_without_conflict_jsonl_the_raw_cosines_come_from_the_log(tmp_path):
     assert (run["steps"], run["cosines"], "corrected" in run) == ([1, 2], [[10, 20]], False)
     assert all_conflicts([(line, tmp_path / "none")], ["qa", "情绪"])["runs"] == []
     assert all_conflicts([(line, tmp_path)], ["qa"])["runs"] == []
+
+
+def test_a_diagnosis_names_the_combiner_whose_update_was_taken_beside_the_method(tmp_path):
+    (found,) = write_comparison(tmp_path, ["cagrad"], [0], ["qa", "情绪"], baselines=False, steps=20)
+    line = found | {"method": "cagrad · norm_matched"}
+    (run,) = all_conflicts([(line, tmp_path / found["run"])], ["qa", "情绪"])["runs"]
+    assert (run["method"], run["taken"]) == ("cagrad · norm_matched", "cagrad")

@@ -140,3 +140,16 @@ def test_other_versions_are_pooled_and_said(folder):
     data = contents(read_folder(folder))
     assert {"key": "versions", "names": ["torch"]} in data["notices"]
     assert data["reproduce"]["versions"]["torch"] == ["2.9.0", "2.13.0"]
+
+
+@pytest.mark.parametrize(
+    ("combiner", "label"), [("pcgrad", "sum (monitor only; pcgrad watched)"), ("sum", "sum (monitor only)")]
+)
+def test_a_run_that_only_watched_is_one_of_the_plain_sum(folder, combiner, label):
+    run = folder / "pcgrad-seed0"
+    config = json.loads((run / "config.yaml").read_text(encoding="utf-8"))
+    text = json.dumps(config | {"monitor_only": True, "combiner": combiner})
+    (run / "config.yaml").write_text(text, encoding="utf-8")
+    found = read_folder(run)
+    assert (found.lines[0]["method"], found.lines[0]["combiner"]) == (label, "sum")
+    assert [method["label"] for method in contents(found)["methods"]] == [label]

@@ -180,6 +180,50 @@ def test_runs_that_disagree_are_refused_and_the_sentence_says_in_what(change, wo
     assert all(word in str(error.value) for word in ["cannot be pooled", "`pcgrad-0`", *words])
 
 
+MODEL = {"model_name_or_path": "models/微型-v1", "max_steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (line("sum", 1, {"qa": 0.4, "情感": 0.5}, learning_rate=0.1), ["the learning rate of `sum`", "0.01", "0.1"]),
+        (line("sum", 1, {"qa": 0.4, "情感": 0.5}, steps=20), ["the steps of `sum`", "has 10", "has 20"]),
+        (line("sum", 1, {"qa": 0.4, "情感": 0.5}, config={**MODEL, "max_steps": 20}), ["the steps of `sum`", "20"]),
+        (line("sum", 1, {"qa": 0.4, "情感": 0.5}, config={**MODEL, "model_name_or_path": "models/微型-v2"}),
+         ["the model", "models/微型-v1", "models/微型-v2"]),
+        (line("pcgrad", 0, {"qa": 0.4, "情感": 0.5}, config={**MODEL, "model_name_or_path": "models/微型-v2"}),
+         ["the model", "models/微型-v1", "models/微型-v2"]),
+    ],
+)  # fmt: skip
+def test_lines_of_other_settings_are_refused(other, words):
+    with pytest.raises(InputError) as error:
+        summarise([line("sum", 0, {"qa": 0.4, "情感": 0.5}, config=MODEL), other])
+    assert all(word in str(error.value) for word in ["cannot be pooled", f"`{other['run']}`", *words])
+
+
+def test_methods_have_rates_and_steps_of_their_own_and_so_have_baselines():
+    values = {"qa": 0.4, "情感": 0.5}
+    lines = [line("sum", 0, values), line("pcgrad", 0, values, learning_rate=0.1, steps=7)]
+    alone = [
+        line("single", 0, {"qa": 0.5}, task="qa"),
+        line("single", 0, {"情感": 0.5}, task="情感", learning_rate=1.0),
+    ]
+    assert len(summarise([*lines, *alone]).methods) == 2
+
+
+def test_lines_without_configuration_rate_or_steps_are_still_pooled():
+    lines = [line("sum", seed, {"qa": 0.4, "情感": 0.5}) for seed in (0, 1)]
+    lines[0] |= {"config": {**MODEL, "learning_rate": 0.01}}
+    for key in ("learning_rate", "steps", "provenance"):
+        lines[1].pop(key)
+    assert summarise(lines).seeds == [0, 1]
+    lines[0] |= {"config": {**MODEL, "max_steps": -1, "num_train_epochs": 3.0}}
+    assert summarise([*lines, line("sum", 2, {"qa": 0.4, "情感": 0.5}, steps=9)]).seeds == [0, 1, 2]
+    uneven = [line("sum", seed, {"qa": 0.4, "情感": 0.5}, steps=10 + seed,
+                   config={"num_train_epochs": 3.0, "max_steps": -1}) for seed in (0, 1)]  # fmt: skip
+    assert summarise(uneven).seeds == [0, 1]  # rows that are used up at another step are no other setting
+
+
 def test_folders_that_are_absent_empty_or_half_finished_are_reported_as_such(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         read_comparison(tmp_path / "没有")

@@ -1,6 +1,7 @@
 """`mtl-opt generate`: a run and what was exported from it answer alike, with the template of training."""
 
 import json
+import shutil
 
 import pytest
 from training.tiny_run import config_of, write_jsonl
@@ -126,3 +127,13 @@ def test_exports_with_private_output_adapters_answer_as_the_run(generate, tmp_pa
     about = {"tasks": {"摘要": {"type": "lm", "rank": 2}}}  # as an earlier version left it
     (folders["摘要"] / "heads.json").write_text(json.dumps(about), encoding="utf-8")
     assert "The head of task `摘要` lies beside its model" in generate(tmp_path / "out", *asked, "摘要", code=2)
+
+
+def test_settings_win_over_those_of_an_export(run, generate, tmp_path, model_folder):
+    export(run, ExportOptions(str(tmp_path / "out"), tasks=("qa",), adapter=True))
+    ask = ["--task", "qa", "--prompt", "x"]
+    assert "nonsense" in generate(tmp_path / "out", "nonsense=1", *ask, code=2)
+    assert "nowhere" in generate(tmp_path / "out", "model_name_or_path=nowhere", *ask, code=2)
+    shutil.copytree(model_folder, tmp_path / "moved")
+    moved = generate(tmp_path / "out", f"model_name_or_path={tmp_path}/moved", *ask)
+    assert moved == generate(tmp_path / "out", *ask)

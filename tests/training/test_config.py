@@ -264,3 +264,17 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     path.write_text("tasks:\n  问答: {file: a.jsonl}\n  问答: {file: b.jsonl}\n", encoding="utf-8")
     with pytest.raises(InputError, match="`问答` stands twice, line 3"):
         read_yaml(path, [])
+
+
+def test_a_comparison_reads_its_own_lists_in_place_of_one_combiner_and_seed(caplog):
+    one = {**BASE, "combiner": "cagrad", "combiner_args": {"c": 0.2}, "seed": 3}
+    with caplog.at_level("INFO"):
+        config, _ = compare_config({**one, "combiners": ["sum", "cagrad"], "seeds": [0, 1]})
+    assert config.combiner_args == {"cagrad": {"c": 0.2}}
+    assert config.seeds == [0, 1]
+    assert "`combiner: cagrad` is not read: `combiners` is compared." in caplog.text
+    assert "`seed: 3` is not read: `seeds` is compared." in caplog.text
+    config, _ = compare_config({**one, "combiners": ["sum", "pcgrad"], "seeds": 2})
+    assert config.combiner_args == {}
+    with pytest.raises(InputError, match="`combiner` belongs to `mtl-opt train`"):
+        compare_config(one)

@@ -1,7 +1,9 @@
 """The grid of a comparison: names, settings, the choice of learning rates, budgets, worker processes."""
 
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from training.tiny_run import TASKS, log_lines, rows_of, write_config, write_jsonl
 
@@ -218,6 +221,71 @@ def test_provenance_is_complete(grid, tmp_path):
     grid_file = json.loads((Path(grid["output_dir"]) / "grid.json").read_text(encoding="utf-8"))
     assert grid_file["runs"] == ["sum-seed3"]
     assert 0 < grid_file["overhead_share"] < 1
+
+
+def test_after_a_resume_only_the_seconds_of_this_call_count_as_busy(grid, tmp_path):
+    grid |= {"baselines": False, "save_steps": 1, "combiners": ["sum"], "seeds": [3, 4]}
+    assert run(grid, tmp_path) == 0
+    folder = Path(grid["output_dir"])
+    (folder / "results.jsonl").unlink()
+    path = folder / "sum-seed4" / "all_results.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"train_runtime": 500.0}))
+    (folder / "sum-seed3" / "all_results.json").unlink()  # killed before its last step
+    shutil.rmtree(folder / "sum-seed3" / "checkpoint-2")
+    path = folder / "sum-seed3" / "checkpoint-1" / "trainer_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    state["totals"] |= {"seconds": 1000.0, "evaluating": 70.0}
+    path.write_text(json.dumps(state), encoding="utf-8")
+    assert run(grid, tmp_path) == 0
+    assert lines_of(grid)["sum-seed3"]["train_runtime"] > 1000
+    found = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    assert 0 < found["busy_seconds"] < found["wall_seconds"]
+    assert 0 < found["overhead_share"] < 1
+
+
+def test_a_changed_select_by_judges_the_searches_there_are_anew(grid, tmp_path):
+    grid |= {"learning_rates": [1e-6, 0.05], "baselines": False, "combiners": ["sum"], "select_by": "metric"}
+    assert run(grid, tmp_path) == 0
+    folder = Path(grid["output_dir"])
+    before = lines_of(grid)
+    kept = [line for line in before.values() if line["role"] == "search"]
+    for line, (metric, loss) in zip(kept, [(0.9, 9.0), (0.1, 1.0)], strict=True):  # one is better by each
+        for task in TASKS:
+            line["metrics"] |= {f"eval_{task}_exact_match": metric, f"eval_{task}_loss": loss}
+        line["search_score"] = metric
+    write_jsonl(folder / "results.jsonl", kept)
+    shutil.rmtree(folder / "sum-seed3")
+    assert run(grid, tmp_path, "select_by=loss") == 0
+    found = lines_of(grid)
+    assert found["sum-seed3"]["learning_rate"] == 0.05
+    scores = {line["learning_rate"]: line["search_score"] for line in found.values() if line["role"] == "search"}
+    assert scores == {1e-6: pytest.approx(math.exp(-9)), 0.05: pytest.approx(math.exp(-1))}
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert [entry["learning_rate"] for entry in summary["search"] if entry["chosen"]] == [0.05]
+
+
+@pytest.mark.parametrize(
+    ("matched", "clip", "said"), [("both", 1.0, True), (True, 0.5, True), ("both", 0, False), (False, 1.0, False)]
+)
+def test_norm_matching_below_a_clip_is_said_to_show_little(grid, tmp_path, caplog, matched, clip, said):
+    grid |= {"norm_matched": matched, "max_grad_norm": clip, "baselines": False, "combiners": ["sum"], "max_steps": 1}
+    with caplog.at_level("INFO", "mtl_opt"):
+        assert run(grid, tmp_path) == 0
+    found = [record.getMessage() for record in caplog.records if "norm_matched" in record.getMessage()]
+    found = [text for text in found if "clipped" in text]
+    assert len(found) == said
+    for text in found:
+        assert f"`max_grad_norm: {clip:g}`" in text
+        assert all(word in text for word in ("Adam", "`max_grad_norm: 0` with `optim: sgd`"))
+
+
+@pytest.mark.slow
+def test_a_line_names_the_threads_of_the_process_that_trained(grid, tmp_path, monkeypatch):
+    threads = torch.get_num_threads() + 1
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    assert run({**grid, "baselines": False}, tmp_path, "--jobs", "2") == 0
+    for line in lines_of(grid).values():
+        assert f", {threads} threads" in line["provenance"]["hardware"]
 
 
 @pytest.mark.slow

@@ -141,6 +141,11 @@ BAD = {
     "no groups": (["--groups", "0"], {}, "`--groups` must be at least 1, got 0."),
     "too many groups": (["--groups", "4"], {}, "Grouping needs two tasks or more, and at most as many groups; got 3"),
     "one task": ([], {"only_tasks": ["qa"]}, "Grouping needs two tasks or more"),
+    "groups that are there": (
+        [],
+        {"sharing": "selective", "sharing_args": {"map": {"*": "g"}, "groups": {"g": [["qa", "anger"], ["摘要"]]}}},
+        "`mtl-opt group` finds groups of tasks; `sharing_args.groups` already gives some.",
+    ),
 }
 
 

@@ -123,6 +123,8 @@ def test_watching_changes_nothing_of_what_is_learnt(measured, tmp_path):
 
 def test_names_are_those_of_the_base():
     assert plain_name("base_model.model.model.layers.3") == "model.layers.3"
+    assert plain_name("backbone.base_model.model.encoder.layer.1") == "encoder.layer.1"
+    assert plain_name("backbone.model.layers.3") == "model.layers.3"
     assert is_block("transformer.h.11")
     assert not is_block("lm_head")
 
@@ -174,6 +176,15 @@ def test_a_stopped_share_goes_on_to_the_same_results(settings, tmp_path, monkeyp
         assert weights(tmp_path / "parts" / run) == weights(tmp_path / "whole" / run)
     lines = [read_lines(tmp_path / name / "shared" / "layer_gramians.jsonl") for name in ("whole", "parts")]
     assert lines[0] == lines[1]
+
+
+def test_blocks_are_found_under_heads(settings, tmp_path, capsys):
+    heads = {"anger": {"type": "classification"}}
+    path = write_config(tmp_path / "config.yaml", {**settings, **QUICK, "max_steps": 2, "heads": heads})
+    assert cli.main(["share", path, "--k", "1", f"output_dir={tmp_path}/out"]) == 0
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert comparison["private"][0].startswith("model.layers.")
+    assert "conflict rate" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -21,6 +21,19 @@ Specs = Mapping[str, Mapping[str, Any] | None]
 """Per task `type` and options of its head; None for a task without a head of its own."""
 
 
+def is_encoder(config: Any) -> bool:
+    """Tell whether a model of transformers lets every token see those behind it.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        True for such as BERT, unless it was configured as a decoder.
+    """
+    stacks = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
+    return not stacks and getattr(config, "model_type", None) in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
 def kind_of_model(config: Any, source: str) -> str:
     """Tell what a model is.
 
@@ -37,7 +50,7 @@ def kind_of_model(config: Any, source: str) -> str:
     kind = getattr(config, "model_type", None)
     remote = getattr(config, "auto_map", None) or {}
     if not getattr(config, "is_encoder_decoder", False):
-        if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        if is_encoder(config):
             return "encoder"
         if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or "AutoModelForCausalLM" in remote:
             return "decoder"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch, current_task_rows, task_rows
 from mtl_opt.models.heads.base import Head, HeadRows
 from mtl_opt.models.heads.prediction import Output
+from mtl_opt.models.heads.targets import check_targets
 from mtl_opt.models.sharing.base import private_parameters
 
 
@@ -134,7 +135,10 @@ class MultiTaskModel(nn.Module):
         Returns:
             Mean losses, 0 where nothing is labelled `[losses]`, and the labelled rows, words or tokens that they
             average `[losses]`.
+
+        A `ValueError` says which row of which task has a class that its head does not have (on the CPU).
         """
+        check_targets(batch, self.tasks, self.heads, num_losses)
         device = batch.input_ids.device
         sums = [torch.zeros((), device=device) for _ in range(num_losses)]
         counts = [torch.zeros((), device=device, dtype=torch.long) for _ in range(num_losses)]

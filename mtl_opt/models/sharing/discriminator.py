@@ -8,35 +8,6 @@ from typing_extensions import override
 from mtl_opt.batch import Segments, current_task_rows
 
 
-class Padding:
-    """Remember which tokens of the rows under way are padding: adapters do not see the attention mask."""
-
-    def __init__(self) -> None:
-        self.mask: Tensor | None = None
-
-    def see(self, module: nn.Module, inputs: tuple[object, ...], options: dict[str, object]) -> None:  # noqa: ARG002
-        """Look at what the model is called with; a pre-hook with keyword arguments.
-
-        Args:
-            module: The model.
-            inputs: What it is called with by position.
-            options: What it is called with by name.
-        """
-        mask = options.get("attention_mask")
-        self.mask = mask if isinstance(mask, Tensor) else None
-
-    def kept(self, shape: torch.Size) -> Tensor | None:
-        """Say which tokens count.
-
-        Args:
-            shape: Leading dimensions of the features.
-
-        Returns:
-            1 for tokens and 0 for padding; None where all count. `[batch, seq]`
-        """
-        return self.mask if self.mask is not None and self.mask.shape == shape else None
-
-
 class TaskDiscriminator(nn.Module):
     """Tell from a shared feature which task its row belongs to: `softmax(D z + d)`, `z` scaled to mean square 1.
 

@@ -10,10 +10,11 @@ from typing_extensions import override
 from mtl_opt.models.sharing.arguments import positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.blocks import Blocks, check_blocks, chosen_blocks
-from mtl_opt.models.sharing.discriminator import Padding, TaskDiscriminator
+from mtl_opt.models.sharing.discriminator import TaskDiscriminator
 from mtl_opt.models.sharing.distances import factors, overlap
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.padding import Padding
 from mtl_opt.models.sharing.routing import rows_of_tasks
 from mtl_opt.models.sharing.summing import over_processes
 
@@ -118,7 +119,7 @@ class Disentangled(AdapterSharing):
         self.strengths = [positive("penalty", own.get(task, self.orthogonality), zero=True) for task in context.tasks]
         if self.adversary and len(context.tasks) > 1:
             self.judged = chosen_blocks(self.layers, context.layers[0].num_blocks)
-            context.model.register_forward_pre_hook(self.padding.see, with_kwargs=True)
+            self.padding.watch(context.model)
         super().apply(context)
 
     @override

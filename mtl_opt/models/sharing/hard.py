@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import nn
 from typing_extensions import override
 
+from mtl_opt.models.sharing.arguments import at_least
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
@@ -46,9 +47,7 @@ class PrivateLayers(AdapterSharing):
     paper = "Long et al., Learning Transferable Features, ICML 2015, https://arxiv.org/abs/1502.02791"
 
     def __init__(self, layers: int | None = None) -> None:
-        if layers is not None and (not isinstance(layers, int) or layers < 1):
-            raise ValueError(f"`layers` must be a whole number of at least 1, got {layers!r}.")
-        self.layers = layers
+        self.layers = None if layers is None else at_least("layers", layers, 1)
 
     @override
     def apply(self, context: SharingContext) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.batch import current_task_rows
+from mtl_opt.models.sharing.padding import Padding
 
 Said = tuple[Tensor, Tensor, Tensor]
 """Logits of a router `[tokens, experts]`, the experts that were picked `[tokens, top_k]`, and what takes means over the
@@ -26,21 +27,9 @@ class RouterTerms:
         self.num_tasks, self.balance, self.z = num_tasks, balance, z
         self.largest_load: Tensor | None = None
         self._said: dict[int, Said] = {}  # by module: a forward whose terms nobody takes is overwritten by the next
-        self._mask: Tensor | None = None
-        self._ids: Tensor | None = None
+        self.padding = Padding()
+        self._seen: tuple[Tensor | None, Tensor | None] = (None, None)  # ids and mask that `_known` was made of
         self._known: dict[tuple[str, torch.Size], Tensor] = {}
-
-    def see_mask(self, module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:  # noqa: ARG002
-        """Remember the mask that the model is called with: a forward pre-hook.
-
-        Args:
-            module: The model.
-            inputs: What it is called with.
-            options: The same by name.
-        """
-        mask = options.get("attention_mask")
-        self._mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
-        self._known.clear()
 
     def keep(self, router: nn.Module, logits: Tensor, experts: Tensor, shape: torch.Size) -> None:
         """Keep what a router said in training; nothing where no task is known or both strengths are 0.
@@ -114,17 +103,18 @@ class RouterTerms:
         key = ("matrix", shape)
         if key not in self._known:
             own = owners == torch.arange(self.num_tasks, device=owners.device)[:, None]
-            if self._mask is not None and self._mask.shape == shape:
-                own = own & self._mask.flatten().bool().to(own.device)
+            kept = self.padding.kept(shape)
+            if kept is not None:
+                own = own & kept.flatten().bool().to(own.device)
             real = own.float()
             self._known[key] = real / real.sum(1, keepdim=True).clamp(min=1)
         return self._known[key]
 
     def _current(self) -> Tensor | None:
-        """Give the open ids, and forget what was known of others."""
-        ids = current_task_rows()
-        if ids is not self._ids:
-            self._ids = ids
+        """Give the open ids, and forget what was known of others or with another mask."""
+        ids, mask = current_task_rows(), self.padding.mask
+        if ids is not self._seen[0] or mask is not self._seen[1]:
+            self._seen = (ids, mask)
             self._known.clear()
         return ids
 

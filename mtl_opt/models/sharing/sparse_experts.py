@@ -89,7 +89,7 @@ class SparseExperts(AdapterSharing):
     @override
     def apply(self, context: SharingContext) -> None:
         self._terms = RouterTerms(len(context.tasks), self.balance_loss, self.z_loss)
-        context.model.register_forward_pre_hook(self._terms.see_mask, with_kwargs=True)
+        self._terms.padding.watch(context.model)
         super().apply(context)
 
     @override

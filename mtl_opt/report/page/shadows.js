@@ -42,7 +42,7 @@ function shadowRow(run, name) {
 
 /** Who would have done much the same, who something else. */
 function shadowSentence(run, rows) {
-  const others = rows.filter((r) => r.angle !== null && r.name !== run.method);
+  const others = rows.filter((r) => r.angle !== null && r.name !== run.taken);
   if (!others.length) return t("no_angles");
   const close = others.filter((r) => r.angle < 10);
   const far = others.at(-1);
@@ -65,7 +65,7 @@ function angleChart(run, rows) {
         "g",
         { class: "hoverable", ...(r.method === null ? {} : ofMethod(r.method)), ...tipped(() => shadowTip(run, r)) },
         s("rect", { x: 0, y: y - row / 2, width, height: row, fill: "transparent" }),
-        s("text", { x: left - 12, y: y + 4, class: `label end${r.name === run.method ? " strong" : ""}` }, r.name, r.shadow.on_this_trajectory ? " †" : ""),
+        s("text", { x: left - 12, y: y + 4, class: `label end${r.name === run.taken ? " strong" : ""}` }, r.name, r.shadow.on_this_trajectory ? " †" : ""),
         r.spread && s("line", { x1: sx(r.spread[0]), x2: sx(r.spread[1]), y1: y, y2: y, class: "range" }),
         s("circle", { cx: sx(r.angle), cy: y, r: 4.6, fill: r.method === null ? "var(--muted)" : colour(r.method), stroke: "var(--card)" }),
       ),
@@ -88,11 +88,11 @@ function shadowTip(run, r) {
 function shadowTable(run, rows) {
   const limit = Math.max(1e-12, ...rows.flatMap((r) => r.change).filter((v) => v !== null).map(Math.abs));
   const columns = [
-    { name: t("combiner"), left: true, value: (r) => r.name, cell: (r) => h("span", { title: r.shadow.note || null, class: r.name === run.method ? "strong" : null }, `${r.name}${r.shadow.on_this_trajectory ? " †" : ""}`) },
+    { name: t("combiner"), left: true, value: (r) => r.name, cell: (r) => h("span", { title: r.shadow.note || null, class: r.name === run.taken ? "strong" : null }, `${r.name}${r.shadow.on_this_trajectory ? " †" : ""}`) },
     { name: t("angle"), value: (r) => r.angle, cell: (r) => (r.angle === null ? "–" : `${num(r.angle, 1)}°`) },
     ...run.tasks.map((task, k) => ({ name: `${t("change_of")} ${task}`, value: (r) => r.change[k], cell: (r) => shaded(r.change[k] === null ? null : -r.change[k], limit, num(r.change[k], 4), tipped(() => shadowTip(run, r))) })),
     { name: t("harmful"), value: (r) => r.harmful, cell: (r) => (r.harmful === null ? "–" : `${num(100 * r.harmful, 0)} %`), help: t("harmful_help") },
     ...run.tasks.map((task, k) => ({ name: `${t("weight")} ${task}`, value: (r) => r.weights[k], cell: (r) => num(r.weights[k], 2) })),
   ];
-  return sortable("shadows", columns, rows, { tall: rows.length > 16, method: (r) => r.method, marked: (r) => r.name === run.method });
+  return sortable("shadows", columns, rows, { tall: rows.length > 16, method: (r) => r.method, marked: (r) => r.name === run.taken });
 }

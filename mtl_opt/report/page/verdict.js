@@ -18,32 +18,51 @@ function interval(score, digits = 1) {
   return score && score.low !== null ? t("interval", { low: signed(score.low, digits), high: signed(score.high, digits) }) : "";
 }
 
+const wonOver = (verdict) => SUM.comparisons.filter((c) => c.verdict === verdict).map((c) => labelOf(c.other));
+
 /** The sentence that answers the question, and what it rests on. */
 function headline() {
   if (!SUM || !SUM.methods.length) return [t("w_none"), ""];
   if (SUM.methods.length === 1) return [t("w_one", { name: labelOf(SUM.methods[0].method) }), ""];
-  if (!SUM.winner) return [t("w_no_score"), ""];
-  const score = SUM.scores[SUM.winner];
-  const words = { name: labelOf(SUM.winner), score: scoreName(), value: percent(score.mean), interval: score.low === null ? "" : interval(score) + t("stop") };
-  const of = (verdict) => SUM.comparisons.filter((c) => c.verdict === verdict).map((c) => labelOf(c.other));
-  const [better, same, few] = [of("better"), of("not distinguishable"), of("too few seeds")];
+  const finite = Object.values(SUM.scores).some((score) => score.mean !== null);
+  if (!SUM.winner) return [finite ? t("w_no_shared") : t("w_no_score"), ""];
+  const [sentence, note] = said();
+  return [sentence, note + sharedNote()];
+}
+
+/** "Better" stands only where a test has found it, and "worse" is never passed over. */
+function said() {
+  const score = SUM.winner_score;
+  const [better, worse, same, few] = ["better", "worse", "not distinguishable", "too few seeds"].map(wonOver);
+  const words = {
+    name: labelOf(SUM.winner), score: scoreName(), value: percent(score.mean), n: score.seeds.length,
+    interval: score.low === null ? "" : interval(score) + t("stop"),
+    better: listed(better), worse: listed(worse), same: listed(same),
+  };
+  if (!better.length && !worse.length && !same.length && !few.length) return [t("w_untested", words), t("w_untested_note", words)];
   const level = SUM.comparisons.filter((c) => c.difference === 0).map((c) => labelOf(c.other));
-  if (level.length) {
-    const others = few.length ? t("w_few_note", { ...words, n: Math.max(...SUM.comparisons.map((c) => c.seeds.length)) }) : t("w_level_note", { ...words, n: better.length });
-    return [t("w_level", { ...words, names: listed([labelOf(SUM.winner), ...level]) }), others];
-  }
   const atTop = SUM.winner === SUM.reference && SUM.score_name.includes(" against ");
-  if (few.length) {
-    return [t(atTop ? "w_reference" : "w_few", words), t("w_few_note", { ...words, n: Math.max(...SUM.comparisons.map((c) => c.seeds.length)) })];
+  if (worse.length) return [t("w_worse", words), t("w_worse_note", words)];
+  if (level.length) {
+    const note = few.length ? t("w_few_note", words) : better.length ? t("w_level_note", words) : words.interval;
+    return [t("w_level", { ...words, names: listed([labelOf(SUM.winner), ...level]) }), note];
   }
-  if (!same.length) return [t("w_clear", words), t("w_clear_note", { ...words, n: better.length })];
-  const note = better.length ? "w_tie_note" : "w_all_tie_note";
-  return [t(atTop ? "w_reference" : better.length ? "w_tie" : "w_all_tie", words), t(note, { ...words, same: listed(same), n: better.length })];
+  if (few.length) return [t(atTop ? "w_reference" : "w_few", words), t("w_few_note", words)];
+  if (!same.length) return [t(wonOver("not finite").length ? "w_clear_finite" : "w_clear", words), t("w_clear_note", words)];
+  if (better.length) return [t(atTop ? "w_reference" : "w_tie", words), t("w_tie_note", words)];
+  return [t(atTop ? "w_reference" : "w_all_tie", words), t("w_all_tie_note", words)];
+}
+
+/** Seeds that only some methods have do not count for who won. */
+function sharedNote() {
+  const shared = SUM.winner_score.seeds;
+  const all = new Set(Object.values(SUM.scores).filter((score) => score.mean !== null).flatMap((score) => score.seeds));
+  return all.size > shared.length ? ` ${t("shared_seeds", { seeds: listed(shared, 8) })}` : "";
 }
 
 /** What must not be overlooked: even the best method may lose to no multi-task learning at all. */
 function alone() {
-  const best = SUM && SUM.winner && SUM.baselines ? SUM.scores[SUM.winner].mean : null;
+  const best = SUM && SUM.winner && SUM.baselines ? SUM.winner_score.mean : null;
   return best !== null && best < 0 && h("p", { class: "lead" }, t("below_single"));
 }
 
@@ -92,7 +111,7 @@ function forest(indices) {
       "g",
       { ...ofMethod(i), ...tipped(() => forestTip(i, against)) },
       hit,
-      s("text", { x: left - 12, y: y + 4, class: `label end${place ? "" : " strong"}` }, clip(DATA.methods[i].label, narrow ? 14 : 28)),
+      s("text", { x: left - 12, y: y + 4, class: `label end${DATA.methods[i].name === SUM.winner ? " strong" : ""}` }, clip(DATA.methods[i].label, narrow ? 14 : 28)),
       score.values.filter((v) => v !== null).map((v) => s("circle", { cx: sx(v), cy: y, r: 2.6, fill: colour(i), opacity: 0.35 })),
       score.low !== null && s("line", { x1: sx(score.low), x2: sx(score.high), y1: y, y2: y, stroke: colour(i), "stroke-width": 2.5, class: "curve" }),
       marker(i, sx(score.mean), y, 5.5),
