@@ -154,6 +154,7 @@ def _runs(flat: Tensor) -> dict[int, tuple[slice, ...]]:  # [rows]
 # One plain stack for the whole process, not a context variable: on a GPU, backward (and with it the recomputation
 # of checkpointed layers) runs on threads of autograd, which see no context variable of the caller.
 _OPEN: list["_Rows"] = []
+_CLOSED: list["_Rows"] = []  # the last one
 
 
 class _Rows:
@@ -178,11 +179,14 @@ def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
     Yields:
         Nothing; `current_task_rows` returns `ids` inside.
     """
-    _OPEN.append(_Rows(ids))
+    rows = _Rows(ids)
+    if _CLOSED and _CLOSED[0].ids is ids:  # opened again for a second backward, in which no embedding runs
+        rows.length = _CLOSED[0].length
+    _OPEN.append(rows)
     try:
         yield
     finally:
-        _OPEN.pop()
+        _CLOSED[:] = [_OPEN.pop()]
 
 
 def current_task_rows() -> Tensor | None:

@@ -72,3 +72,10 @@ def test_tokens_below_each_other_get_their_rows_back_once_the_length_is_known():
         assert rows_apart(flat[None]) is None
         with task_rows(torch.tensor([[0, 0, 1]] * 2)):  # a task per token
             assert torch.equal(rows_apart(flat), flat.view(2, 3, 2))
+    ids = torch.tensor([0, 1])
+    with task_rows(ids):
+        note_length(torch.zeros(2, 3))
+    with task_rows(ids):  # a second backward of the same rows
+        assert rows_apart(flat) is not None
+    with task_rows(ids.clone()):
+        assert rows_apart(flat) is None
