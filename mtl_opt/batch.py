@@ -154,14 +154,16 @@ def _runs(flat: Tensor) -> dict[int, tuple[slice, ...]]:  # [rows]
 # One plain stack for the whole process, not a context variable: on a GPU, backward (and with it the recomputation
 # of checkpointed layers) runs on threads of autograd, which see no context variable of the caller.
 _OPEN: list["_Rows"] = []
+_CLOSED: list["_Rows"] = []  # the last one
 
 
 class _Rows:
-    """Hold the ids of one open context, and their segments once somebody has asked for them."""
+    """Hold the ids of one open context, their segments once somebody has asked, and how long rows are once known."""
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
         self.segments: dict[int, Segments] = {}
+        self.length: int | None = None
 
 
 @contextmanager
@@ -177,11 +179,14 @@ def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
     Yields:
         Nothing; `current_task_rows` returns `ids` inside.
     """
-    _OPEN.append(_Rows(ids))
+    rows = _Rows(ids)
+    if _CLOSED and _CLOSED[0].ids is ids:  # opened again for a second backward, in which no embedding runs
+        rows.length = _CLOSED[0].length
+    _OPEN.append(rows)
     try:
         yield
     finally:
-        _OPEN.pop()
+        _CLOSED[:] = [_OPEN.pop()]
 
 
 def current_task_rows() -> Tensor | None:
@@ -210,3 +215,32 @@ def current_segments(num_tasks: int) -> Segments | None:
     if num_tasks not in known:
         known[num_tasks] = segments_of(_OPEN[-1].ids, num_tasks)
     return known[num_tasks]
+
+
+def note_length(x: Tensor) -> None:  # [batch, seq, ...]
+    """Remember how many tokens a row has while the innermost `task_rows` context is open.
+
+    Args:
+        x: Something known to begin with `[batch, seq]`, such as token ids; of other rows it says nothing.
+    """
+    if _OPEN and x.dim() > 1 and x.shape[:1] == _OPEN[-1].ids.shape[:1]:
+        _OPEN[-1].length = x.shape[1]
+
+
+def rows_apart(x: Tensor) -> Tensor | None:  # [batch * seq, dim] -> [batch, seq, dim]
+    """Give the rows back to a layer's input whose tokens were all written below each other, as OPT does.
+
+    Args:
+        x: Input of a layer.
+
+    Returns:
+        A view with the rows apart; None where the input is no such list of all tokens, or nobody has noted how many
+        tokens a row has. `[batch, seq, dim]`
+    """
+    if not _OPEN or x.dim() != 2:
+        return None
+    ids, length = _OPEN[-1].ids, _OPEN[-1].length
+    shape = ids.shape if ids.dim() > 1 else (ids.shape[0], length or 1)
+    if x.shape[0] == ids.shape[0] or x.shape[0] != shape[0] * shape[1]:
+        return None
+    return x.unflatten(0, shape)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.batch import Segments
+from mtl_opt.batch import Segments, note_length, rows_apart
 from mtl_opt.gradients.layer_rows import LayerRows
 from mtl_opt.gradients.leaf import TaskLeaf, add, check_rows_apart, original
 from mtl_opt.gradients.segments import OpenSegments
@@ -163,6 +163,13 @@ class WiredForward:
         if not torch.is_grad_enabled():
             return original(self.module, *inputs, **options)
         x, inputs, options = self._taken_apart(inputs, options)
+        rows = None if self.is_embedding or mixes_tokens(self.module) else rows_apart(x)
+        if rows is None:
+            return self._run(x, inputs, options)
+        return self._run(rows, inputs, options).flatten(0, 1)
+
+    def _run(self, x: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+        """Run the layer on an input that begins with the rows."""
         segments = self.segments.current()
         x = self._checked(x, segments)
         if self.is_linear or self.is_conv1d:
@@ -209,4 +216,6 @@ class WiredForward:
                 f"Layer `{self.path}` ({type(self.module).__name__}) may mix the tokens of a sequence, but with "
                 "packed rows a sequence holds several tasks; use engine `per_task` or do not pack."
             )
+        if x.dim() == (2 if self.is_embedding else 3) and (self.is_linear or self.is_conv1d or self.is_embedding):
+            note_length(x)
         return x

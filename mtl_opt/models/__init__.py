@@ -24,6 +24,7 @@ from mtl_opt.models.merging import merge
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
+from mtl_opt.models.probing import check_routing, try_rows
 from mtl_opt.models.sharing import (
     SHARING,
     Sharing,
@@ -32,7 +33,9 @@ from mtl_opt.models.sharing import (
     TaskProducts,
     build_sharing,
     folder_names,
+    head_product,
     load_sharing,
+    lora_matrices,
     private_parameters,
     products_of,
     read_about,
@@ -61,16 +64,19 @@ __all__ = [
     "TokenClassificationHead",
     "build_sharing",
     "check_packing",
+    "check_routing",
     "compile_model",
     "enable_checkpointing",
     "file_bytes",
     "folder_names",
     "head_options",
+    "head_product",
     "labels_of",
     "load_base",
     "load_model",
     "load_sharing",
     "load_tokenizer",
+    "lora_matrices",
     "merge",
     "model_on_meta",
     "predict",
@@ -86,4 +92,5 @@ __all__ = [
     "save_sharing",
     "share",
     "task_losses",
+    "try_rows",
 ]

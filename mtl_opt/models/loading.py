@@ -16,6 +16,7 @@ from mtl_opt.errors import InputError
 from mtl_opt.models.heads.building import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
+from mtl_opt.models.sharing.base import note_tokens
 
 UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
 """What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
@@ -69,6 +70,7 @@ def load_model(
     source = name_or_path if lora is not None or trained is None else str(trained)
     shape: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "quantization": quantization}
     model = load_base(source, heads=heads is not None, **shape)
+    note_tokens(model)
     if lora is not None:
         model = with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
     return model if heads is None else put_heads(model, heads, name_or_path, trained)

@@ -26,8 +26,8 @@ def merge(model: Any, products: TaskProducts, dtype: torch.dtype) -> Any:
         update = b @ a  # [out, in]
         update = update.T if isinstance(layer, Conv1D) else update
         layer.weight = _sum(layer.weight, update, dtype)
-    if products.output is not None:
-        _turn_output(model, products.output)
+    if products.output is not None or products.head is not None:
+        _merge_output(model, products, dtype)
     return model.to(dtype)
 
 
@@ -36,9 +36,15 @@ def _sum(weight: Tensor, update: Tensor, dtype: torch.dtype) -> nn.Parameter:
     return nn.Parameter((weight.float() + update).to(dtype), requires_grad=weight.requires_grad)
 
 
-def _turn_output(model: Any, matrix: Tensor) -> None:
-    """Put a matrix before the output layer into its weight, and untie it from the embedding."""
+def _merge_output(model: Any, products: TaskProducts, dtype: torch.dtype) -> None:
+    """Put what stands at the output layer into its weight, and untie it from the embedding."""
     output = model.get_output_embeddings()
     if output.weight is model.get_input_embeddings().weight:
         model.config.tie_word_embeddings = False
-    output.weight = nn.Parameter((output.weight.float() @ matrix).to(output.weight.dtype))
+    weight = output.weight.float()
+    if products.head is not None:
+        a, b = products.head
+        weight = weight + b @ a
+    if products.output is not None:
+        weight = weight @ products.output
+    output.weight = nn.Parameter(weight.to(dtype))

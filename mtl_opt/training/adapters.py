@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.models import TaskProducts, folder_names, products_of, save_peft_folder
+from mtl_opt.models import TaskProducts, folder_names, head_product, lora_matrices, products_of, save_peft_folder
 from mtl_opt.training.config import TrainConfig
 from mtl_opt.training.outputs import write_json
 
@@ -84,3 +84,20 @@ def task_products(model: Any, for_peft: bool = True) -> dict[str, TaskProducts] 
             return "there is no adapter beside a linear layer"
         found[task] = products
     return found
+
+
+def hard_products(model: Any, tasks: Sequence[str], for_peft: bool) -> dict[str, TaskProducts] | str:
+    """Say what each task of a run with one adapter, or with none, adds.
+
+    Args:
+        model: The model, with heads or without.
+        tasks: Names of its tasks.
+        for_peft: Whether the adapter is wanted too, which a merge takes from peft.
+
+    Returns:
+        What each task adds, or why the adapter is no product.
+    """
+    matrices = lora_matrices(model.backbone) if for_peft else {}
+    if matrices is None:
+        return "DoRA is no product of two matrices"
+    return {task: TaskProducts(matrices, None, head_product(model, index)) for index, task in enumerate(tasks)}

@@ -17,7 +17,7 @@ from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.generation import TextStream, generate
 from mtl_opt.models import load_base, load_tokenizer, reads
 from mtl_opt.training.config import precision_of, train_config
-from mtl_opt.training.export import ABOUT
+from mtl_opt.training.export import ABOUT, lies_beside
 from mtl_opt.training.model_settings import base_dtype, quantization_settings
 from mtl_opt.training.trained import Trained, open_trained
 from mtl_opt.training.yaml_file import override
@@ -75,16 +75,16 @@ class Answering:
         return task
 
     def _check_head(self, task: str) -> None:
-        """Refuse a task whose head gives no text, and exports, whose heads lie beside the model."""
-        heads = self.trained.config.heads
-        if heads and self.folders is not None:
-            raise InputError(
-                f"The heads of `{self.trained.folder}` lie beside its models; generate from the run itself."
-            )
-        kind = heads.get(task, {}).get("type") if heads else None
+        """Refuse a task whose head gives no text, or whose text needs what lies beside an exported model."""
+        kind = (self.trained.config.heads or {}).get(task, {}).get("type")
         if kind is not None and reads(kind) != "text":
             raise InputError(
                 f"Task `{task}` has a head of type {kind}, which writes no text; `mtl-opt eval` measures it."
+            )
+        if self.folders is not None and lies_beside(task, self.folders[task]):
+            raise InputError(
+                f"The head of task `{task}` lies beside its model in `{self.folders[task]}`, which would answer "
+                "without it; generate from the run itself, or export the run again."
             )
 
     def answer(self, rows: Sequence[Row], tasks: Sequence[str], **options: Any) -> Iterator[tuple[int, str]]:

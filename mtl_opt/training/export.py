@@ -1,9 +1,10 @@
 """From a trained run to plain folders of transformers or peft, one per task, written completely or not at all."""
 
+import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from tqdm import tqdm
 
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
-from mtl_opt.training.adapters import task_products, write_adapters
+from mtl_opt.training.adapters import hard_products, task_products, write_adapters
 from mtl_opt.training.model_settings import base_dtype, quantization_settings
 from mtl_opt.training.outputs import write_json
+from mtl_opt.training.same_answers import SameAnswers, exact
 from mtl_opt.training.trained import HEADS, Trained, open_trained
 
 logger = logging.getLogger(__name__)
@@ -149,8 +151,8 @@ def _about(trained: Trained, options: ExportOptions, folders: dict[str, str]) ->
 
 def _adapters(trained: Trained, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:  # noqa: ARG001 - as `_merged`
     """Write peft folders."""
-    tokenizer = trained.tokenizer()
-    if trained.config.sharing == "hard":
+    tokenizer, heads = trained.tokenizer(), trained.heads() or {}
+    if trained.config.sharing == "hard" and not any((heads.get(task) or {}).get("rank") for task in names):
         for file in PEFT_FILES:
             shutil.copyfile(trained.folder / file, folder / file)
         tokenizer.save_pretrained(folder)
@@ -159,30 +161,46 @@ def _adapters(trained: Trained, options: ExportOptions, names: list[str], folder
     model = trained.model()
     products = _products(trained, model, for_peft=True)
     folders = write_adapters(folder, products, model, trained.config.model_name_or_path, names)
+    heads = {task: model.head_of(task) for task in names} if isinstance(model, MultiTaskModel) else {}
     for task, name in folders.items():
         tokenizer.save_pretrained(folder / name)
-        _write_head(model, task, folder / name)
+        _write_head(heads, task, folder / name)
     return folders
 
 
 def _merged(trained: Trained, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:
-    """Write merged models: one for all tasks where nothing belongs to one task, else one per task."""
+    """Write merged models: one for all tasks where nothing merged belongs to one task, else one per task."""
     dtype = DTYPES[options.dtype] if options.dtype else base_dtype(trained.config)
-    tokenizer = trained.tokenizer()
-    if trained.config.sharing == "hard":
-        full = trained.config.finetuning_type == "full"
-        model = _without_heads(trained.model()) if full else _peft_merged(trained, options)
-        _write_plain(model.to(dtype), tokenizer, folder, options)
-        _copy_heads(trained, folder)
-        return dict.fromkeys(names, ".")
-    whole = trained.model()
+    tokenizer, whole = trained.tokenizer(), exact(trained.model())
     products = _products(trained, whole, for_peft=False)
-    folders = {task: name for task, name in folder_names(trained.tasks).items() if task in names}
-    for task in tqdm(names, desc="exporting", leave=False, disable=None):
-        model = merge(_base(trained, options), products[task], dtype)
-        _write_plain(model, tokenizer, folder / folders[task], options)
-        _write_head(whole, task, folder / folders[task])
+    together = trained.config.sharing == "hard" and not any(products[task].head for task in names)
+    wanted = {task: SameAnswers(whole, index) for index, task in enumerate(trained.tasks) if task in names}
+    heads = {task: whole.head_of(task) for task in names} if isinstance(whole, MultiTaskModel) else {}
+    del whole  # one model in memory at a time
+    folders = dict.fromkeys(names, ".") if together else _own_folders(trained, names)
+    for task in tqdm(names[:1] if together else names, desc="exporting", leave=False, disable=None):
+        model = merge(_start(trained, options), products[task], torch.float32)
+        for name in names if together else [task]:
+            wanted[name].check(model)
+        _write_plain(model.to(dtype), tokenizer, folder / folders[task], options)
+        if not together:
+            _write_head(heads, task, folder / folders[task])
+    if together:
+        _copy_heads(trained, folder)
     return folders
+
+
+def _own_folders(trained: Trained, names: list[str]) -> dict[str, str]:
+    """Name a folder for every task that is written."""
+    return {task: name for task, name in folder_names(trained.tasks).items() if task in names}
+
+
+def _start(trained: Trained, options: ExportOptions) -> Any:
+    """Load what the products of a task are merged into: with `sharing: hard` what all tasks share is in it."""
+    if trained.config.sharing != "hard":
+        return _base(trained, options)
+    full = trained.config.finetuning_type == "full"
+    return _without_heads(trained.model()) if full else _peft_merged(trained, options)
 
 
 def _without_heads(model: Any) -> Any:
@@ -190,10 +208,10 @@ def _without_heads(model: Any) -> Any:
     return model.base if isinstance(model, MultiTaskModel) else model
 
 
-def _write_head(model: Any, task: str, folder: Path) -> None:
-    """Write the head of a task, where it has one, as safetensors and json beside the model."""
-    if isinstance(model, MultiTaskModel):
-        save_head(task, model.head_of(task), folder)
+def _write_head(heads: Mapping[str, Any], task: str, folder: Path) -> None:
+    """Write the head of a task beside the model, unless it answers in text: what such a head adds is in the model."""
+    if task in heads and heads[task].reads != "text":
+        save_head(task, heads[task], folder)
 
 
 def _copy_heads(trained: Trained, folder: Path) -> None:
@@ -203,9 +221,25 @@ def _copy_heads(trained: Trained, folder: Path) -> None:
             shutil.copyfile(trained.folder / file, folder / file)
 
 
+def lies_beside(task: str, folder: Path) -> bool:
+    """Tell whether what a task's head adds to the output layer is missing in an export, as earlier versions wrote it.
+
+    Args:
+        task: Name of the task, which answers in text.
+        folder: Folder of its export.
+
+    Returns:
+        True if so.
+    """
+    path = folder / HEADS
+    about = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else {}
+    return bool(about.get(task, {}).get("rank"))
+
+
 def _products(trained: Trained, model: Any, for_peft: bool) -> dict[str, TaskProducts]:
     """Fix the tasks of a model, or say why that cannot be."""
-    found = task_products(model, for_peft)
+    hard = trained.config.sharing == "hard"
+    found = hard_products(model, trained.tasks, for_peft) if hard else task_products(model, for_peft)
     if not isinstance(found, str):
         return found
     way = "`--adapter` cannot write peft folders" if for_peft else "there is no plain model to export"

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
-from mtl_opt.models import private_parameters
-from mtl_opt.training.config import TrainConfig
+from mtl_opt.models import private_parameters, try_rows
+from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.keys import BUFFER_DTYPES
 from mtl_opt.training.model_settings import engine_of
 
@@ -61,6 +63,28 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
         raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
     logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
     return grads
+
+
+def check_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
+    """Read a few tokens through the layers as the engine has wired them, so that what it cannot honour shows at once.
+
+    Args:
+        config: The configuration.
+        model: The model, where it will be trained.
+        grads: Its task gradients. Rows dealt to halves are not tried.
+
+    Raises:
+        InputError: If a layer does not get the rows of the batch.
+    """
+    if not grads.engine.wires or grads.halves is not None:
+        return
+    precision = precision_of(config)
+    device = next(model.parameters()).device.type
+    try:
+        with grads.engine.open(), torch.autocast(device, precision, enabled=precision is not None):
+            try_rows(model, grads.num_tasks)
+    except ValueError as error:
+        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
 
 
 def _window_of(config: TrainConfig, engine: str) -> int:

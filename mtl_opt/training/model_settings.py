@@ -6,7 +6,7 @@ import torch
 
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
-from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, enable_checkpointing
+from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, check_routing, enable_checkpointing
 from mtl_opt.training.config import TrainConfig, precision_of
 from mtl_opt.training.processes import world_size
 
@@ -85,6 +85,9 @@ def fit_model(config: TrainConfig, model: Any) -> None:
         check_packing(model)
     if config.gradient_checkpointing:
         enable_checkpointing(model)
+    precision = precision_of(config)
+    with torch.autocast(next(model.parameters()).device.type, precision, enabled=precision is not None):
+        check_routing(model, config.sharing)
 
 
 def check_rows(config: TrainConfig, combiner: Combiner) -> None:

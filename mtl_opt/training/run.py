@@ -17,7 +17,7 @@ from mtl_opt.models import compile_model
 from mtl_opt.training.batches import BatchLoader, build_loader
 from mtl_opt.training.combiner import build_combiner, check_layers
 from mtl_opt.training.config import TrainConfig, precision_of
-from mtl_opt.training.gradients import build_gradients
+from mtl_opt.training.gradients import build_gradients, check_engine
 from mtl_opt.training.model_settings import check_rows, fit_model
 from mtl_opt.training.monitoring import build_monitor, obeyed
 from mtl_opt.training.optim import build_optimizer
@@ -129,6 +129,7 @@ def build_run(
     monitor = build_monitor(config, prepared, combiner, total)
     grads = build_gradients(config, model, prepared.tasks, combiner)
     check_layers(combiner, grads)
+    check_engine(config, model, grads)
     check_rows(config, combiner)
     log_sharing(config, grads)
     if config.torch_compile:

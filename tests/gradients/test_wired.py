@@ -125,3 +125,38 @@ def test_autocast_leaves_float64_alone(row_error):
     with torch.autocast("cpu", torch.bfloat16):
         found, wanted = (rows_of(engine, model, x, ids) for engine in ("one_pass", "per_task"))
     assert row_error(found, wanted) < 1e-12
+
+
+class BelowEachOther(OnTokens):
+    """The same with the tokens of all rows below each other after the embedding; `cut` leaves tokens out."""
+
+    def __init__(self, cut=0):
+        super().__init__()
+        self.cut = cut
+
+    def forward(self, ids):
+        flat = self.embed(ids).flatten(0, 1)[self.cut :]
+        found = self.down(self.scale(self.norm(torch.tanh(self.up(flat)))))
+        return found.view(ids.shape) if not self.cut else found.mean() * ids
+
+
+@pytest.mark.parametrize("ids", [[2, 0, 1, 0], [0, 0, 1, 1, 2, 2], [1], [[0, 1, 2], [2, 2, 0]]])
+@pytest.mark.parametrize("engine", ["one_pass", "two_pass"])
+def test_tokens_of_all_rows_below_each_other_get_their_rows_back(engine, ids, row_error):
+    model, ids = BelowEachOther(), torch.tensor(ids)
+    tokens = torch.randint(0, 11, (len(ids), 3))
+    wanted = rows_of("per_task", model, tokens, ids)
+    if engine == "one_pass":
+        assert row_error(rows_of(engine, model, tokens, ids), wanted) < 1e-6
+        return
+    grads = TaskGradients(model, ["qa", "summary", "anger"], engine)
+    with grads.rows(ids):
+        squares = model(tokens).square()
+        losses = [squares[ids == t].mean() if (ids == t).any() else squares.new_zeros(()) for t in range(3)]
+        grads.backward(torch.stack(losses))
+    torch.testing.assert_close(grads.gramian(), wanted @ wanted.T, rtol=1e-4, atol=1e-6)
+
+
+def test_some_of_the_tokens_below_each_other_are_refused():
+    with pytest.raises(ValueError, match=r"Layer `up` \(Linear\) got an input of shape \(11, 6\)"):
+        rows_of("one_pass", BelowEachOther(cut=1), torch.randint(0, 11, (4, 3)), torch.tensor([0, 1, 2, 1]))

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import OPTConfig, OPTForCausalLM
 
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.models import LoraSettings, build_sharing, share, task_losses
@@ -49,3 +50,17 @@ def losses_of(model: Any, batch: TaskBatch, num_tasks: int = len(TASKS)) -> tupl
     """Compute the tasks' losses, with the context of the rows open."""
     with task_rows(batch.task_ids):
         return task_losses(model, batch, num_tasks)
+
+
+def make_opt(name: str, *, seed: int = 0, projected: int = 16, bare: bool = False, **arguments: Any) -> Any:
+    """Build an untrained OPT, whose layers see the tokens of all rows below each other, with a way of sharing."""
+    torch.manual_seed(seed)
+    config = OPTConfig(
+        vocab_size=260, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, ffn_dim=24, dropout=0.0,
+        word_embed_proj_dim=projected, max_position_embeddings=32, use_cache=False,
+    )  # fmt: skip
+    model = OPTForCausalLM(config)
+    if not bare:
+        share(model, build_sharing(name, arguments), TASKS, LORA)
+        stir(model)
+    return model

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from models.sharing_cases import LORA, TASKS, losses_of, make_batch, make_model
+from models.sharing_cases import LORA, TASKS, losses_of, make_batch, make_model, make_opt
 from references.sharing_reference import rotation, rotograd_objective
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertLMHeadModel, BertModel
 
 from mtl_opt import Sum, TaskGradients
 from mtl_opt.batch import task_rows
@@ -13,7 +13,9 @@ from mtl_opt.models import (
     build_sharing,
     enable_checkpointing,
     load_sharing,
+    merge,
     private_parameters,
+    products_of,
     save_sharing,
     share,
     task_losses,
@@ -221,3 +223,51 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_a_block_that_does_not_fit_the_model_is_refused():
     with pytest.raises(ValueError, match="`block` must divide 16, the hidden size of the model, got 5"):
         make_model("rotograd", block=5)
+
+
+def turned(model, task, angle=0.3):
+    """Turn one task's rotation away from the identity; give logits with it and those of a task that is not turned."""
+    with torch.no_grad():
+        model.sharing.rotations.angles[task].fill_(angle)
+    batch = make_batch((task, (task + 1) % 3))
+    model.eval()
+    with torch.no_grad(), task_rows(batch.task_ids):
+        found = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    with torch.no_grad(), task_rows(torch.full((2,), (task + 1) % 3)):
+        plain = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return found, plain, batch
+
+
+@pytest.mark.parametrize("projected", [16, 8])
+def test_opt_which_calls_its_decoder_itself_is_turned(projected):
+    model = make_opt("rotograd", projected=projected)
+    for angles in model.sharing.rotations.angles:
+        torch.nn.init.zeros_(angles)
+    assert model.sharing.rotations.sums.shape[1] == projected  # what the output layer reads
+    found, plain, batch = turned(model, 0)
+    assert float((found[0] - plain[0]).abs().max()) > 1e-3
+    torch.testing.assert_close(found[1], plain[1])
+    products = products_of(model, 0)
+    base = make_opt("hard", projected=projected, bare=True)
+    merged = merge(base, products, torch.float32).eval()
+    with torch.no_grad():
+        own = merged(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    torch.testing.assert_close(own[0], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_transform_between_the_last_hidden_state_and_the_output_layer_is_refused():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertLMHeadModel(BertConfig(vocab_size=64, is_decoder=True, **sizes))
+    with pytest.raises(ValueError, match=r"BertLMHeadModel reads something else than the last .* not supported"):
+        share(model, build_sharing("rotograd", {}), TASKS, LORA)
+    assert not any("_forward_hooks" in vars(m) and m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bloom", "gpt_neox"])
+def test_other_causal_models_are_turned_where_their_output_layer_reads(kind):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model(kind, vocab_size=260, **sizes)
+    model = share(AutoModelForCausalLM.from_config(config), build_sharing("rotograd", {}), TASKS, LORA)
+    found, plain, _ = turned(model, 1)
+    assert float((found[0] - plain[0]).abs().max()) > 1e-3
+    torch.testing.assert_close(found[1], plain[1])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models.sharing_cases import LORA, TASKS, losses_of, make_batch, make_model
+from models.sharing_cases import LORA, TASKS, losses_of, make_batch, make_model, make_opt
 from torch import nn
 
 from mtl_opt import PCGrad, TaskGradients
@@ -47,6 +47,23 @@ def assert_same(found, wanted, tolerance=1e-5):
 def test_one_pass_equals_one_backward_per_task(name, ids):
     batch = make_batch(ids)
     assert_same(gradients(make_model(name), "one_pass", batch), gradients(make_model(name), "per_task", batch))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_that_see_all_tokens_below_each_other_give_the_same_rows_and_gradients(name):
+    batch = make_batch((2, 0, 1, 0, 2, 2))
+    model = make_opt(name).eval()
+    with torch.no_grad(), task_rows(batch.task_ids):
+        together = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    for row in range(6):
+        at = slice(row, row + 1)
+        with torch.no_grad(), task_rows(batch.task_ids[at]):
+            alone = model(input_ids=batch.input_ids[at], attention_mask=batch.attention_mask[at]).logits
+        real = batch.attention_mask[row].bool()
+        torch.testing.assert_close(together[row][real], alone[0][real], rtol=1e-4, atol=1e-5)
+    wanted = gradients(make_opt(name), "per_task", batch)
+    assert_same(gradients(make_opt(name), "one_pass", batch), wanted)
+    assert_same(gradients(make_opt(name), "one_pass", batch, checkpointed=True), wanted)
 
 
 @pytest.mark.parametrize("name", NAMES)

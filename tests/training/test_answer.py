@@ -105,6 +105,30 @@ def test_an_export_made_for_other_tasks_is_refused(run, generate, tmp_path):
     assert "There is no run or configuration" in generate(tmp_path / "no", "--task", "qa", "--prompt", "x", code=2)
 
 
+def test_exports_with_private_output_adapters_answer_as_the_run(generate, tmp_path, task_files, model_folder):
+    rows = [{"text": f"number {i}", "label": ["no", "yes"][i % 2]} for i in range(6)]
+    label = {"file": write_jsonl(tmp_path / "label.jsonl", rows)}
+    tasks = {"qa": task_files["qa"], "摘要": task_files["摘要"], "label": label}
+    heads = {"摘要": {"type": "lm", "rank": 2}, "label": {"type": "classification"}}
+    settings = {
+        "model_name_or_path": model_folder, "tasks": tasks, "output_dir": str(tmp_path / "run"), "lora_rank": 2,
+        "max_steps": 12, "cutoff_len": 48, "save_steps": None, "learning_rate": 0.1, "rows_per_task": 2,
+        "max_new_tokens": 4, "heads": heads,
+    }  # fmt: skip
+    train(config_of(settings))
+    folders = export(tmp_path / "run", ExportOptions(str(tmp_path / "out")))
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**row, "task_name": "摘要"} for row in ROWS[1:4]])
+    for task in ("qa", "摘要"):
+        arguments = ["--task", task, "--file", path, "--max-new-tokens", 8]
+        assert generate(tmp_path / "out", *arguments) == generate(tmp_path / "run", *arguments)
+    assert (folders["label"] / "heads.json").exists()
+    asked = ["--prompt", "x", "--task"]
+    assert "classification, which writes no text" in generate(tmp_path / "out", *asked, "label", code=2)
+    about = {"tasks": {"摘要": {"type": "lm", "rank": 2}}}  # as an earlier version left it
+    (folders["摘要"] / "heads.json").write_text(json.dumps(about), encoding="utf-8")
+    assert "The head of task `摘要` lies beside its model" in generate(tmp_path / "out", *asked, "摘要", code=2)
+
+
 def test_settings_win_over_those_of_an_export(run, generate, tmp_path, model_folder):
     export(run, ExportOptions(str(tmp_path / "out"), tasks=("qa",), adapter=True))
     ask = ["--task", "qa", "--prompt", "x"]

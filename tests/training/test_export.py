@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from training.tiny_run import config_of
 from transformers import AutoModelForCausalLM
 
 from mtl_opt import cli
-from mtl_opt.batch import task_rows
+from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.models import SHARING
 from mtl_opt.training import train
@@ -48,6 +49,13 @@ def own_logits(run: Path, task: str) -> torch.Tensor:
     trained = open_trained(run)
     with torch.no_grad(), task_rows(torch.full((2,), trained.tasks.index(task))):
         return trained.model()(input_ids=TOKENS).logits.float()
+
+
+def head_logits(run: Path, task: str) -> torch.Tensor:
+    trained = open_trained(run)
+    model, ids = trained.model().float(), torch.full((2,), trained.tasks.index(task))
+    with torch.no_grad(), task_rows(ids):
+        return model.outputs(TaskBatch(TOKENS, torch.ones_like(TOKENS), TOKENS, ids))[0].values
 
 
 def plain_logits(folder: Path) -> torch.Tensor:
@@ -124,6 +132,46 @@ def test_a_4_bit_base_is_refused_with_the_ways_out_and_dequantised_on_demand(run
     assert not torch.allclose(plain_logits(folders["qa"]), own_logits(run, "qa"), atol=1e-3)
 
 
+TEXT_HEADS = {"qa": {"type": "lm", "rank": 2}, "摘要": {"type": "lm", "rank": 3, "alpha": 5}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "soft"},
+        {"name": "hard"},
+        pytest.param({"name": "hard", "finetuning_type": "full"}, marks=pytest.mark.slow),
+        pytest.param({"name": "soft", "bf16": True}, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings")
+def test_private_output_adapters_are_merged_into_the_output_layer_of_their_task(runs, tmp_path, changes, model_folder):
+    run = runs(**changes, heads=TEXT_HEADS, learning_rate=0.1)
+    dtype = "float32" if "bf16" in changes else None
+    folders = export(run, ExportOptions(str(tmp_path / "out"), dtype=dtype))
+    assert {folder.name for folder in folders.values()} == {"qa", "摘要", "anger"}
+    for task, folder in folders.items():
+        assert torch.allclose(plain_logits(folder), head_logits(run, task), atol=1e-5)
+        assert not (folder / "heads.json").exists()  # it would be added twice
+    assert not torch.allclose(head_logits(run, "qa"), head_logits(run, "anger"), atol=1e-3)
+    if "finetuning_type" in changes:
+        return
+    adapters = export(run, ExportOptions(str(tmp_path / "peft"), adapter=True))
+    for task, folder in adapters.items():
+        base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=open_trained(run).model().config.dtype).float()
+        with torch.no_grad():
+            found = PeftModel.from_pretrained(base, str(folder)).eval()(input_ids=TOKENS).logits
+        assert torch.allclose(found, head_logits(run, task), atol=1e-5)
+
+
+def test_a_merge_that_answers_otherwise_is_refused_and_leaves_nothing(runs, tmp_path, monkeypatch):
+    run = runs()
+    monkeypatch.setattr("mtl_opt.training.export.merge", lambda model, _, dtype: model.to(dtype))
+    with pytest.raises(InputError, match=r"merged model of task `qa` does not answer as the run does \(outputs up to"):
+        export(run, ExportOptions(str(tmp_path / "out")))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bfloat16_and_checkpoints_are_exported(runs, tmp_path):
     run = runs(save_steps=2)
     folders = export(run / "checkpoint-2", ExportOptions(str(tmp_path / "early"), tasks=("qa",), dtype="bfloat16"))
@@ -146,7 +194,7 @@ def test_the_generation_settings_of_the_base_are_kept(runs, tmp_path, model_fold
 
 def test_hydra_is_kept_in_its_own_form_and_the_log_says_so(runs, tmp_path, caplog):
     caplog.set_level("INFO")
-    run = runs("hydra")
+    run = runs("hydra", seed=7)  # not one that another test has trained unseen
     assert "Saved in our own form only: `RoutedLora`" in caplog.text
     assert not (run / "adapters").exists()
     with pytest.raises(InputError, match=r"`sharing: hydra`: there is no plain model to export, since `RoutedLora`"):

@@ -9,7 +9,8 @@ from launch import torchrun
 from models.sharing_cases import TASKS as CASE_TASKS
 from models.sharing_cases import make_batch, make_model
 from safetensors.torch import load_file
-from training.tiny_run import config_of, log_lines, mostly_slow, write_config
+from training.tiny_run import config_of, log_lines, mostly_slow, write_config, write_jsonl
+from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model, OPTConfig, OPTForCausalLM
 
 from mtl_opt import PCGrad, TaskGradients
 from mtl_opt.errors import InputError
@@ -218,3 +219,51 @@ def test_the_loss_of_a_run_is_the_mean_of_its_main_tasks(settings):
     means = [(line["loss_qa"] + line["loss_摘要"]) / 2 for line in lines]
     assert results["train_loss"] == pytest.approx(sum(means) / 2)
     assert "eval_anger_loss" in results
+
+
+@pytest.fixture(scope="module")
+def opt(tmp_path_factory, model_folder):
+    """Save an untrained OPT of two layers with the tokenizer of the tiny Llama."""
+    folder = tmp_path_factory.mktemp("opt")
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    config = OPTConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32,
+        word_embed_proj_dim=32, max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    OPTForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", mostly_slow(SHARING, ("hard", "soft", "rotograd")))
+def test_every_name_works_without_arguments_on_opt(name, settings, opt, tmp_path):
+    config = config_of(settings, **QUICK, sharing=name, model_name_or_path=opt, gradient_engine="one_pass")
+    results = train(config)
+    assert results["gradient_engine"] == "one_pass"
+    again = evaluate_folder(tmp_path / "run")
+    assert again == {key: results[key] for key in again}
+
+
+def test_an_architecture_whose_layers_do_not_get_the_rows_is_refused_before_anything_is_written(
+    settings, refused, tmp_path, model_folder
+):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    config = DebertaV2Config(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        relative_attention=True, pos_att_type=["c2p", "p2c"],
+    )  # fmt: skip
+    DebertaV2Model(config).save_pretrained(tmp_path / "deberta")
+    tokenizer.save_pretrained(tmp_path / "deberta")
+    rows = [{"text": f"第{i}次扣款", "label": ["坏", "好"][i % 2]} for i in range(6)]
+    files = {name: {"file": write_jsonl(tmp_path / f"{name}.jsonl", rows)} for name in ("情感", "anger")}
+    heads = {name: {"type": "classification"} for name in files}
+    own = {**settings, "model_name_or_path": str(tmp_path / "deberta"), "tasks": files, "heads": heads}
+    sentence = refused({**own, "sharing": "soft"})
+    assert "`sharing: soft`: `DebertaV2Model` calls `encoder.layer.0.attention.self.pos_key_proj` with" in sentence
+    assert "name other layers in `lora_target`" in sentence
+    sentence = refused({**own, "sharing": "hard"})
+    assert sentence.startswith("`gradient_engine: auto`: Layer `backbone.base_model.model.encoder.layer.0.")
+    assert "engine `one_pass` cannot tell whose rows these are; use engine `per_task`" in sentence
+    assert not (tmp_path / "run").exists()
+    train(config_of(own, **QUICK, sharing="soft", lora_target=["value_proj", "dense"]))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtl_opt.batch import IGNORE_INDEX
+from mtl_opt.batch import IGNORE_INDEX, current_task_rows
 from mtl_opt.models.heads.base import Head, HeadRows, like
 
 
@@ -54,6 +54,14 @@ class LanguageModelHead(Head):
             return logits
         return logits + self.scale * self.B(self.A(like(hidden, self.A))).to(logits.dtype)
 
+    def output_lora(self) -> tuple[Tensor, Tensor] | None:
+        """Give the private adapter as what it adds to the weight of the output layer, `B A`.
+
+        Returns:
+            `A` `[rank, dim]` and `B` with the scale in it `[vocabulary, rank]`; None with rank 0.
+        """
+        return None if self.A is None or self.B is None else (self.A.weight, self.B.weight * self.scale)
+
     def forward(self, rows: HeadRows) -> Tensor:  # -> [rows, seq, vocabulary]
         """Compute next-token logits at every position.
 
@@ -87,3 +95,40 @@ class LanguageModelHead(Head):
         """Ask the shared output layer and the adapter."""
         assert rows.output is not None
         return self.adapt(hidden, rows.output(hidden))
+
+
+class RoutedOutput(nn.Module):
+    """Stand in for an output layer while text is generated: shared logits plus those of each row's own task.
+
+    Args:
+        shared: The output layer.
+        heads: Heads of all tasks, in the order of the task ids.
+    """
+
+    def __init__(self, shared: nn.Module, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.shared = shared
+        self.heads = heads
+
+    def forward(self, hidden: Tensor) -> Tensor:  # [batch, seq, dim] -> [batch, seq, vocabulary]
+        """Compute next-token logits.
+
+        Args:
+            hidden: Hidden states. `[batch, seq, dim]`
+
+        Returns:
+            Logits. `[batch, seq, vocabulary]`
+
+        Raises:
+            ValueError: If no `task_rows` context says whose rows these are.
+        """
+        ids = current_task_rows()
+        if ids is None or ids.shape[0] != hidden.shape[0]:
+            raise ValueError("Generating needs `with task_rows(ids):`, one task id per row: heads differ by task.")
+        logits = self.shared(hidden)
+        for task in ids.unique().tolist():
+            rows = (ids == task).nonzero().flatten()
+            adapt = getattr(self.heads[task], "adapt", None)
+            if adapt is not None:
+                logits = logits.index_copy(0, rows, adapt(hidden[rows], logits[rows]))
+        return logits

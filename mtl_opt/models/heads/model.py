@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.batch import IGNORE_INDEX, TaskBatch, current_task_rows, task_rows
+from mtl_opt.batch import IGNORE_INDEX, TaskBatch, task_rows
 from mtl_opt.models.heads.base import Head, HeadRows
+from mtl_opt.models.heads.lm import RoutedOutput
 from mtl_opt.models.heads.prediction import Output
 from mtl_opt.models.heads.targets import check_targets
 from mtl_opt.models.sharing.base import private_parameters
@@ -197,12 +198,16 @@ class MultiTaskModel(nn.Module):
         Returns:
             Token ids.
         """
-        with self._own_outputs():
+        with self.own_outputs():
             return self.backbone.generate(**arguments)
 
     @contextmanager
-    def _own_outputs(self) -> Iterator[None]:
-        """Put the private output adapters behind the shared output layer."""
+    def own_outputs(self) -> Iterator[None]:
+        """Put the private output adapters behind the shared output layer, so that the backbone answers with them.
+
+        Yields:
+            Nothing; a `task_rows` context says whose rows are read.
+        """
         base = self.base
         shared = base.get_output_embeddings()
         base.set_output_embeddings(RoutedOutput(shared, self.heads))
@@ -261,40 +266,3 @@ class Heads(nn.ModuleList):
         """
         own = ((task, list(head.parameters())) for task, head in zip(self.tasks, self, strict=True))
         return {task: parameters for task, parameters in own if parameters}
-
-
-class RoutedOutput(nn.Module):
-    """Stand in for an output layer while text is generated: shared logits plus those of each row's own task.
-
-    Args:
-        shared: The output layer.
-        heads: Heads of all tasks, in the order of the task ids.
-    """
-
-    def __init__(self, shared: nn.Module, heads: nn.ModuleList) -> None:
-        super().__init__()
-        self.shared = shared
-        self.heads = heads
-
-    def forward(self, hidden: Tensor) -> Tensor:  # [batch, seq, dim] -> [batch, seq, vocabulary]
-        """Compute next-token logits.
-
-        Args:
-            hidden: Hidden states. `[batch, seq, dim]`
-
-        Returns:
-            Logits. `[batch, seq, vocabulary]`
-
-        Raises:
-            ValueError: If no `task_rows` context says whose rows these are.
-        """
-        ids = current_task_rows()
-        if ids is None or ids.shape[0] != hidden.shape[0]:
-            raise ValueError("Generating needs `with task_rows(ids):`, one task id per row: heads differ by task.")
-        logits = self.shared(hidden)
-        for task in ids.unique().tolist():
-            rows = (ids == task).nonzero().flatten()
-            adapt = getattr(self.heads[task], "adapt", None)
-            if adapt is not None:
-                logits = logits.index_copy(0, rows, adapt(hidden[rows], logits[rows]))
-        return logits

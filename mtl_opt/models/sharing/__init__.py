@@ -25,8 +25,8 @@ from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
 from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
 from mtl_opt.models.sharing.mtan import MTAN
 from mtl_opt.models.sharing.mtl_lora import MixedLora, MTLLoRA
-from mtl_opt.models.sharing.peft_folder import save_peft_folder
-from mtl_opt.models.sharing.products import TaskProducts, folder_names, products_of
+from mtl_opt.models.sharing.peft_folder import lora_matrices, save_peft_folder
+from mtl_opt.models.sharing.products import TaskProducts, folder_names, head_product, products_of
 from mtl_opt.models.sharing.rotograd import RotoGrad
 from mtl_opt.models.sharing.saving import load_sharing, read_about, save_sharing
 from mtl_opt.models.sharing.selective import Selective
@@ -83,7 +83,9 @@ __all__ = [
     "TaskProducts",
     "build_sharing",
     "folder_names",
+    "head_product",
     "load_sharing",
+    "lora_matrices",
     "private_parameters",
     "products_of",
     "read_about",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.batch import note_length
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer, find_layers, replace_module
 
@@ -157,10 +158,28 @@ def share(
     model.requires_grad_(False)
     layers = tuple(find_layers(model, lora.target))
     sharing.apply(SharingContext(model, tuple(tasks), lora, layers, options or {}))
+    note_tokens(model)
     model.__dict__["sharing"] = sharing  # no submodule: its parameters are those of the model
     model.__dict__["tasks"] = tuple(tasks)
     model.__dict__["task_options"] = dict(options or {})
     return model
+
+
+def note_tokens(model: nn.Module) -> None:
+    """Let a model's embedding note how many tokens the rows have, for layers that see all tokens below each other.
+
+    Args:
+        model: The model; one without an embedding is left as it is.
+    """
+    embedding_of = getattr(model, "get_input_embeddings", None)
+    if callable(embedding_of):
+        embedding_of().register_forward_pre_hook(_note)
+
+
+def _note(module: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG001 - the signature of a hook
+    """Note the length of rows of token ids."""
+    if inputs and isinstance(inputs[0], Tensor):
+        note_length(inputs[0])
 
 
 def private_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
+from mtl_opt.batch import rows_apart
 from mtl_opt.errors import InputError
 
 BLOCK = re.compile(r"^(.*?(?:^|\.)\d+)(?:\.|$)")
@@ -61,6 +62,8 @@ class Adapter(Protocol):
 class AdaptedLinear(nn.Module):
     """Add the output of an adapter to that of a frozen linear layer, whose place it takes.
 
+    An input with the tokens of all rows below each other, `[batch * seq, in]`, reaches the adapter with its rows apart.
+
     Args:
         base: The layer: `nn.Linear`, transformers' `Conv1D`, or one that bitsandbytes has quantised.
         adapter: What adds to it.
@@ -74,7 +77,9 @@ class AdaptedLinear(nn.Module):
     @override
     def forward(self, x: Tensor, *inputs: Any, **options: Any) -> Tensor:
         y = self.base_layer(x, *inputs, **options)
-        return y + self.adapter(x).to(y.dtype)
+        rows = rows_apart(x)
+        added = self.adapter(x) if rows is None else self.adapter(rows).flatten(0, 1)
+        return y + added.to(y.dtype)
 
     @property
     def weight(self) -> Tensor:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.models.sharing.layers import AdaptedLinear
-from mtl_opt.models.sharing.products import TaskProducts
+from mtl_opt.models.sharing.products import TaskProducts, plain
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -30,9 +31,12 @@ def save_peft_folder(folder: Path, products: TaskProducts, model: Any, base_name
     Raises:
         ValueError: If there is an output matrix, which no adapter of peft holds, or no adapter.
     """
-    if products.output is not None or not products.matrices:
+    if products.output is not None or not (products.matrices or products.head):
         raise ValueError("A matrix before the output layer has full rank; no LoRA holds it.")
-    ranks = {path: len(a) for path, (a, _) in products.matrices.items()}
+    matrices = dict(products.matrices)
+    if products.head is not None:
+        matrices[_output_path(model)] = products.head
+    ranks = {path: len(a) for path, (a, _) in matrices.items()}
     usual = Counter(ranks.values()).most_common(1)[0][0]
     other = {re.escape(path): rank for path, rank in ranks.items() if rank != usual}
     config = LoraConfig(
@@ -48,12 +52,38 @@ def save_peft_folder(folder: Path, products: TaskProducts, model: Any, base_name
         inference_mode=True,
     )
     state = {}
-    for path, (a, b) in products.matrices.items():
+    for path, (a, b) in matrices.items():
         state[f"base_model.model.{path}.lora_A.weight"] = a.contiguous()
         state[f"base_model.model.{path}.lora_B.weight"] = b.contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config.save_pretrained(folder)
+
+
+def lora_matrices(model: Any) -> dict[str, tuple[Tensor, Tensor]] | None:
+    """Read the one adapter of a peft model.
+
+    Args:
+        model: A `PeftModel` with LoRA.
+
+    Returns:
+        `A` `[rank, in]` and the scaled `B` `[out, rank]` of every layer, by its path in the base, copied to the CPU in
+        float32; None with DoRA, which is no product.
+    """
+    found = {}
+    for path, module in model.get_base_model().named_modules():
+        if isinstance(module, LoraLayer):
+            if module.lora_magnitude_vector:
+                return None
+            a, b = module.lora_A["default"].weight, module.lora_B["default"].weight * module.scaling["default"]
+            found[path] = (plain(a), plain(b))
+    return found
+
+
+def _output_path(model: Any) -> str:
+    """Name the output layer."""
+    output = model.get_output_embeddings()
+    return next(path for path, module in model.named_modules() if module is output)
 
 
 def has_conv1d(model: nn.Module) -> bool:

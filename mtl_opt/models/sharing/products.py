@@ -24,18 +24,21 @@ class TaskProducts:
     Attributes:
         matrices: `A` `[rank, in]` and the scaled `B` `[out, rank]` of every adapted layer, by its path in the base.
         output: What the last hidden state is multiplied with before the output layer `[dim, dim]`; None for nothing.
+        head: `A` `[rank, dim]` and the scaled `B` `[vocabulary, rank]` of the task's own adapter on the output layer;
+            None for nothing.
     """
 
     matrices: dict[str, tuple[Tensor, Tensor]]
     output: Tensor | None = None
+    head: tuple[Tensor, Tensor] | None = None
 
 
 def products_of(model: nn.Module, task: int) -> TaskProducts | str:
     """Fix the task of a model and collect what it adds to its base.
 
     A module says so itself: an adapter by `lora_of(task)`; one that multiplies the last hidden state (`M h`, before the
-    output layer) by `output_matrix_of(task)`; one that only helps training by `training_only = True`. Heads
-    (`model.heads`) are kept beside the model, never merged.
+    output layer) by `output_matrix_of(task)`; one that only helps training by `training_only = True`; a head that adds
+    to the output layer by `output_lora()`. Other heads (`model.heads`) are kept beside the model, never merged.
 
     Args:
         model: A model with a way of sharing in it.
@@ -54,13 +57,13 @@ def products_of(model: nn.Module, task: int) -> TaskProducts | str:
             found = adapter.lora_of(task) if hasattr(adapter, "lora_of") else None
             if found is None:
                 return f"`{type(adapter).__name__}` at `{path}` depends on more than the task, so it is no product"
-            matrices[path] = (_plain(found[0]), _plain(found[1]))
+            matrices[path] = (plain(found[0]), plain(found[1]))
             covered |= {id(p) for p in adapter.parameters()}
     for module in model.modules():
         of_output = getattr(module, "output_matrix_of", None)
         if callable(of_output):
             found_matrix = of_output(task)
-            matrix = None if found_matrix is None else _plain(found_matrix)
+            matrix = None if found_matrix is None else plain(found_matrix)
             output = matrix if output is None or matrix is None else matrix @ output
         if callable(of_output) or getattr(module, "training_only", False):
             covered |= {id(p) for p in module.parameters()}
@@ -68,11 +71,34 @@ def products_of(model: nn.Module, task: int) -> TaskProducts | str:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in covered:
             return f"`{name}` is trained and is no adapter beside a linear layer"
-    return TaskProducts(matrices, output)
+    return TaskProducts(matrices, output, head_product(model, task))
 
 
-def _plain(value: Tensor) -> Tensor:
-    """Copy a matrix to the CPU in float32."""
+def head_product(model: nn.Module, task: int) -> tuple[Tensor, Tensor] | None:
+    """Say what the head of a task adds to the weight of the output layer.
+
+    Args:
+        model: A model, with heads or without.
+        task: Index of the task.
+
+    Returns:
+        `A` `[rank, dim]` and the scaled `B` `[vocabulary, rank]`, copied to the CPU in float32; None for nothing.
+    """
+    heads: Any = getattr(model, "heads", None)
+    adapter_of = None if heads is None else getattr(heads[task], "output_lora", None)
+    found = None if adapter_of is None else adapter_of()
+    return None if found is None else (plain(found[0]), plain(found[1]))
+
+
+def plain(value: Tensor) -> Tensor:
+    """Copy a matrix to the CPU in float32.
+
+    Args:
+        value: A parameter.
+
+    Returns:
+        A tensor of its own.
+    """
     return value.detach().to("cpu", torch.float32).clone()
 
 

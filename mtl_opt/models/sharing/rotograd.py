@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from mtl_opt.models.sharing.arguments import at_least, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
+from mtl_opt.models.sharing.last_hidden import representation
 from mtl_opt.models.sharing.layers import LinearLayer
 from mtl_opt.models.sharing.lora import SharedLora
 from mtl_opt.models.sharing.rotation import Rotations
@@ -121,30 +122,6 @@ class RotoGrad(AdapterSharing):
             turned = self.rotations.matrices(range(len(tasks)))
             far = (turned - torch.eye(self.rotations.block, device=turned.device)).square().sum((1, 2, 3)).sqrt()
         return {f"rotation_{task}": float(value) for task, value in zip(tasks, far, strict=True)}
-
-
-def representation(model: Any) -> tuple[nn.Module, int]:
-    """Find what computes the last hidden state: an encoder itself, or the model under an output layer.
-
-    Args:
-        model: A model of transformers.
-
-    Returns:
-        The module, and the features of its output.
-
-    Raises:
-        ValueError: If the architecture is not one of these.
-    """
-    base, config = getattr(model, "base_model", None), getattr(model, "config", None)
-    output_of = getattr(model, "get_output_embeddings", None)
-    output = output_of() if callable(output_of) else None
-    if base is None or config is None or (base is model and output is not None):
-        raise ValueError(
-            f"{type(model).__name__} does not say which part of it computes the last hidden state, so its architecture "
-            "is not supported."
-        )
-    dim = getattr(output, "in_features", None)
-    return base, int(config.get_text_config().hidden_size if dim is None else dim)
 
 
 def turn_output(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001 - the signature of a hook

@@ -12,6 +12,10 @@ Rows = slice | Tensor
 """Rows of one task in a flattened batch: a slice where they are contiguous, else their indices."""
 
 
+class OtherRowsError(ValueError):
+    """Say that a module was called with something else than the rows whose tasks are known."""
+
+
 def rows_of_tasks(
     x: Tensor,  # [batch, ...] or [batch, seq, ...]
     num_tasks: int,
@@ -26,13 +30,14 @@ def rows_of_tasks(
         The rows of each present task.
 
     Raises:
-        ValueError: If no context is open, or it is of other rows.
+        ValueError: If no context is open.
+        OtherRowsError: If it is of other rows.
     """
     segments = current_segments(num_tasks)
     if segments is None:
         raise ValueError("Which task owns each row is not known: run the model inside `with task_rows(ids):`.")
     if x.shape[: len(segments.shape)] != segments.shape:
-        raise ValueError(
+        raise OtherRowsError(
             f"An input of shape {tuple(x.shape)} does not begin with the shape {tuple(segments.shape)} of the task ids "
             "that are open: open `task_rows` with the ids of these rows."
         )

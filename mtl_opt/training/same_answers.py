@@ -1,0 +1,89 @@
+"""A merged model compared with the run it came from, on a few tokens: no export may answer otherwise unnoticed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl_opt.batch import TaskBatch, task_rows
+from mtl_opt.errors import InputError
+from mtl_opt.models import MultiTaskModel
+
+TOLERANCE = 1e-4
+"""Largest difference of two outputs in float32, as a share of the largest output."""
+COARSE = 0.1
+"""The same where the base can only be run in half precision: a coarse net."""
+LENGTH = 8
+
+
+def exact(model: Any) -> Any:
+    """Put a model into float32, in which a merge can be told from rounding.
+
+    Args:
+        model: A model, in evaluation mode; changed in place.
+
+    Returns:
+        The same; a quantised one as it is.
+    """
+    quantised = any(parameter.dtype in {torch.int8, torch.uint8} for parameter in model.parameters())
+    return model if quantised else model.float()
+
+
+@torch.no_grad()
+def said(model: Any, task: int = 0, text: bool = True) -> Tensor:  # -> [1, seq, outputs]
+    """Read a few tokens through the model of a run, or through a plain one.
+
+    Args:
+        model: The model.
+        task: Index of the task that they are rows of.
+        text: Whether the task answers in text.
+
+    Returns:
+        Logits, with what the task's head adds to them; last hidden states of a task that answers otherwise.
+    """
+    base = model.base if isinstance(model, MultiTaskModel) else model
+    vocabulary, device = base.get_input_embeddings().num_embeddings, next(model.parameters()).device
+    tokens = torch.arange(3, 3 + LENGTH, device=device)[None] % vocabulary
+    ids, mask = torch.tensor([task], device=device), torch.ones_like(tokens)
+    with task_rows(ids):
+        if not text:
+            heads = MultiTaskModel(model, {}) if not isinstance(model, MultiTaskModel) else model
+            return heads.hidden(TaskBatch(tokens, mask, tokens, ids)).float().cpu()
+        if isinstance(model, MultiTaskModel):
+            with model.own_outputs():
+                return model.backbone(input_ids=tokens, attention_mask=mask).logits.float().cpu()
+        return model(input_ids=tokens, attention_mask=mask).logits.float().cpu()
+
+
+class SameAnswers:
+    """Remember what the model of a run says for a task, and compare.
+
+    Args:
+        whole: The model of the run, from `exact`.
+        task: Index of the task.
+    """
+
+    def __init__(self, whole: Any, task: int) -> None:
+        self.name = whole.tasks[task] if hasattr(whole, "tasks") else ""
+        self.text = not isinstance(whole, MultiTaskModel) or whole.head_at(task).reads == "text"
+        self.coarse = any(p.is_floating_point() and p.element_size() < 4 for p in whole.parameters())
+        self.said = said(whole, task, self.text)
+
+    def check(self, model: Any) -> None:
+        """Stop an export that would answer otherwise than the run.
+
+        Args:
+            model: The merged model, in float32.
+
+        Raises:
+            InputError: If its outputs differ by more than rounding.
+        """
+        found = said(model.eval(), text=self.text)
+        largest = float(self.said.abs().max())
+        difference = float((self.said - found).abs().max()) if self.said.shape == found.shape else float("inf")
+        if not difference <= (COARSE if self.coarse else TOLERANCE) * largest:
+            of_task = f" of task `{self.name}`" if self.name else ""
+            raise InputError(
+                f"The merged model{of_task} does not answer as the run does (outputs up to {largest:.3g} differ by "
+                f"{difference:.2g}), so nothing was exported; `mtl-opt generate` runs it from its own files."
+            )
