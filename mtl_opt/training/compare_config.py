@@ -59,9 +59,9 @@ def _without_single_values(settings: Mapping[str, Any]) -> dict[str, Any]:
         if one in left and several in left:
             logger.info("`%s: %s` is not read: `%s` is compared.", one, left.pop(one), several)
     single, arguments, names = settings.get("combiner"), left.get("combiner_args"), left.get("combiners")
-    if single is not None and isinstance(arguments, Mapping) and isinstance(names, list):
-        if not set(arguments) <= set(names):  # they are those of the one combiner
-            left["combiner_args"] = {single: arguments} if single in names else {}
+    lists = isinstance(arguments, Mapping) and isinstance(names, list)
+    if single is not None and lists and not {*(arguments or ())} <= {*(names or ())}:  # they are those of the one
+        left["combiner_args"] = {single: arguments} if single in (names or ()) else {}
     return left
 
 
