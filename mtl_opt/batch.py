@@ -1,5 +1,6 @@
 """A batch that knows the task of every row, and the one context that tells every module which task owns a row."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _runs(flat: Tensor) -> dict[int, tuple[slice, ...]]:  # [rows]
 # One plain stack for the whole process, not a context variable: on a GPU, backward (and with it the recomputation
 # of checkpointed layers) runs on threads of autograd, which see no context variable of the caller.
 _OPEN: list["_Rows"] = []
-_CLOSED: list["_Rows"] = []  # the last one
+_CLOSED: list[tuple[weakref.ref[Tensor], int | None]] = []  # ids of the last one, and how long its rows were
 
 
 class _Rows:
@@ -180,13 +181,14 @@ def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
         Nothing; `current_task_rows` returns `ids` inside.
     """
     rows = _Rows(ids)
-    if _CLOSED and _CLOSED[0].ids is ids:  # opened again for a second backward, in which no embedding runs
-        rows.length = _CLOSED[0].length
+    if _CLOSED and _CLOSED[0][0]() is ids:  # opened again for a second backward, in which no embedding runs
+        rows.length = _CLOSED[0][1]
     _OPEN.append(rows)
     try:
         yield
     finally:
-        _CLOSED[:] = [_OPEN.pop()]
+        _OPEN.pop()
+        _CLOSED[:] = [(weakref.ref(ids), rows.length)]
 
 
 def current_task_rows() -> Tensor | None:
