@@ -130,6 +130,17 @@ class RoutedLora(nn.Module):
         self.router.weight = fresh_a(num_experts, layer)
         self.scaling = scaling_of(lora)
         self.dropout = nn.Dropout(lora.dropout)
+        self.add_experts(layer, lora.rank, num_experts)
+
+    def add_experts(self, layer: LinearLayer, rank: int, num_experts: int) -> None:
+        """Create the matrices of the experts.
+
+        Args:
+            layer: The layer they add to.
+            rank: Rank of each.
+            num_experts: Number of experts.
+        """
+        raise NotImplementedError
 
     def pick(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ask the router.
@@ -166,21 +177,11 @@ class RoutedLora(nn.Module):
 
 
 class MaskedLora(RoutedLora):
-    """All experts in one product, those that a token has not picked set to zero.
+    """All experts in one product, those that a token has not picked set to zero."""
 
-    Args:
-        layer: The layer it adds to.
-        lora: Rank, scale and dropout.
-        num_experts: Number of experts.
-        top_k: Experts of a token.
-        terms: Turns what the router says into balance loss and z-loss.
-    """
-
-    def __init__(
-        self, layer: LinearLayer, lora: LoraSettings, num_experts: int, top_k: int, terms: RouterTerms
-    ) -> None:
-        super().__init__(layer, lora, num_experts, top_k, terms)
-        self.rank, width = lora.rank, num_experts * lora.rank
+    @override
+    def add_experts(self, layer: LinearLayer, rank: int, num_experts: int) -> None:
+        self.rank, width = rank, num_experts * rank
         self.lora_A = nn.Linear(layer.in_features, width, bias=False)  # the experts' matrices below each other
         self.lora_B = nn.Linear(width, layer.out_features, bias=False)
         self.lora_A.weight, self.lora_B.weight = fresh_a(width, layer), fresh_b(layer, width)
@@ -195,25 +196,15 @@ class MaskedLora(RoutedLora):
 
 
 class SparseLora(RoutedLora):
-    """The tokens of every expert gathered, and only active experts computed.
+    """The tokens of every expert gathered, and only active experts computed."""
 
-    Args:
-        layer: The layer it adds to.
-        lora: Rank, scale and dropout.
-        num_experts: Number of experts.
-        top_k: Experts of a token.
-        terms: Turns what the router says into balance loss and z-loss.
-    """
-
-    def __init__(
-        self, layer: LinearLayer, lora: LoraSettings, num_experts: int, top_k: int, terms: RouterTerms
-    ) -> None:
-        super().__init__(layer, lora, num_experts, top_k, terms)
-        self.lora_A = nn.ModuleList(nn.Linear(layer.in_features, lora.rank, bias=False) for _ in range(num_experts))
-        self.lora_B = nn.ModuleList(nn.Linear(lora.rank, layer.out_features, bias=False) for _ in range(num_experts))
+    @override
+    def add_experts(self, layer: LinearLayer, rank: int, num_experts: int) -> None:
+        self.lora_A = nn.ModuleList(nn.Linear(layer.in_features, rank, bias=False) for _ in range(num_experts))
+        self.lora_B = nn.ModuleList(nn.Linear(rank, layer.out_features, bias=False) for _ in range(num_experts))
         experts: Any = zip(self.lora_A, self.lora_B, strict=True)
         for a, b in experts:
-            a.weight, b.weight = fresh_a(lora.rank, layer), fresh_b(layer, lora.rank)
+            a.weight, b.weight = fresh_a(rank, layer), fresh_b(layer, rank)
 
     @override
     def forward(self, x: Tensor) -> Tensor:
