@@ -23,9 +23,10 @@ from benchmarks.sizes import SIZES
 from benchmarks.timer import environment, interleaved
 from benchmarks.variants import build_step
 from benchmarks.workload import build_model, build_workload
-from mtl_opt.data import MIXINGS, Encoder, Facts, Row, Sampler, build_mixer, get_template, support_desk
-from mtl_opt.data.tables import table_of
-from mtl_opt.models.tiny import train_tokenizer
+from mtl_opt.data import MIXINGS, Encoder, Facts, Row, Sampler, build_mixer, get_template
+from mtl_opt.data.store.tables import table_of
+from mtl_opt.examples.support_desk import rows as support_desk
+from mtl_opt.examples.tiny_llama import train_tokenizer
 
 VOCABULARY = 4000
 ROUNDS = 7
@@ -131,9 +132,9 @@ def start(path: str) -> dict[str, float]:
         Seconds, and MB at the peak and at the end above what the imports took.
     """
     from mtl_opt.training import read_yaml, train_config
-    from mtl_opt.training.batches import batch_maker
-    from mtl_opt.training.prepare import prepare
-    from mtl_opt.training.sampling import build_sampler
+    from mtl_opt.training.setup.data import prepare
+    from mtl_opt.training.setup.loader import batch_maker
+    from mtl_opt.training.setup.sampler import build_sampler
 
     config = train_config(read_yaml(path, []))
     before, peak, done = anonymous_mb(), [0.0], threading.Event()

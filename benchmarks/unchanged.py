@@ -3,8 +3,8 @@
     python -m benchmarks.unchanged MODEL KEPT           # the first call keeps the runs in KEPT
     python -m benchmarks.unchanged MODEL KEPT           # every later one runs them again and compares
 
-For a change that must not change behaviour. MODEL is a folder with a small Llama and its tokenizer. Adapters must be equal to
-the bit; logs, results and tables must hold equal numbers, times and places aside.
+For a change that must not change behaviour. MODEL is a folder with a small Llama and its tokenizer. Adapters must
+be equal to the bit; logs, results and tables must hold equal numbers, times and places aside.
 """
 
 import argparse
@@ -17,10 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors.torch import load_file
 
-TEMPLATE = {"template": "default", "max_steps": 6, "logging_steps": 2, "save_steps": 3, "rows_per_task": 2, "optim": "adamw_torch"}
+COMMON = {"template": "default", "max_steps": 6, "logging_steps": 2, "save_steps": 3, "rows_per_task": 2}
+ROOT = Path(__file__).parents[1]
 RUNS: dict[str, dict[str, Any]] = {
     "pcgrad": {"combiner": "pcgrad", "lora_dropout": 0.1},
     "gradnorm": {"combiner": "gradnorm", "finetuning_type": "full", "mixing": "sqrt"},
@@ -31,7 +33,22 @@ RUNS: dict[str, dict[str, Any]] = {
     "compared": {"combiners": ["sum", "pcgrad", "graddrop"], "seeds": [0, 1], "max_steps": 4},
     "two_processes": {"combiner": "mgda", "rows_per_task": 1},
 }
-TIMES = ("time", "seconds", "second", "date", "path", "dir", "folder", "host", "hardware", "bytes", "mib", "memory", "busy", "ms")
+TIMES = (
+    "time",
+    "seconds",
+    "second",
+    "date",
+    "path",
+    "dir",
+    "folder",
+    "host",
+    "hardware",
+    "bytes",
+    "mib",
+    "memory",
+    "busy",
+    "ms",
+)
 TABLES = ("comparison.md", "comparison.csv", "comparison.tex", "comparison.txt")
 
 
@@ -42,8 +59,14 @@ def rows(task: str, count: int) -> list[dict[str, str]]:
     made = []
     for i in range(count):
         subject, mood = subjects[i % len(subjects)], moods[(i * i + len(task)) % 3]
-        answer = {"mood": mood, "story": f"Once, {subject} was {mood}. The end {i % 5}.", "问题": f"{subject}, {i * 7 % 10}"}[task]
-        made.append({"instruction": f"{task} {i}", "input": f"{subject} is {mood} {'very ' * (i % 4)}today.", "output": answer})
+        answer = {
+            "mood": mood,
+            "story": f"Once, {subject} was {mood}. The end {i % 5}.",
+            "问题": f"{subject}, {i * 7 % 10}",
+        }[task]
+        made.append(
+            {"instruction": f"{task} {i}", "input": f"{subject} is {mood} {'very ' * (i % 4)}today.", "output": answer}
+        )
     return made
 
 
@@ -62,7 +85,8 @@ def write_data(folder: Path) -> dict[str, Any]:
 
 def run_all(model: str, folder: Path) -> None:
     """Run every configuration in `folder`, each by the command a user would type."""
-    base = {"model_name_or_path": str(Path(model).resolve()), **write_data(folder), **TEMPLATE, "tokenized_path": "cache"}
+    base = {"model_name_or_path": str(Path(model).resolve()), "tokenized_path": "cache", **write_data(folder), **COMMON}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
     for name, settings in RUNS.items():
         config = {**base, **settings, "output_dir": name}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
@@ -71,7 +95,6 @@ def run_all(model: str, folder: Path) -> None:
             command += ["torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
             command += ["--rdzv-endpoint", "127.0.0.1:0", "-m"]
         verb = "compare" if "combiners" in settings else "train"
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[1])}
         command += ["mtl_opt.cli", verb, f"{name}.yaml"]
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -79,7 +102,7 @@ def run_all(model: str, folder: Path) -> None:
         print(f"  {name}", flush=True)
 
 
-def numbers(value: Any, key: str = "") -> Any:  # noqa: ANN401
+def numbers(value: Any, key: str = "") -> Any:
     """Leave out what differs between two runs of the same thing: times, sizes in memory, places."""
     if any(part in TIMES for part in key.lower().split("_")):
         return None
@@ -90,10 +113,13 @@ def numbers(value: Any, key: str = "") -> Any:  # noqa: ANN401
     return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
-def read(path: Path) -> Any:  # noqa: ANN401
+def read(path: Path) -> Any:
     """Read what is compared of a file: tensors as they are, JSON as numbers, tables as text."""
     if path.suffix == ".safetensors":
-        return {name: (t.dtype, tuple(t.shape), t.untyped_storage().tolist()) for name, t in load_file(path).items()}
+        tensors = load_file(path)
+        return {
+            k: (t.dtype, tuple(t.shape), t.flatten().view(torch.uint8).numpy().tobytes()) for k, t in tensors.items()
+        }
     if path.suffix == ".json":
         return numbers(json.loads(path.read_text(encoding="utf-8")))
     if path.suffix == ".jsonl":

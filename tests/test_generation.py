@@ -7,8 +7,8 @@ from models.sharing_cases import TASKS, make_model
 import mtl_opt
 from mtl_opt.batch import task_rows
 from mtl_opt.errors import UnknownNameError
+from mtl_opt.examples.tiny_llama import train_tokenizer
 from mtl_opt.generation import TextStream, answer_text
-from mtl_opt.models.tiny import train_tokenizer
 
 PROMPTS = ["a few words", "of", "几个汉字 of text", "text", "words of a few"]
 OWNERS = ["qa", "摘要", "anger", "摘要", "qa"]

@@ -17,10 +17,10 @@ from typing import Any
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 
 from experiments.command import say
-from mtl_opt.data import support_desk
-from mtl_opt.models.tiny import train_tokenizer
+from mtl_opt.examples.support_desk import rows as support_desk
+from mtl_opt.examples.tiny_llama import train_tokenizer
 from mtl_opt.training import read_yaml, train_config
-from mtl_opt.training.plan import plan
+from mtl_opt.training.preview.plan import plan
 
 FOLDER = Path(__file__).parent
 TEXTS, VOCABULARY = 500, 2000

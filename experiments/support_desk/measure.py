@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from experiments.command import say
+from mtl_opt.comparison import compare, compare_config
+from mtl_opt.examples.support_desk.settings import default_settings
 from mtl_opt.report import Summary, summarise, write_tables
-from mtl_opt.training import compare, compare_config
-from mtl_opt.training.support_desk import default_settings
 
 SMALL = "anger"
 FEW_ROWS = 90

@@ -9,20 +9,19 @@ tensor([0.5848, 3.8012, 3.8012])
 """
 
 from mtl_opt.combiners.aligned_mtl import AlignedMTL
-from mtl_opt.combiners.auxiliary import AuxiliaryGate
+from mtl_opt.combiners.auxiliary_gate import AuxiliaryGate
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.cagrad import CAGrad
 from mtl_opt.combiners.coba import CoBa
-from mtl_opt.combiners.config import ConFIG
+from mtl_opt.combiners.conflict_free import ConFIG
 from mtl_opt.combiners.cosmos import COSMOS
 from mtl_opt.combiners.db_mtl import DBMTL
-from mtl_opt.combiners.denoised import Denoised
 from mtl_opt.combiners.dualproj import DualProj
 from mtl_opt.combiners.dwa import DynamicWeightAverage
 from mtl_opt.combiners.excess_mtl import ExcessMTL
 from mtl_opt.combiners.fairgrad import FairGrad
 from mtl_opt.combiners.famo import FAMO
-from mtl_opt.combiners.geometric import GeometricMean
+from mtl_opt.combiners.geometric_mean import GeometricMean
 from mtl_opt.combiners.graddrop import GradDrop
 from mtl_opt.combiners.gradnorm import GradNorm
 from mtl_opt.combiners.gradvac import GradVac
@@ -39,9 +38,8 @@ from mtl_opt.combiners.nash_mtl import NashMTL
 from mtl_opt.combiners.pbi import PBI
 from mtl_opt.combiners.pcd import PCD
 from mtl_opt.combiners.pcgrad import PCGrad
-from mtl_opt.combiners.priority import PriorityProjection
+from mtl_opt.combiners.priority_projection import PriorityProjection
 from mtl_opt.combiners.rlw import RandomLossWeighting
-from mtl_opt.combiners.scoped import Scoped
 from mtl_opt.combiners.sdmgrad import SDMGrad
 from mtl_opt.combiners.stch import SmoothTchebycheff
 from mtl_opt.combiners.sum import Sum
@@ -50,7 +48,9 @@ from mtl_opt.combiners.uncertainty import UncertaintyWeighting
 from mtl_opt.combiners.uncertainty_soft import SoftOptimalUncertainty
 from mtl_opt.combiners.upgrad import UPGrad
 from mtl_opt.combiners.weighted import Weighted
-from mtl_opt.combiners.wrappers import Every, NormMatched, Smoothed
+from mtl_opt.combiners.wrappers.denoised import Denoised
+from mtl_opt.combiners.wrappers.scoped import Scoped
+from mtl_opt.combiners.wrappers.smoothed import Every, NormMatched, Smoothed
 
 COMBINERS: dict[str, type[Combiner]] = {
     "sum": Sum,

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import factor, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import factor, precision_of, unit_rows
 
 SCALE_MODES = ("min", "median", "rmse")
 ILL_SCALED = 1e-7  # below this ratio of eigenvalues the usual eigensolver loses the smallest ones

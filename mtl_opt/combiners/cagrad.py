@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import factor, min_norm_point, nonnegative_solve, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import factor, min_norm_point, nonnegative_solve, precision_of, unit_rows
 
 MAX_SOLVES = 100
 

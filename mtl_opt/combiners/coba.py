@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import count_of, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import non_negative_losses, softmax
+from mtl_opt.combiners.common.arguments import count_of, positive
+from mtl_opt.combiners.common.losses import non_negative_losses, softmax
 
 FORMS = ("paper", "code")
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import check_preference
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import SMALLEST_LOSS, needed_losses, shares
-from mtl_opt.combiners.names import keep_numbers
+from mtl_opt.combiners.common.arguments import check_preference
+from mtl_opt.combiners.common.losses import SMALLEST_LOSS, needed_losses, shares
+from mtl_opt.combiners.common.names import keep_numbers
 
 
 class COSMOS(Combiner):

@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.checks import rows_of
-from mtl_opt.combiners.losses import non_negative_losses
-from mtl_opt.combiners.rows import TaskRows, no_weights, squared_norms
+from mtl_opt.combiners.common.losses import non_negative_losses
+from mtl_opt.combiners.common.row_memory import TaskRows, no_weights, squared_norms
 
 OFFSET = 1e-8
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import override
 
-from mtl_opt.combiners.cone import ConeProjection
-from mtl_opt.combiners.solvers import factor, nonnegative_solve
+from mtl_opt.combiners.common.cone import ConeProjection
+from mtl_opt.combiners.common.solvers import factor, nonnegative_solve
 
 
 class DualProj(ConeProjection):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.bargain import fair_weights, note_outcome
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import precision_of
+from mtl_opt.combiners.common.bargain import fair_weights, note_outcome
+from mtl_opt.combiners.common.solvers import precision_of
 
 
 class FairGrad(Combiner):

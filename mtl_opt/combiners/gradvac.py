@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import draw_orders, over_lengths, unit_rows
+from mtl_opt.combiners.common.solvers import draw_orders, over_lengths, unit_rows
 
 MAX_TARGET = 1 - 1e-6
 """Largest cosine asked for: at 1 the correction has no bound."""

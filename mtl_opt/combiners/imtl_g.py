@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import over_lengths, precision_of, pseudo_solve, unit_rows
+from mtl_opt.combiners.common.solvers import over_lengths, precision_of, pseudo_solve, unit_rows
 
 UNDEFINED = 1e-12  # share of the weights' own size below which their sum counts as 0
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import count_of
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.common.arguments import count_of
 
 
 class Krum(Combiner):

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import SMALLEST_LOSS, non_negative_losses
+from mtl_opt.combiners.common.losses import SMALLEST_LOSS, non_negative_losses
 
 
 class LogSum(Combiner):

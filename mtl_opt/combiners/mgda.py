@@ -9,8 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner, Step
-from mtl_opt.combiners.losses import needed_losses
-from mtl_opt.combiners.solvers import factor, min_norm_point, precision_of, unit_rows
+from mtl_opt.combiners.common.losses import needed_losses
+from mtl_opt.combiners.common.solvers import factor, min_norm_point, precision_of, unit_rows
 
 NORMALIZERS = ("none", "l2", "loss", "loss+")
 

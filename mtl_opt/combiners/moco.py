@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.checks import rows_of
-from mtl_opt.combiners.rows import TaskRows, no_weights, squared_norms
-from mtl_opt.combiners.solvers import project_onto_simplex
+from mtl_opt.combiners.common.arguments import positive
+from mtl_opt.combiners.common.row_memory import TaskRows, no_weights, squared_norms
+from mtl_opt.combiners.common.solvers import project_onto_simplex
 from mtl_opt.linalg import gramian as gramian_of
 
 

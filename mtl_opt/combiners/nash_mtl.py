@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import positive
-from mtl_opt.combiners.bargain import cap, fair_weights, note_outcome
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import precision_of
+from mtl_opt.combiners.common.arguments import positive
+from mtl_opt.combiners.common.bargain import cap, fair_weights, note_outcome
+from mtl_opt.combiners.common.solvers import precision_of
 
 
 class NashMTL(Combiner):

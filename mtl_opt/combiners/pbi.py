@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import check_preference, finite_numbers
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import needed_losses, shares
-from mtl_opt.combiners.names import keep_preference_and_ideal
+from mtl_opt.combiners.common.arguments import check_preference, finite_numbers
+from mtl_opt.combiners.common.losses import needed_losses, shares
+from mtl_opt.combiners.common.names import keep_preference_and_ideal
 
 ON_THE_LINE = 1e-12
 """Distances from the preferred direction below this part of the losses are rounding."""

@@ -9,8 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.names import TaskKey, task_indices
-from mtl_opt.combiners.solvers import factor, nonnegative_solve, over_lengths, precision_of, unit_rows
+from mtl_opt.combiners.common.names import TaskKey, task_indices
+from mtl_opt.combiners.common.solvers import factor, nonnegative_solve, over_lengths, precision_of, unit_rows
 
 
 class PCD(Combiner):

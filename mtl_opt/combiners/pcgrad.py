@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.solvers import draw_orders
+from mtl_opt.combiners.common.solvers import draw_orders
 
 
 class PCGrad(Combiner):

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.losses import softmax
+from mtl_opt.combiners.common.losses import softmax
 
 
 class RandomLossWeighting(Combiner):

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.arguments import count_of
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.checks import rows_of
-from mtl_opt.combiners.columns import Work, block_width, over_columns, refuse_non_finite_rows
-from mtl_opt.combiners.rows import no_weights
+from mtl_opt.combiners.common.arguments import count_of
+from mtl_opt.combiners.common.columns import Work, block_width, over_columns, refuse_non_finite_rows
+from mtl_opt.combiners.common.row_memory import no_weights
 
 PRECISE = 32
 """Extremes of a block of columns may be this many times as large as its largest result to be added and taken away: so

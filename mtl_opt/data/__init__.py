@@ -1,22 +1,22 @@
 """Rows on disk to batches. In the order of the flow: files, sources, registry, templates, tokens, mixing, collate."""
 
-from mtl_opt.data.cache import default_root
-from mtl_opt.data.collate import collate, collate_prompts
-from mtl_opt.data.encoding import Encoder, encode_rows
-from mtl_opt.data.loading import TaskRows, hold_out, load_rows
+from mtl_opt.data.batches import collate, collate_prompts
 from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
-from mtl_opt.data.opening import Opener, encoded
 from mtl_opt.data.packing import collate_packed
+from mtl_opt.data.read.row_formats import FORMATS, RowSpec
+from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.sources import Source, TaskSettings, iterate, read_rows
 from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, registry_entries, task_entries
-from mtl_opt.data.row_formats import FORMATS, RowSpec
-from mtl_opt.data.rows import Row
-from mtl_opt.data.sources import Source, TaskSettings, iterate, read_rows
-from mtl_opt.data.streaming import StreamRows, load_streams
-from mtl_opt.data.tables import TokenView, View
-from mtl_opt.data.targets import TargetView, label_names, with_targets
-from mtl_opt.data.template_names import TEMPLATES, get_template
-from mtl_opt.data.templates import Template
-from mtl_opt.data.tokens import EncodedRow, check_tokenizer
+from mtl_opt.data.store.cache import default_root
+from mtl_opt.data.store.loading import TaskRows, hold_out, load_rows
+from mtl_opt.data.store.opener import Opener, encoded
+from mtl_opt.data.store.streams import StreamRows, load_streams
+from mtl_opt.data.store.tables import TokenView, View
+from mtl_opt.data.store.targets import TargetView, label_names, with_targets
+from mtl_opt.data.text.encoding import Encoder, encode_rows
+from mtl_opt.data.text.template_names import TEMPLATES, get_template
+from mtl_opt.data.text.templates import Template
+from mtl_opt.data.text.tokens import EncodedRow, check_tokenizer
 
 __all__ = [
     "ENTRY_KEYS",

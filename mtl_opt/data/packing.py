@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
-from mtl_opt.data.collate import pad
-from mtl_opt.data.tokens import EncodedRow
+from mtl_opt.data.batches import pad
+from mtl_opt.data.text.tokens import EncodedRow
 
 WORTHWHILE = 0.9
 """A wider pack must save at least a tenth of the tokens: attention looks at all pairs of tokens of a pack."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.data.row_formats import COLUMNS, FORMATS, RowSpec
-from mtl_opt.data.sources import ROLES, Source, TaskSettings, check_task_name
-from mtl_opt.data.template_names import TEMPLATES
+from mtl_opt.data.read.row_formats import COLUMNS, FORMATS, RowSpec
+from mtl_opt.data.read.sources import ROLES, Source, TaskSettings, check_task_name
+from mtl_opt.data.text.template_names import TEMPLATES
 from mtl_opt.errors import InputError, UnknownNameError
 
 INFO = "dataset_info.json"

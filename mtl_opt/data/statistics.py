@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_opt.data.rows import Row
-from mtl_opt.data.tables import Numbers, TokenView
+from mtl_opt.data.read.rows import Row
+from mtl_opt.data.store.tables import Numbers, TokenView
 
 SHINGLE = 5
 """Letters of a shingle: long enough that unrelated texts share few, also in Chinese."""

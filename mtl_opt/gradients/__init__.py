@@ -10,12 +10,12 @@
 `LossWeights` (no gradient per task) and `OnlineProjection` (no row is kept) are cheaper and lose more.
 """
 
-from mtl_opt.gradients.backward import backward
-from mtl_opt.gradients.engines import ENGINES
-from mtl_opt.gradients.loss_scale import LossScaler
+from mtl_opt.gradients.drop_in import backward
+from mtl_opt.gradients.engines.choice import ENGINES
 from mtl_opt.gradients.loss_weights import LossWeights
 from mtl_opt.gradients.online import OnlineProjection
+from mtl_opt.gradients.step.loss_scale import LossScaler
+from mtl_opt.gradients.step.window import WindowEstimate
 from mtl_opt.gradients.task_gradients import TaskGradients
-from mtl_opt.gradients.window import WindowEstimate
 
 __all__ = ["ENGINES", "LossScaler", "LossWeights", "OnlineProjection", "TaskGradients", "WindowEstimate", "backward"]

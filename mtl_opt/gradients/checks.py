@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.gradients.columns import whole
+from mtl_opt.gradients.rows.columns import whole
 
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:

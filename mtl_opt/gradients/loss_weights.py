@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from mtl_opt.gradients.asking import CombinerLike, of_all
 from mtl_opt.gradients.checks import check_losses, checked_counts, checked_tasks
 from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.step.combiner_input import CombinerLike, of_all
 
 
 class LossWeights:

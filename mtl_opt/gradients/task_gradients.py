@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from mtl_opt.gradients.asking import CombinerLike, ask
 from mtl_opt.gradients.checks import check_trainable, checked_tasks, refuse_wrapped
-from mtl_opt.gradients.columns import whole
-from mtl_opt.gradients.engines import build_buffer, build_engine
-from mtl_opt.gradients.filling import Filling
-from mtl_opt.gradients.halves import HalfSplit
-from mtl_opt.gradients.loss_scale import LossScaler
-from mtl_opt.gradients.private import PrivateGradients
+from mtl_opt.gradients.engines.choice import build_buffer, build_engine
+from mtl_opt.gradients.fill import Filling
+from mtl_opt.gradients.layers.segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.segments import OpenSegments
-from mtl_opt.gradients.step import Step
-from mtl_opt.gradients.window import Window
+from mtl_opt.gradients.rows.columns import whole
+from mtl_opt.gradients.step.combiner_input import CombinerLike, ask
+from mtl_opt.gradients.step.halves import HalfSplit
+from mtl_opt.gradients.step.loss_scale import LossScaler
+from mtl_opt.gradients.step.private import PrivateGradients
+from mtl_opt.gradients.step.step import Step
+from mtl_opt.gradients.step.window import Window
 
 
 class TaskGradients:

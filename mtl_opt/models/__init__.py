@@ -24,7 +24,6 @@ from mtl_opt.models.merging import merge
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
-from mtl_opt.models.probing import check_routing, try_rows
 from mtl_opt.models.sharing import (
     SHARING,
     Sharing,
@@ -44,6 +43,7 @@ from mtl_opt.models.sharing import (
     save_sharing,
     share,
 )
+from mtl_opt.models.trial_forward import check_routing, try_rows
 
 __all__ = [
     "COMPILERS",

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
-from mtl_opt.models.heads.building import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
+from mtl_opt.models.heads.backbone import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 from mtl_opt.models.sharing.base import note_tokens

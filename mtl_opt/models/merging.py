@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mtl_opt.models.sharing.products import TaskProducts
+from mtl_opt.models.sharing.files.products import TaskProducts
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from mtl_opt.errors import InputError
-from mtl_opt.models.heads.building import auto_class, kind_of_model, without_pooler
+from mtl_opt.models.heads.backbone import auto_class, kind_of_model, without_pooler
 from mtl_opt.models.loading import UNREADABLE, LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from mtl_opt.monitor.conflict import distinct, scalar_keys
-from mtl_opt.monitor.corrected import NOISE
-from mtl_opt.monitor.diagnosis import diagnosis_scalars
+from mtl_opt.monitor.conflict_line import diagnosis_scalars
 from mtl_opt.monitor.heatmap import cosine_heatmap, layer_heatmap, task_number
+from mtl_opt.monitor.log_numbers import distinct, scalar_keys
+from mtl_opt.monitor.noise_correction import NOISE
 
 # The tags of a panel are regular expressions. One pattern per panel needs no escaping of task names, and one request
 # instead of one per pair of tasks.

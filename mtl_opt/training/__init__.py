@@ -1,20 +1,8 @@
-"""Training: configuration, the step, the loop, checkpoints, comparisons. Here the boxes are wired together."""
+"""Training: one run. In the order of the flow: config, setup, preview, run. Here the boxes are wired together."""
 
-from mtl_opt.training.compare import compare
-from mtl_opt.training.compare_config import compare_config
-from mtl_opt.training.config import TrainConfig, train_config
-from mtl_opt.training.loop import Interrupted, train
-from mtl_opt.training.step import training_step
-from mtl_opt.training.yaml_file import override, read_yaml
+from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.config.yaml_file import override, read_yaml
+from mtl_opt.training.run.loop import Interrupted, train
+from mtl_opt.training.run.step import training_step
 
-__all__ = [
-    "Interrupted",
-    "TrainConfig",
-    "compare",
-    "compare_config",
-    "override",
-    "read_yaml",
-    "train",
-    "train_config",
-    "training_step",
-]
+__all__ = ["Interrupted", "TrainConfig", "override", "read_yaml", "train", "train_config", "training_step"]

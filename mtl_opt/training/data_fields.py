@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from mtl_opt.checks import mapping, number
 from mtl_opt.data import check_entry
 from mtl_opt.errors import InputError
-from mtl_opt.training.fields import mapping, number
 
 
 def task_table(key: str, value: Any) -> dict[str, Any]:

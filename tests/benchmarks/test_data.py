@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import data
-from mtl_opt.models.tiny import train_tokenizer
+from mtl_opt.examples.tiny_llama import train_tokenizer
 
 
 @pytest.fixture(scope="module")

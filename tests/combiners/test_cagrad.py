@@ -151,6 +151,6 @@ def test_a_solve_that_does_not_end_warns_and_takes_the_mean(monkeypatch, golden)
     def give_up(*_, **__):
         raise RuntimeError
 
-    monkeypatch.setattr("mtl_opt.combiners.solvers.nnls", give_up)
+    monkeypatch.setattr("mtl_opt.combiners.common.solvers.nnls", give_up)
     with pytest.warns(RuntimeWarning, match="did not converge"):
         assert CAGrad().weights(golden @ golden.T).tolist() == [0.5, 0.5]

@@ -29,7 +29,7 @@ CAUGHT_BY = {
         "combiners/test_pcgrad.py::test_a_zero_gradient_conflicts_with_nobody",
     ],
     "4 an absent gradient becomes zeros": [
-        "gradients/test_private.py::test_the_head_of_an_absent_task_keeps_no_gradient"
+        "gradients/step/test_private.py::test_the_head_of_an_absent_task_keeps_no_gradient"
     ],
     "5 the graph is kept after the last task": [
         "gradients/test_task_gradients.py::test_the_graph_is_freed_after_the_backward",
@@ -54,7 +54,7 @@ CAUGHT_BY = {
     ],
     "11 the leak of GradDrop is inverted": ["combiners/test_graddrop.py::test_the_leak_is_the_share_that_is_kept"],
     "12 a method trains nothing": [
-        "training/test_loop.py::test_every_combiner_learns_and_moves_every_shared_parameter"
+        "training/run/test_loop.py::test_every_combiner_learns_and_moves_every_shared_parameter"
     ],
     "13 weight decay pulls at learnt task weights": [
         "combiners/test_contract.py::test_it_owns_no_parameter_that_an_optimizer_could_find",
@@ -63,13 +63,13 @@ CAUGHT_BY = {
         "combiners/test_gradnorm.py::test_the_weight_of_a_lagging_task_rises",
     ],
     "15 accumulated batches are not one large batch": [
-        "gradients/test_one_pass.py::test_accumulated_rows_equal_plain_backwards_over_one_large_batch",
-        "training/test_step.py::test_two_micro_batches_give_the_step_of_one_with_the_same_rows",
+        "gradients/engines/test_one_pass.py::test_accumulated_rows_equal_plain_backwards_over_one_large_batch",
+        "training/run/test_step.py::test_two_micro_batches_give_the_step_of_one_with_the_same_rows",
     ],
     "18 an overflow changes the state": [
         "combiners/test_contract.py::test_a_gradient_that_is_not_finite_names_its_task_and_changes_no_state",
         "combiners/test_contract.py::test_a_loss_that_is_not_finite_names_its_task_and_changes_no_state",
-        "training/test_step.py::test_a_step_that_is_not_finite_is_not_taken_and_names_its_task",
+        "training/run/test_step.py::test_a_step_that_is_not_finite_is_not_taken_and_names_its_task",
     ],
     "19 a batch without some task": [
         "combiners/test_contract_state.py::test_the_state_of_an_absent_task_is_untouched",
@@ -84,11 +84,11 @@ CAUGHT_BY = {
     "21 a solver fails in silence": [
         "combiners/test_notes.py::test_every_fallback_says_so_once_per_step_and_only_then",
         "combiners/test_notes.py::test_a_solve_that_does_not_end_warns_once_and_is_noted_in_every_step",
-        "training/test_combiner.py::test_notes_reach_the_event_the_log_and_tensorboard",
+        "training/setup/test_combiner.py::test_notes_reach_the_event_the_log_and_tensorboard",
     ],
     "22 freedom from conflict is claimed and not kept": [
         "combiners/test_promises.py::test_a_method_keeps_what_it_promises_and_the_table_leaves_nothing_out",
-        "combiners/test_config.py::test_it_is_conflict_free_only_for_independent_gradients",
+        "combiners/test_conflict_free.py::test_it_is_conflict_free_only_for_independent_gradients",
     ],
     "23 methods differ on two tasks where they are the same": [
         "combiners/test_promises.py::test_two_tasks_identities_hold_with_their_lengths",

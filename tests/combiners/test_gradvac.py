@@ -7,7 +7,7 @@ from references.contract_inputs import jacobian
 from references.gradvac_reference import gradvac
 
 from mtl_opt.combiners import GradVac, PCGrad, Sum
-from mtl_opt.combiners.solvers import draw_orders
+from mtl_opt.combiners.common.solvers import draw_orders
 
 
 def test_the_golden_values(golden):

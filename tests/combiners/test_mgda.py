@@ -108,6 +108,6 @@ def test_a_solve_that_does_not_end_warns_and_takes_the_mean(monkeypatch):
     def give_up(*_, **__):
         raise RuntimeError
 
-    monkeypatch.setattr("mtl_opt.combiners.solvers.nnls", give_up)
+    monkeypatch.setattr("mtl_opt.combiners.common.solvers.nnls", give_up)
     with pytest.warns(RuntimeWarning, match="did not converge: the step takes the mean"):
         assert torch.equal(MGDA().weights(torch.eye(4)), torch.full((4,), 0.25))

@@ -6,7 +6,7 @@ import torch
 from references.pcgrad_reference import pcgrad
 
 from mtl_opt.combiners import PCGrad, Sum
-from mtl_opt.combiners.solvers import draw_orders
+from mtl_opt.combiners.common.solvers import draw_orders
 
 
 def test_the_golden_values(golden):

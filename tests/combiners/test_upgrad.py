@@ -7,7 +7,7 @@ from references.contract_inputs import jacobian
 from references.projection_reference import project, upgrad
 
 from mtl_opt.combiners import Mean, PCGrad, UPGrad
-from mtl_opt.combiners.solvers import precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import precision_of, unit_rows
 from mtl_opt.combiners.upgrad import added_by_projection
 
 SCALES = [0, 3, 6]
@@ -138,6 +138,6 @@ def test_a_solve_that_does_not_end_warns_and_takes_the_preference(monkeypatch, g
     def give_up(*_, **__):
         raise RuntimeError
 
-    monkeypatch.setattr("mtl_opt.combiners.solvers.nnls", give_up)
+    monkeypatch.setattr("mtl_opt.combiners.common.solvers.nnls", give_up)
     with pytest.warns(RuntimeWarning, match="did not converge"):
         assert UPGrad().weights(golden @ golden.T).tolist() == [0.5, 0.5]

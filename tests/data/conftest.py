@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from mtl_opt.data.rows import Row
+from mtl_opt.data.read.rows import Row
 
 SHARED = Path(__file__).parents[3] / "shared"
 CHATML = (

@@ -6,9 +6,9 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.batch import IGNORE_INDEX
-from mtl_opt.data.encoding import Encoder
-from mtl_opt.data.rows import Row, Turn
-from mtl_opt.data.template_names import TEMPLATES, get_template
+from mtl_opt.data.read.rows import Row, Turn
+from mtl_opt.data.text.encoding import Encoder
+from mtl_opt.data.text.template_names import TEMPLATES, get_template
 from mtl_opt.errors import InputError
 
 Tokenizer = PreTrainedTokenizerBase

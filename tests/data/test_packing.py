@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.data.packing import best_packing, collate_packed, first_fit
-from mtl_opt.data.tokens import EncodedRow
+from mtl_opt.data.text.tokens import EncodedRow
 
 ROWS = st.lists(st.lists(st.integers(1, 30), max_size=6), min_size=1, max_size=5).filter(any)
 

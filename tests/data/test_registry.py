@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from mtl_opt.data.read.sources import read_rows
 from mtl_opt.data.registry import Entry, registry_entries, task_entries
-from mtl_opt.data.sources import read_rows
 from mtl_opt.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "llamafactory_demo"

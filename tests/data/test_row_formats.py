@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mtl_opt.data.row_formats import RowSpec, make_row, told_format
-from mtl_opt.data.rows import Row, Turn
+from mtl_opt.data.read.row_formats import RowSpec, make_row, told_format
+from mtl_opt.data.read.rows import Row, Turn
 from mtl_opt.errors import InputError
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from mtl_opt.data.encoding import Encoder
-from mtl_opt.data.loading import TaskRows, load_rows
-from mtl_opt.data.opening import Opener
 from mtl_opt.data.registry import registry_entries
-from mtl_opt.data.template_names import get_template
+from mtl_opt.data.store.loading import TaskRows, load_rows
+from mtl_opt.data.store.opener import Opener
+from mtl_opt.data.text.encoding import Encoder
+from mtl_opt.data.text.template_names import get_template
 from mtl_opt.errors import InputError
 
 Load = Callable[..., TaskRows]

@@ -7,8 +7,8 @@ from torch import nn
 from transformers import OPTConfig, OPTForCausalLM
 
 from mtl_opt.batch import TaskBatch, task_rows
+from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.models import LoraSettings, build_sharing, share, task_losses
-from mtl_opt.models.tiny import new_llama, train_tokenizer
 
 TASKS = ("qa", "摘要", "anger")
 LORA = LoraSettings(rank=3, alpha=6)

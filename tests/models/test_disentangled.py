@@ -9,7 +9,7 @@ from mtl_opt import Sum, TaskGradients
 from mtl_opt.batch import task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.models import build_sharing, enable_checkpointing, private_parameters, row_terms, task_losses
-from mtl_opt.models.sharing.discriminator import TaskDiscriminator
+from mtl_opt.models.sharing.parts.discriminator import TaskDiscriminator
 
 IDS = (2, 0, 1, 0)
 KEPT = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]])

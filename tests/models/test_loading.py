@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from tiny_run import build_model
 from torch import nn
-from training.tiny_run import build_model
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from mtl_opt.errors import InputError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from training.tiny_run import build_model
+from tiny_run import build_model
 
 from mtl_opt.errors import InputError
 from mtl_opt.models import LoraSettings, QuantizationSettings, file_bytes, load_model, model_on_meta

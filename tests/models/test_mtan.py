@@ -7,9 +7,9 @@ from references.sharing_reference import masked
 
 from mtl_opt.batch import task_rows
 from mtl_opt.errors import InputError
+from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.models import build_sharing, share
 from mtl_opt.models.sharing.mtan import TaskMask
-from mtl_opt.models.tiny import new_llama, train_tokenizer
 
 
 @pytest.mark.parametrize("ids", [(0, 0, 1, 1), (1, 0, 1, 2)])

@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from typing_extensions import override
 
 from mtl_opt.batch import task_rows
+from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.models import (
     SHARING,
     LoraSettings,
@@ -25,8 +26,7 @@ from mtl_opt.models import (
 )
 from mtl_opt.models.sharing import AdapterSharing, SharedLora
 from mtl_opt.models.sharing.base import SharingContext
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.tiny import new_llama, train_tokenizer
+from mtl_opt.models.sharing.parts.layers import LinearLayer
 
 TOKENS = torch.tensor([[5, 9, 30, 41, 7, 77], [8, 8, 4, 90, 120, 3]])
 FIXED = [name for name in SHARING if not isinstance(products_of(make_model(name), 0), str)]

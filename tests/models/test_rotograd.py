@@ -20,7 +20,7 @@ from mtl_opt.models import (
     share,
     task_losses,
 )
-from mtl_opt.models.sharing.rotation import Rotations
+from mtl_opt.models.sharing.parts.rotation import Rotations
 
 
 def make(block=4, scale=False, dim=8):

@@ -7,9 +7,9 @@ from models.test_expert_adapters import GROUPED, jacobian
 
 from mtl_opt import TaskGradients
 from mtl_opt.errors import InputError
+from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.models import LoraSettings, TaskOptions, build_sharing, private_parameters, share, task_losses
 from mtl_opt.models.sharing import GroupLora, PrivateLora, SharedLora
-from mtl_opt.models.tiny import new_llama, train_tokenizer
 
 
 def kinds(model):

@@ -6,9 +6,9 @@ from models.sharing_cases import LORA, TASKS, make_model
 from references.sharing_reference import distance, nuclear, update
 
 from mtl_opt.errors import InputError
+from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.models import LoraSettings, TaskOptions, build_sharing, share
-from mtl_opt.models.sharing.strength import Schedule
-from mtl_opt.models.tiny import new_llama, train_tokenizer
+from mtl_opt.models.sharing.parts.strength import Schedule
 
 
 def gradients(term, model):

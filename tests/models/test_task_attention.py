@@ -19,7 +19,7 @@ from mtl_opt import TaskAttention, TaskGradients, task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.models import build_sharing, private_parameters, share
 from mtl_opt.models.sharing import PrivateLora, SharedLora
-from mtl_opt.models.sharing.blocks import attention_layers
+from mtl_opt.models.sharing.parts.blocks import attention_layers
 
 X = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.tiny_run import build_data, build_model, config_of
+from tiny_run import build_data, build_model, config_of
 
 from mtl_opt.monitor import write_hparams
 from mtl_opt.training import train

@@ -11,8 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from mtl_opt.monitor.conflict import scalar_keys
 from mtl_opt.monitor.heatmap import cosine_heatmap
+from mtl_opt.monitor.log_numbers import scalar_keys
 from mtl_opt.monitor.tensorboard import TensorBoardWriter
 
 TASKS = ["qa", "情感 分类", "t0.wiki[v1] (a|b)"]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from references.comparison_folder import only_scores, write_comparison
 
-from mtl_opt.report.html import write_report
+from mtl_opt.report.page.html import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -142,7 +142,7 @@ def test_hovering_a_method_dims_the_others_in_every_chart(browser, reports):
 def test_tables_sort_and_the_numbers_are_those_of_the_summary(browser, reports):
     import json
 
-    from mtl_opt.report.summarise import summarise
+    from mtl_opt.report.summary.assembly import summarise
 
     lines = [json.loads(text) for text in (reports["full"].parent / "results.jsonl").read_text("utf-8").splitlines()]
     summary = summarise(lines)

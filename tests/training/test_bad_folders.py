@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from training.tiny_run import build_model
+from tiny_run import build_model
 
 
 @pytest.mark.parametrize("verb", ["train", "compare"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.tiny_run import TASKS, build_model, rows_of, write_config, write_jsonl
+from tiny_run import TASKS, build_model, rows_of, write_config, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from mtl_opt import cli

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.tiny_run import config_of, log_lines, mostly_slow
+from tiny_run import config_of, log_lines, mostly_slow
 
 from mtl_opt.training import train
-from mtl_opt.training.prepare import prepare
-from mtl_opt.training.run import build_run
-from mtl_opt.training.step import training_step
+from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.step import training_step
+from mtl_opt.training.setup.data import prepare
 
 
 def weights_of(folder) -> torch.Tensor:

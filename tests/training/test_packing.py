@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from launch import torchrun
 from safetensors.torch import load_file
-from training.tiny_run import config_of, log_lines, write_config
+from tiny_run import config_of, log_lines, write_config
 
 from mtl_opt.training import train
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.tiny_run import config_of, log_lines
+from tiny_run import config_of, log_lines
 
 from mtl_opt.training import train
-from mtl_opt.training.evaluate import evaluate_folder
+from mtl_opt.training.run.measurement import evaluate_folder
 
 
 def losses(folder):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from launch import command, environment, torchrun
 from safetensors.torch import load_file
-from training.tiny_run import config_of, write_config
+from tiny_run import config_of, write_config
 
 from mtl_opt.training import train
 

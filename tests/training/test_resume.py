@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from training.tiny_run import config_of, digest, log_lines, write_config
+from tiny_run import config_of, digest, log_lines, write_config
 
 from mtl_opt import cli
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
-from mtl_opt.training.evaluate import evaluate_folder
+from mtl_opt.training.run.measurement import evaluate_folder
 
 RESUME = {"resume_from_checkpoint": True}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from safetensors.torch import load_file
-from training.tiny_run import config_of, write_config
+from tiny_run import config_of, write_config
 
 from mtl_opt.cli import main
 from mtl_opt.training import train

@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mtl_opt.data.mixing.adaptive import Bandit, LearningSpeed, LossSoftmax
 from mtl_opt.data.mixing.base import Facts, Mixer
 from mtl_opt.data.mixing.fixed import Balanced, Equal, Inverse, Proportional, Ratios, Sqrt, Temperature, UniMax
-from mtl_opt.data.mixing.learning import Bandit, LearningSpeed, LossSoftmax
 from mtl_opt.data.mixing.order import RowOrder
 from mtl_opt.data.mixing.sampler import Sampler, rank_slice
-from mtl_opt.data.mixing.scheduled import Curriculum, Homogeneous, RatioSchedule, Rotation
+from mtl_opt.data.mixing.schedules import Curriculum, Homogeneous, RatioSchedule, Rotation
 from mtl_opt.errors import InputError, UnknownNameError
 
 __all__ = ["EXHAUSTION", "MIXINGS", "Facts", "Mixer", "RowOrder", "Sampler", "build_mixer", "rank_slice"]

@@ -236,7 +236,7 @@ class MultiTaskModel(nn.Module):
             folder: Where to.
             state_dict: Weights gathered from all processes; None: those of this model.
         """
-        from mtl_opt.models.heads.saving import save_heads
+        from mtl_opt.models.heads.files import save_heads
 
         if state_dict is None:
             self.backbone.save_pretrained(folder)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.models.sharing.attention_lora import TaskAttentionLora
 from mtl_opt.models.sharing.base import (
     AdapterSharing,
     Sharing,
@@ -18,21 +17,22 @@ from mtl_opt.models.sharing.base import (
 from mtl_opt.models.sharing.cross_stitch import CrossStitch
 from mtl_opt.models.sharing.disentangled import Disentangled
 from mtl_opt.models.sharing.experts import Experts, GatedLora
-from mtl_opt.models.sharing.groups import GroupLora
+from mtl_opt.models.sharing.files.peft_folder import lora_matrices, save_peft_folder
+from mtl_opt.models.sharing.files.products import TaskProducts, folder_names, head_product, products_of
+from mtl_opt.models.sharing.files.sharing_files import load_sharing, read_about, save_sharing
 from mtl_opt.models.sharing.hard import Hard, PrivateLayers
 from mtl_opt.models.sharing.hydra import Hydra, RoutedLora
-from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer
-from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
 from mtl_opt.models.sharing.mtan import MTAN
 from mtl_opt.models.sharing.mtl_lora import MixedLora, MTLLoRA
-from mtl_opt.models.sharing.peft_folder import lora_matrices, save_peft_folder
-from mtl_opt.models.sharing.products import TaskProducts, folder_names, head_product, products_of
+from mtl_opt.models.sharing.parts.groups import GroupLora
+from mtl_opt.models.sharing.parts.layers import AdaptedLinear, LinearLayer
+from mtl_opt.models.sharing.parts.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.parts.task_attention import TaskAttention
 from mtl_opt.models.sharing.rotograd import RotoGrad
-from mtl_opt.models.sharing.saving import load_sharing, read_about, save_sharing
 from mtl_opt.models.sharing.selective import Selective
 from mtl_opt.models.sharing.soft import Soft
 from mtl_opt.models.sharing.sparse_experts import SparseExperts, SparseLora
-from mtl_opt.models.sharing.task_attention import TaskAttention
+from mtl_opt.models.sharing.task_attention_lora import TaskAttentionLora
 
 SHARING: dict[str, type[Sharing]] = {
     "hard": Hard,

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.batch import note_length
 from mtl_opt.models.lora_settings import LoraSettings
-from mtl_opt.models.sharing.layers import AdaptedLinear, LinearLayer, find_layers, replace_module
+from mtl_opt.models.sharing.parts.layers import AdaptedLinear, LinearLayer, find_layers, replace_module
 
 
 @dataclass(frozen=True)

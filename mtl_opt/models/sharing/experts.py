@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from mtl_opt.batch import Segments
 from mtl_opt.models.lora_settings import LoraSettings
-from mtl_opt.models.sharing.arguments import at_least, one_of
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import fresh_a, fresh_b, scaling_of
-from mtl_opt.models.sharing.routing import TaskDropout, in_order, rows_of_tasks
+from mtl_opt.models.sharing.parts.arguments import at_least, one_of
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
+from mtl_opt.models.sharing.parts.routing import TaskDropout, in_order, rows_of_tasks
 
 GATES = ("task", "token")
 

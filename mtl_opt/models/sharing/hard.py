@@ -6,10 +6,10 @@ from typing import ClassVar
 from torch import nn
 from typing_extensions import override
 
-from mtl_opt.models.sharing.arguments import at_least
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.parts.arguments import at_least
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import PrivateLora, SharedLora
 
 
 class Hard(AdapterSharing):

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from mtl_opt.models.sharing.arguments import at_least
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.blocks import Blocks, block_paths, check_blocks, chosen_blocks
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import SharedLora
-from mtl_opt.models.sharing.private_linear import PrivateLinear
+from mtl_opt.models.sharing.parts.arguments import at_least
+from mtl_opt.models.sharing.parts.blocks import Blocks, block_paths, check_blocks, chosen_blocks
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import SharedLora
+from mtl_opt.models.sharing.parts.private_linear import PrivateLinear
 
 MASK = "task_mask"
 """Name of the mask in its block."""

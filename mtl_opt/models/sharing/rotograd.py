@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from mtl_opt.models.sharing.arguments import at_least, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.last_hidden import representation
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import SharedLora
-from mtl_opt.models.sharing.rotation import Rotations
-from mtl_opt.models.sharing.summing import over_processes
+from mtl_opt.models.sharing.parts.arguments import at_least, positive
+from mtl_opt.models.sharing.parts.last_hidden import representation
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import SharedLora
+from mtl_opt.models.sharing.parts.process_sum import over_processes
+from mtl_opt.models.sharing.parts.rotation import Rotations
 
 ROTATION = "task_rotation"
 """Name of the rotations in the module whose output they turn."""

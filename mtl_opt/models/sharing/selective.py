@@ -9,9 +9,9 @@ from torch import nn
 from typing_extensions import override
 
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.groups import GroupLora
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import PrivateLora, SharedLora
+from mtl_opt.models.sharing.parts.groups import GroupLora
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import PrivateLora, SharedLora
 
 KINDS = ("shared", "private")
 FROM_TASKS = "group"

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from mtl_opt.models.sharing.arguments import one_of, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.distances import factors, pull_together, trace_norm
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import PrivateLora
-from mtl_opt.models.sharing.strength import Schedule
+from mtl_opt.models.sharing.parts.arguments import one_of, positive
+from mtl_opt.models.sharing.parts.distances import factors, pull_together, trace_norm
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import PrivateLora
+from mtl_opt.models.sharing.parts.strength import Schedule
 
 PENALTIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
     "l2": pull_together,

@@ -9,12 +9,12 @@ from typing_extensions import override
 
 from mtl_opt.batch import task_rows
 from mtl_opt.models.lora_settings import LoraSettings
-from mtl_opt.models.sharing.arguments import at_least, one_of, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.dispatch import Plan
-from mtl_opt.models.sharing.layers import LinearLayer
-from mtl_opt.models.sharing.lora import fresh_a, fresh_b, scaling_of
-from mtl_opt.models.sharing.router_terms import RouterTerms
+from mtl_opt.models.sharing.parts.arguments import at_least, one_of, positive
+from mtl_opt.models.sharing.parts.dispatch import Plan
+from mtl_opt.models.sharing.parts.layers import LinearLayer
+from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
+from mtl_opt.models.sharing.parts.router_terms import RouterTerms
 
 DISPATCHES = ("auto", "masked", "grouped")
 

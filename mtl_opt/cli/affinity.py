@@ -1,0 +1,102 @@
+"""`mtl-opt share` and `mtl-opt group`: what to share, and between whom, from what was measured."""
+
+import argparse
+import json
+from typing import Any
+
+from mtl_opt.cli.data import print_table
+
+SHARE = """examples:
+  mtl-opt share config.yaml                        make the most conflicting quarter of the blocks private
+  mtl-opt share config.yaml --k 2 --threshold -0.05 output_dir=outputs/share
+  mtl-opt share config.yaml --steps 200            measure the first 200 steps only
+
+Two runs with the same seed, data order and steps, then a table per block and the metrics of both. A call that was
+killed or stopped goes on where it was. In output_dir: layer_conflict.json, config.yaml (to run again), comparison.json.
+"""
+GROUP = """examples:
+  mtl-opt group config.yaml                        from gradient cosines; the number of groups by the best criterion
+  mtl-opt group config.yaml --by lookahead --groups 2
+
+One run, then affinity.json, group-N.yaml for every group and selective.yaml (one model, an adapter per group).
+"""
+
+
+def add_share_verbs(verbs: Any) -> None:
+    """Describe the verbs.
+
+    Args:
+        verbs: What argparse adds verbs to.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    share = verbs.add_parser(
+        "share", help="make the most conflicting blocks private, retrain, compare", epilog=SHARE, formatter_class=raw
+    )
+    group = verbs.add_parser(
+        "group", help="which tasks go together, from their gradients", epilog=GROUP, formatter_class=raw
+    )
+    for verb in (share, group):
+        verb.add_argument("config", help="YAML file")
+        verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    share.add_argument("--k", type=int, help="blocks to make private (a quarter of them)")
+    share.add_argument("--threshold", type=float, default=0.0, help="a cosine below this is a conflict (0)")
+    share.add_argument("--steps", type=int, help="steps to measure (all of the run)")
+    share.set_defaults(run=_share)
+    group.add_argument("--by", default="cosine", help="cosine or lookahead (cosine)")
+    group.add_argument("--groups", type=int, help="number of groups (the best)")
+    group.add_argument("--every", type=int, help="steps between two lookaheads (a twentieth of the run)")
+    group.set_defaults(run=_group)
+
+
+def _share(options: argparse.Namespace) -> None:
+    """Share by conflict and print what came of it."""
+    from mtl_opt.affinity.share import ShareOptions, share_by_conflict
+    from mtl_opt.training import read_yaml, train_config
+
+    chosen = ShareOptions(options.k, options.threshold, options.steps)
+    config = train_config(read_yaml(options.config, options.overrides))
+    found = share_by_conflict(config, chosen)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    heads = ["block", "conflict rate", "mean cosine", "step rate", "step cosine", "parameters", "now"]
+    keys = ("rate", "cosine", "step_rate", "step_cosine")
+    rows = [
+        [b["block"], *(f"{b[key]:.4f}" for key in keys), b["parameters"], "private" if b["private"] else "shared"]
+        for b in found["blocks"]
+    ]
+    print_table(heads, rows)
+    print(f"\nSeed {found['seed']} and {found['steps']['shared']} steps in both runs:")
+    print_table(["", "shared", "selective"], _compared(found))
+    print(f"\nOne seed: a difference may be chance.\nTo run again: {config.output_dir}/config.yaml")
+
+
+def _compared(found: dict[str, Any]) -> list[list[Any]]:
+    """Put both runs side by side."""
+    rows: list[list[Any]] = []
+    for key, value in found["metrics"]["shared"].items():
+        rows.append([key, f"{value:.4f}", f"{found['metrics']['selective'][key]:.4f}"])
+    rates = [found["conflict_rate"][run] for run in ("shared", "selective")]
+    rows.append(["conflict rate", *("-" if rate is None else f"{rate:.4f}" for rate in rates)])
+    for key, value in found["parameters"]["shared"].items():
+        rows.append([f"trained numbers, {key}", value, found["parameters"]["selective"][key]])
+    return rows
+
+
+def _group(options: argparse.Namespace) -> None:
+    """Group tasks and print the affinity."""
+    from mtl_opt.affinity.group import GroupOptions, group_tasks
+    from mtl_opt.training import read_yaml, train_config
+
+    chosen = GroupOptions(options.by, options.groups, options.every)
+    found = group_tasks(train_config(read_yaml(options.config, options.overrides)), chosen)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    print(f"Affinity of the row's task to the column's ({found['measure']}):")
+    cells = [["-" if value is None else f"{value:.4g}" for value in row] for row in found["affinity"]]
+    print_table(["", *found["tasks"]], [[task, *row] for task, row in zip(found["tasks"], cells, strict=True)])
+    print("\nGroups: " + "; ".join(", ".join(group) for group in found["groups"]))
+    for path in found["configs"]:
+        print(f"To run: mtl-opt train {path}")

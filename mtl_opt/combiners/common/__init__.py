@@ -1,0 +1,1 @@
+"""What several methods share: solvers, checks of their arguments, state by task."""

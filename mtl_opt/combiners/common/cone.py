@@ -1,0 +1,75 @@
+"""What UPGrad and DualProj share: a preference, and a projection onto the directions that conflict with no task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.common.arguments import check_preference
+from mtl_opt.combiners.common.names import keep_numbers
+from mtl_opt.combiners.common.solvers import over_lengths, precision_of, unit_rows
+
+
+class ConeProjection(Combiner, ABC):
+    """Add to preferred gradients what takes them into the cone of directions that conflict with no task.
+
+    Args:
+        preference: Weight of every gradient, by task name or in task order, positive; not normalised. Default: 1 over
+            the number of present tasks.
+    """
+
+    def __init__(self, preference: Mapping[str, float] | Sequence[float] | None = None) -> None:
+        super().__init__()
+        check_preference(preference)
+        self.preference = preference
+
+    @override
+    def allocate(self, num_tasks: int) -> None:
+        """Resolve the names to one preference per task; without any there is nothing to keep.
+
+        Args:
+            num_tasks: Number of bound tasks.
+        """
+        if self.preference is not None:
+            keep_numbers(self, "preferred", "preference", self.preference, self.tasks)
+
+    @override
+    def weights(
+        self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
+    ) -> Tensor:
+        step = self.enter(gramian, losses, tasks)
+        num_tasks = len(step.tasks)
+        preferred = np.full(num_tasks, 1 / num_tasks)
+        if self.preference is not None:
+            preferred = self.get_buffer("preferred")[step.tasks].numpy()
+        inner = step.gramian.numpy()
+        if (inner >= 0).all():
+            return step.leave(torch.from_numpy(preferred))
+        cosines, lengths = unit_rows(inner)
+        added = self.added(cosines, preferred * lengths, precision_of(step.like, num_tasks))
+        if added is None:
+            self.note("the non-negative least squares did not converge: the step takes the preference", warn=True)
+            return step.leave(torch.from_numpy(preferred))
+        return step.leave(torch.from_numpy(preferred + over_lengths(added, lengths)))
+
+    @abstractmethod
+    def added(
+        self,
+        cosines: np.ndarray,  # [tasks, tasks]
+        preferred: np.ndarray,  # [tasks]
+        precision: float,
+    ) -> np.ndarray | None:  # [tasks]
+        """Compute what the projection adds.
+
+        Args:
+            cosines: Inner products of the unit gradients. `[tasks, tasks]`
+            preferred: Coefficients of the unit gradients before it. `[tasks]`
+            precision: Share below which an inner product is rounding.
+
+        Returns:
+            Coefficients of the unit gradients, at least 0 `[tasks]`; None where a solve did not converge.
+        """

@@ -1,0 +1,89 @@
+"""Arguments that speak of tasks: by name, or by index."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.combiners.common.arguments import Numbers
+
+TaskKey = str | int
+
+
+def task_indices(argument: str, given: TaskKey | Sequence[TaskKey], tasks: Sequence[str]) -> list[int]:
+    """Find the tasks that an argument names.
+
+    Args:
+        argument: Name of the argument, for the error.
+        given: One task or several, each by name or by index.
+        tasks: Names of all tasks, in order.
+
+    Returns:
+        Their indices, in the order of `given`.
+
+    Raises:
+        ValueError: If there is no such task, one occurs twice, or none is given.
+    """
+    keys = [given] if isinstance(given, (str, int)) else list(given)
+    found = []
+    for key in keys:
+        by_index = isinstance(key, int) and not isinstance(key, bool) and 0 <= key < len(tasks)
+        if not by_index and key not in tasks:
+            raise ValueError(f"`{argument}` must name tasks of {list(tasks)} or their indices, got {key!r}.")
+        found.append(int(key) if by_index else list(tasks).index(str(key)))
+    if not found or len(set(found)) != len(found):
+        raise ValueError(f"`{argument}` must be at least one task, each once, got {given!r}.")
+    return found
+
+
+def numbers_per_task(argument: str, given: Numbers, tasks: Sequence[str]) -> Tensor:  # [tasks]
+    """Give every task its number: one for all, by name, or in task order.
+
+    Args:
+        argument: Name of the argument, for the error.
+        given: Its value.
+        tasks: Names of all tasks, in order.
+
+    Returns:
+        One number per task. `[tasks]`
+
+    Raises:
+        ValueError: If the names or the number of the values are not those of the tasks.
+    """
+    if isinstance(given, Mapping):
+        if set(given) != set(tasks):
+            raise ValueError(f"`{argument}` must name the tasks {list(tasks)}, got {list(given)}.")
+        given = [given[task] for task in tasks]
+    values = [float(given)] * len(tasks) if isinstance(given, int | float) else list(given)
+    if len(values) != len(tasks):
+        raise ValueError(f"`{argument}` must be {len(tasks)} numbers, one per task, got {len(values)}.")
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def keep_numbers(combiner: nn.Module, buffer: str, argument: str, given: Numbers, tasks: Sequence[str] | None) -> None:
+    """Resolve an argument of a combiner to one number per task, and keep it as a buffer.
+
+    Args:
+        combiner: The combiner, while it is bound.
+        buffer: Name of the buffer. `[tasks]`
+        argument: Name of the argument, for the error.
+        given: Its value.
+        tasks: Names of all tasks, in order.
+    """
+    assert tasks is not None
+    combiner.register_buffer(buffer, numbers_per_task(argument, given, tasks))
+
+
+def keep_preference_and_ideal(
+    combiner: nn.Module, preference: Numbers | None, reference: Numbers, tasks: Sequence[str] | None
+) -> None:
+    """Resolve the two arguments of methods that weigh distances to ideal losses: buffers `preferred` and `ideal`.
+
+    Args:
+        combiner: The combiner, while it is bound.
+        preference: How much each task counts; None for all alike.
+        reference: Loss that each task could reach.
+        tasks: Names of all tasks, in order.
+    """
+    keep_numbers(combiner, "preferred", "preference", 1.0 if preference is None else preference, tasks)
+    keep_numbers(combiner, "ideal", "reference", reference, tasks)

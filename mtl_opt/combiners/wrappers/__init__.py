@@ -1,0 +1,1 @@
+"""Combiners around a combiner: they change when, where or how strongly it acts."""

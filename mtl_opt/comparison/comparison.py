@@ -1,0 +1,205 @@
+"""Compare methods fairly: the same data order and initialisation per seed, single-task baselines, one line a run."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from mtl_opt.comparison.budget import steps_of
+from mtl_opt.comparison.grid import Entry, entry_of, methods_of, search_entries
+from mtl_opt.comparison.one_run import DataCache, busy_seconds, seconds_before
+from mtl_opt.comparison.provenance import provenance
+from mtl_opt.comparison.rate_search import choose_rates
+from mtl_opt.comparison.result_writer import ResultLines, short
+from mtl_opt.comparison.settings_check import own_keys
+from mtl_opt.comparison.workers import Reply, Workers, run_here
+from mtl_opt.errors import InputError
+from mtl_opt.results import check_folder, read_results, write_json
+from mtl_opt.training.config.comparison_keys import CompareConfig
+from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.processes import world_size
+from mtl_opt.training.setup.combiner import build_combiner
+
+logger = logging.getLogger(__name__)
+
+Place = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Reply]]]
+"""Trains runs and gives each with its reply as it finishes."""
+
+GRID = "grid.json"
+"""Names of all runs, so that a half-finished folder can be told from a finished one, and what the last call took."""
+
+
+def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Train every method on every seed, and every task alone; runs that have a result are skipped.
+
+    Args:
+        config: What is compared.
+        shared: Raw settings that every run shares.
+
+    Returns:
+        The lines of `results.jsonl` of all runs of this comparison, in order: methods and baselines seed by seed, then
+        the runs that searched for learning rates.
+
+    Raises:
+        InputError: If the output folder holds a comparison with other settings, or several processes run this.
+    """
+    if world_size() > 1:
+        raise InputError(f"`mtl-opt compare` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
+    return _Comparison(config, shared).run()
+
+
+class _Comparison:
+    """Hold what all phases of a comparison share: data, methods, and the lines written so far."""
+
+    def __init__(self, config: CompareConfig, shared: Mapping[str, Any]) -> None:
+        self.config, self.shared, self.cache = config, shared, DataCache()
+        self.begin = time.perf_counter()
+        self.before: dict[str, float] = {}
+        self.output = Path(shared["output_dir"])
+        check_folder(self.output)
+        if read_results(self.output) is not None or (self.output / "trainer_log.jsonl").exists():
+            raise InputError(f"`output_dir`: `{self.output}` already holds a single run; choose another folder.")
+        varied = {"sharing_args"} if config.sharings else set()
+        varied |= {"mixing_args"} if config.mixings else set()
+        base = train_config({key: value for key, value in shared.items() if key not in varied})
+        say_of_norm_matching(config, base)
+        self.data = self.cache.of(base)
+        self.methods = methods_of(config, shared, self.data.tasks)
+        self.lines = ResultLines(self.output, self.data, provenance(self.data))
+
+    def run(self) -> list[dict[str, Any]]:
+        """Search, train, and return the lines."""
+        self._check()
+        steps = steps_of(self.config.budget, self.methods, self.config.seeds[0], self.shared, self.cache)
+        searches = list(search_entries(self.config, self.methods, self.shared, steps))
+        planned = self._finals({} if searches else self._rates([]), steps)
+        own = own_keys(self.config)
+        self.lines.refuse_other_settings(searches or planned, own)
+        todo = self._todo([*searches, *planned])
+        self._write_plan([entry.name for entry in [*searches, *planned]])
+        progress = tqdm(total=len(todo), desc="comparing", disable=None)
+        with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
+            self._train(searches, train_all, bar)
+            finals = self._finals(self._rates(searches), steps)
+            self.lines.refuse_other_settings(finals, own)
+            self._train(finals, train_all, bar)
+        if todo:
+            self._write_plan([entry.name for entry in [*searches, *finals]], todo)
+        return [self.lines.known[entry.name] for entry in [*finals, *searches]]
+
+    def _todo(self, entries: Sequence[Entry]) -> list[Entry]:
+        """List the runs that have no result yet."""
+        todo = [entry for entry in entries if entry.name not in self.lines.known]
+        if len(todo) < len(entries):
+            logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
+        return todo
+
+    def _finals(self, rates: Mapping[str, float], steps: Mapping[str, int]) -> list[Entry]:
+        """List the runs of the tables, seed by seed: an interrupted comparison has complete seeds."""
+        return [
+            entry_of(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
+            for seed in self.config.seeds
+            for method in self.methods
+        ]
+
+    def _check(self) -> None:
+        """Build every combiner and data split once: a bad argument of the last method must not show after hours."""
+        for entry in self._finals({}, {}):
+            build_combiner(entry.config, self.data.only(entry.config.only_tasks).tasks, self.data.settings)
+        for entry in list(search_entries(self.config, self.methods, self.shared, {}))[:1]:
+            self.cache.of(entry.config)
+
+    def _rates(self, searches: Sequence[Entry]) -> dict[str, float]:
+        """Choose the learning rate of every method."""
+        if not searches:
+            rates = self.config.learning_rates
+            return {method.name: rates[0] for method in self.methods} if rates else {}
+        names = {(method.label, method.task): method.name for method in self.methods}
+        rates_of = choose_rates(self.lines.judge(searches, self.config.select_by), names)
+        for name, rate in rates_of.items():
+            logger.info("%s: learning rate %g.", name, rate)
+        return rates_of
+
+    def _train(self, entries: Sequence[Entry], train_all: Place, bar: Any) -> None:
+        """Train the runs that have no result yet, and write a line for each as it finishes."""
+        todo = [entry for entry in entries if entry.name not in self.lines.known]
+        self.before |= {entry.name: seconds_before(entry.config) for entry in todo}
+        for entry, reply in train_all(todo):
+            line = self.lines.add(entry, reply, self.config.select_by)
+            bar.set_postfix_str(entry.name)
+            bar.update()
+            logger.info("%s: %s", entry.name, short(line))
+
+    @contextmanager
+    def _place(self) -> Iterator[Place]:
+        """Choose where the runs take place; workers live through all phases."""
+        if self.config.jobs == 1:
+            with _details_once():
+                yield lambda todo: run_here(todo, self.cache)
+        else:
+            with Workers(self.config.jobs, self.output) as workers:
+                yield workers.run
+
+    def _write_plan(self, names: Sequence[str], trained: Sequence[Entry] = ()) -> None:
+        """Write the names of all runs and, at the end, what this call took beside steps and evaluation."""
+        plan: dict[str, Any] = {"runs": list(names)}
+        path = self.output / GRID
+        if trained:
+            wall = time.perf_counter() - self.begin
+            lines = [self.lines.known[entry.name] for entry in trained]
+            busy = sum(max(0.0, busy_seconds(line) - self.before.get(line["run"], 0)) for line in lines)
+            jobs = min(self.config.jobs, len(trained))
+            share = max(0.0, 1 - busy / (wall * jobs))
+            plan |= {"jobs": jobs, "wall_seconds": wall, "busy_seconds": busy, "overhead_share": share}
+            logger.info("%.0f s in all; %.1f %% of it outside of steps and evaluation.", wall, 100 * share)
+        elif path.exists() and not trained and all(name in self.lines.known for name in names):
+            return
+        write_json(path, plan)
+
+
+def say_of_norm_matching(config: CompareConfig, base: TrainConfig) -> None:
+    """Say that clipping undoes what `norm_matched` does, and Adam hardly sees it.
+
+    Args:
+        config: What is compared.
+        base: Settings that all runs share.
+    """
+    if config.norm_matched and base.max_grad_norm > 0:
+        logger.warning(
+            "`norm_matched`: every update is clipped to `max_grad_norm: %g` afterwards, and Adam-type optimizers are "
+            "nearly scale-free, so a method may hardly differ from its matched form; `max_grad_norm: 0` with `optim: "
+            "sgd` shows what the step size does.",
+            base.max_grad_norm,
+        )
+
+
+@contextmanager
+def _details_once() -> Iterator[None]:
+    """Log engine, sizes and loading of a model for the first run only: they are the same for all."""
+    details = [
+        logging.getLogger(f"mtl_opt.training.{n}") for n in ("run.state", "setup.gradients", "setup.model", "run.loop")
+    ]
+    loading = is_progress_bar_enabled()
+    seen: set[str] = set()
+
+    def once(record: logging.LogRecord) -> bool:
+        again = record.msg in seen
+        seen.add(record.msg)
+        return not again or record.levelno > logging.INFO or "after step" in record.msg
+
+    for logger_ in details:
+        logger_.addFilter(once)
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logger_ in details:
+            logger_.removeFilter(once)
+        if loading:
+            enable_progress_bar()

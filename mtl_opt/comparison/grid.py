@@ -1,0 +1,154 @@
+"""The runs of a comparison: combiners × sharing × mixing × norm matching × seeds, baselines, search for the rates."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.training.config.comparison import VARIED
+from mtl_opt.training.config.comparison_keys import CompareConfig
+from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.setup.combiner import WRAPPERS
+
+SINGLE = "single"
+"""Method of the single-task baselines."""
+
+NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}
+"""Settings of a baseline: with one task there is nothing to wrap, to share or to mix."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables, or the baseline of one task.
+
+    Attributes:
+        label: What tells it from the others.
+        name: The same as part of a folder's name.
+        combiner: Its combiner; "single" for a baseline.
+        task: The only task of a baseline.
+        own: Raw settings in which it differs from the other methods.
+    """
+
+    label: str
+    name: str
+    combiner: str
+    task: str | None
+    own: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of the comparison.
+
+    Attributes:
+        name: Name of its folder.
+        role: "method", "baseline" or "search".
+        method: What it is a run of.
+        config: Its configuration.
+    """
+
+    name: str
+    role: str
+    method: Method
+    config: TrainConfig
+
+
+def methods_of(config: CompareConfig, shared: Mapping[str, Any], tasks: Sequence[str]) -> list[Method]:
+    """List what is compared.
+
+    Args:
+        config: What is compared.
+        shared: Raw settings that every run shares.
+        tasks: Names of the tasks.
+
+    Returns:
+        The methods, and the baseline of every task behind them.
+    """
+    matched = [False, True] if config.norm_matched == "both" else [bool(config.norm_matched)]
+    nothing: list[str | None] = [None]
+    grid = product(config.combiners, config.sharings or nothing, config.mixings or nothing, matched)
+    found = []
+    for combiner, sharing, mixing, matching in grid:
+        own: dict[str, Any] = {"combiner": combiner, "combiner_args": config.combiner_args.get(combiner, {})}
+        own["norm_matched"] = matching
+        for key, value in (("sharings", sharing), ("mixings", mixing)):
+            one, arguments = VARIED[key]
+            own |= {} if value is None else {one: value, arguments: (shared.get(arguments) or {}).get(value, {})}
+        parts = [combiner]
+        parts += [sharing] if sharing and len(config.sharings or []) > 1 else []
+        parts += [mixing] if mixing and len(config.mixings or []) > 1 else []
+        parts += ["norm_matched"] if matching and len(matched) > 1 else []
+        found.append(Method(" · ".join(parts), "-".join(parts), combiner, None, own))
+    return found + [_baseline(config, task) for task in tasks if config.baselines]
+
+
+def _baseline(config: CompareConfig, task: str) -> Method:
+    """Describe the training of one task alone: the whole model or one adapter, nothing shared, mixed or combined."""
+    own: dict[str, Any] = {"combiner": "sum", "only_tasks": [task], **NOT_WRAPPED, "sharing": "hard"}
+    own |= {"sharing_args": {}} | ({} if config.mixings is None else {"mixing_args": {}})
+    return Method(SINGLE, f"{SINGLE}-{task}", SINGLE, task, own)
+
+
+def entry_of(
+    method: Method, seed: int, shared: Mapping[str, Any], rate: float | None = None, steps: int | None = None
+) -> Entry:
+    """Build one run; one that was interrupted goes on from its newest checkpoint.
+
+    Args:
+        method: What it is a run of.
+        seed: Its seed.
+        shared: Raw settings that every run shares.
+        rate: Its learning rate; None: that of `shared`.
+        steps: Its number of steps; None: that of `shared`.
+
+    Returns:
+        The run.
+    """
+    name = f"{method.name}-seed{seed}"
+    return Entry(name, "baseline" if method.task else "method", method,
+                 _config(name, method, seed, shared, rate, steps))  # fmt: skip
+
+
+def search_entries(
+    config: CompareConfig, methods: Sequence[Method], shared: Mapping[str, Any], steps: Mapping[str, int]
+) -> Iterator[Entry]:
+    """List the runs that search for the learning rate of every method, all with the same budget.
+
+    Args:
+        config: What is compared.
+        methods: The methods.
+        shared: Raw settings that every run shares.
+        steps: Number of steps by name of method, where a budget says so.
+
+    Yields:
+        The runs; they never see the held-out rows.
+    """
+    if config.learning_rates is None or len(config.learning_rates) < 2:
+        return
+    unseen = {**shared, "val_from_train": config.search_val_size, "eval_steps": None}
+    for method, seed, rate in product(methods, search_seeds(config), config.learning_rates):
+        name = f"search-{method.name}-lr{rate:g}-seed{seed}"
+        yield Entry(name, "search", method, _config(name, method, seed, unseen, rate, steps.get(method.name)))
+
+
+def search_seeds(config: CompareConfig) -> list[int]:
+    """Give the seeds of the search.
+
+    Args:
+        config: What is compared.
+
+    Returns:
+        `search_seeds`, or the first of `seeds`.
+    """
+    return config.search_seeds or config.seeds[:1]
+
+
+def _config(
+    name: str, method: Method, seed: int, shared: Mapping[str, Any], rate: float | None, steps: int | None
+) -> TrainConfig:
+    """Put the settings of a run together."""
+    own = {"seed": seed, "output_dir": str(Path(shared["output_dir"]) / name), "resume_from_checkpoint": True}
+    own |= {} if rate is None else {"learning_rate": rate}
+    own |= {} if steps is None else {"max_steps": steps}
+    return train_config({**shared, **method.own, **own})

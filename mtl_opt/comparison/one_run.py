@@ -1,0 +1,99 @@
+"""One run of a comparison, wherever it takes place: in this process or in a worker."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.comparison.provenance import hardware
+from mtl_opt.errors import DivergedError, InputError
+from mtl_opt.results import RESULTS, checkpoints
+from mtl_opt.training.config.keys import DataKeys
+from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.run.checkpoint import read_state
+from mtl_opt.training.run.loop import train
+from mtl_opt.training.setup.data import Prepared, prepare
+
+DATA_KEYS = tuple(f.name for f in fields(DataKeys) if f.name != "only_tasks")
+
+
+class DataCache:
+    """Prepare data once for all runs that read the same rows with the same tokenizer."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, Prepared] = {}
+        self.untrained: dict[str, dict[str, dict[str, float]]] = {}
+
+    def of(self, config: TrainConfig) -> Prepared:
+        """Prepare the data of a run.
+
+        Args:
+            config: Its configuration.
+
+        Returns:
+            The data of all tasks. Runs that begin with the same function share what was measured of the untrained
+            model: one adapter begins as the base model does, whatever the seed; other sharing, and heads, need not.
+        """
+        keys = {key: getattr(config, key) for key in (*DATA_KEYS, "model_name_or_path")}
+        seeds = {"seed": config.seed, "data_seed": config.data_seed} if config.streaming else {}
+        name = json.dumps({**keys, **seeds}, sort_keys=True, default=str)
+        if name not in self.data:
+            self.data[name] = prepare(config)
+        begins_alike = config.sharing == "hard" and not config.heads
+        start = "" if begins_alike else f"{config.sharing} {config.sharing_args} {config.seed}"
+        return replace(self.data[name], untrained=self.untrained.setdefault(f"{name} {start}", {}))
+
+
+def run_one(name: str, config: TrainConfig, cache: DataCache) -> dict[str, Any]:
+    """Train one run.
+
+    Args:
+        name: Its name, for errors.
+        config: Its configuration.
+        cache: Prepares its data.
+
+    Returns:
+        `results`: what `all_results.json` holds, or None where the run diverged; `diverged`: in what, or None;
+        `hardware` of the process that trained it.
+
+    Raises:
+        InputError: If something does not fit; the sentence names the run.
+    """
+    try:
+        return {"results": train(config, cache.of(config)), "diverged": None, "hardware": hardware()}
+    except DivergedError as error:
+        return {"results": None, "diverged": str(error), "hardware": hardware()}
+    except InputError as error:
+        raise InputError(f"Run `{name}`: {error}") from error
+
+
+def seconds_before(config: TrainConfig) -> float:
+    """Read what a run has spent in steps and evaluation before it goes on.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        Seconds of the calls before; 0 for a run that begins, or whose files cannot be read: training says so.
+    """
+    folder = Path(config.output_dir)
+    try:
+        if (folder / RESULTS).exists():
+            return busy_seconds(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+        totals = read_state(checkpoints(folder)[-1])["totals"] if checkpoints(folder) else {}
+    except (InputError, OSError, ValueError, KeyError):
+        return 0.0
+    return float(totals.get("seconds", 0) + totals.get("evaluating", 0))
+
+
+def busy_seconds(results: Mapping[str, Any]) -> float:
+    """Add up the seconds in steps and evaluation.
+
+    Args:
+        results: Results of a run, or its line.
+
+    Returns:
+        The seconds; 0 for a run that diverged.
+    """
+    return float((results.get("train_runtime") or 0) + (results.get("evaluation_runtime") or 0))

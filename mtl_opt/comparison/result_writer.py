@@ -1,0 +1,219 @@
+"""`results.jsonl`: one line per finished run with everything needed to judge and to repeat it."""
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.comparison.grid import Entry
+from mtl_opt.comparison.rate_search import search_score
+from mtl_opt.comparison.settings_check import refuse_other_settings
+from mtl_opt.errors import InputError
+from mtl_opt.evaluation import split_name
+from mtl_opt.results import write_text
+from mtl_opt.training.config.task_metrics import directions_of, main_metric, metrics_of
+from mtl_opt.training.hparams_table import write_hparams_row
+from mtl_opt.training.setup.data import Prepared
+
+FILE = "results.jsonl"
+COSTS = (
+    "conflict_rate",
+    "steps_per_second",
+    "peak_memory_mb",
+    "train_runtime",
+    "evaluation_runtime",
+    "overhead_seconds",
+)
+
+
+class ResultLines:
+    """Read the lines there are and append new ones; one process does this, the parent of all workers.
+
+    Args:
+        output: Folder of the comparison.
+        data: The data of all tasks.
+        provenance: Where the numbers come from.
+    """
+
+    def __init__(self, output: Path, data: Prepared, provenance: Mapping[str, Any]) -> None:
+        self.output, self.data, self.provenance = output, data, dict(provenance)
+        self.known = known_lines(output / FILE)
+
+    def refuse_other_settings(self, entries: Sequence[Entry], own: Collection[str]) -> None:
+        """Refuse to put runs with different settings or data into one table; an `InputError` says what differs.
+
+        Args:
+            entries: The runs that are wanted now.
+            own: Keys that every method has for itself.
+        """
+        refuse_other_settings(self.output, entries, self.known, self.provenance["data_hash"], own)
+
+    def add(self, entry: Entry, reply: Mapping[str, Any], select_by: str) -> dict[str, Any]:
+        """Write what a run gave as one line.
+
+        Args:
+            entry: The run.
+            reply: What `run_one` gave.
+            select_by: By what the search judges.
+
+        Returns:
+            The line.
+        """
+        line = self._line(entry, reply)
+        if entry.role == "search":
+            line["search_score"] = search_score(line, select_by)
+        write_hparams_row(self.output / entry.name, line, self._metric_names(self.data.tasks))
+        append(self.output / FILE, line)
+        self.known[entry.name] = line
+        return line
+
+    def judge(self, entries: Sequence[Entry], select_by: str) -> list[dict[str, Any]]:
+        """Judge runs of the search by what is asked for now; a call before may have judged them by something else.
+
+        Args:
+            entries: The runs, which have their lines.
+            select_by: By what the search judges.
+
+        Returns:
+            Their lines.
+        """
+        lines = [self.known[entry.name] for entry in entries]
+        scores = [search_score(line, select_by) for line in lines]
+        if scores != [line.get("search_score") for line in lines]:
+            for line, score in zip(lines, scores, strict=True):
+                line["search_score"] = score
+            write_text(self.output / FILE, "".join(_text(line) for line in self.known.values()))
+        return lines
+
+    def _line(self, entry: Entry, reply: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a line together."""
+        config, method, results = entry.config, entry.method, reply["results"] or {}
+        tasks = [method.task] if method.task else list(config.only_tasks or self.data.tasks)
+        metrics, non_finite = self._metrics(tasks, results, reply["diverged"])
+        return {
+            "run": entry.name,
+            "role": entry.role,
+            "method": method.label,
+            "combiner": method.combiner,
+            "sharing": "none" if config.sharing == "hard" else config.sharing,
+            "mixing": config.mixing,
+            "norm_matched": config.norm_matched,
+            "learning_rate": config.learning_rate,
+            "seed": config.seed,
+            "task": method.task,
+            "tasks": tasks,
+            "auxiliary": [task for task in tasks if self.data.settings[task].role == "auxiliary"],
+            "metrics": metrics,
+            "non_finite": non_finite,
+            "before": {k.removeprefix("before_"): v for k, v in results.items() if k.startswith("before_")},
+            "directions": directions_of([self.data.settings[task] for task in tasks]),
+            "main_metric": {task: main_metric(self.data.settings[task]) for task in tasks},
+            "eval_rows": {task: self._num_rows(task, entry) for task in tasks},
+            **{key: results.get(key) for key in COSTS},
+            "steps": results.get("train_steps"),
+            "provenance": {**self.provenance, "hardware": reply["hardware"], "time": results.get("time") or _now()},
+            "config": asdict(config),
+        }
+
+    def _metrics(
+        self, tasks: Sequence[str], results: Mapping[str, Any], diverged: str | None
+    ) -> tuple[dict[str, float | None], list[str]]:
+        """Read the metrics; null where a run diverged, and in what."""
+        found: dict[str, float | None] = {}
+        for key in self._metric_names(tasks):
+            if key in results or diverged is not None:
+                found[key] = results.get(key)
+        broken = [f"{key}: {value}" for key, value in found.items() if value is not None and not isfinite(value)]
+        clean = {key: value if value is not None and isfinite(value) else None for key, value in found.items()}
+        return clean, [diverged] if diverged else broken
+
+    def _metric_names(self, tasks: Sequence[str]) -> list[str]:
+        """Name what is measured of tasks that have held-out rows."""
+        names = []
+        for task in tasks:
+            if self.data.eval_rows[task]:
+                metrics = ["loss", *(split_name(name)[0] for name in metrics_of(self.data.settings[task]))]
+                names += [f"eval_{task}_{metric}" for metric in dict.fromkeys(metrics)]
+        return names
+
+    def _num_rows(self, task: str, entry: Entry) -> int | None:
+        """Count the rows a task was measured on; the search has rows of its own."""
+        return None if entry.role == "search" else len(self.data.eval_rows[task])
+
+
+def _now() -> str:
+    """Read the clock."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def known_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the results there are; a last line torn by a kill is dropped from the file.
+
+    Args:
+        path: `results.jsonl`.
+
+    Returns:
+        The lines by name of run.
+
+    Raises:
+        InputError: If another line than the last is no result.
+    """
+    if not path.exists():
+        return {}
+    lines = path.read_bytes().split(b"\n")  # bytes: a line can be torn inside a Chinese character
+    known = {}
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            known[line["run"]] = line
+        except (ValueError, KeyError, TypeError):
+            if any(rest.strip() for rest in lines[number:]):
+                raise InputError(f"`{path}`, line {number} is no result of a run.") from None
+            os.truncate(path, sum(len(before) + 1 for before in lines[: number - 1]))
+    return known
+
+
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one line, on a line of its own even where a kill came before the last line break.
+
+    Args:
+        path: The file.
+        line: The line.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.read_bytes() if path.exists() else b""
+    line_break = "\n" if written and not written.endswith(b"\n") else ""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(line_break + _text(line))
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    """Write a line as JSON."""
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def short(line: Mapping[str, Any]) -> str:
+    """Sum a run up in a few words.
+
+    Args:
+        line: Its line.
+
+    Returns:
+        Its main metrics, or in what it diverged.
+    """
+    if line["non_finite"]:
+        return f"diverged: {line['non_finite'][0]}"
+    values = {task: line["metrics"].get(f"eval_{task}_{metric}") for task, metric in line["main_metric"].items()}
+    plain = {"loss", "perplexity", "mse", "pearson"}
+    shares = {task for task, metric in line["main_metric"].items() if metric not in plain}
+    return ", ".join(
+        f"{task} {100 * value:.0f} %" if task in shares else f"{task} {value:.3f}"
+        for task, value in values.items()
+        if value is not None
+    )

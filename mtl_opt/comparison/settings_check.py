@@ -1,0 +1,102 @@
+"""What the runs of one table must have alike: refused before anything is trained."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.comparison.grid import Entry
+from mtl_opt.errors import InputError
+from mtl_opt.training.config.comparison_keys import CompareConfig
+from mtl_opt.training.run.checkpoint import FREE_KEYS
+
+CHANGE_NOTHING = FREE_KEYS - {"max_new_tokens"}
+"""Keys that touch no number of the tables."""
+
+OF_A_SEED = {"seed", "data_seed", "output_dir"}
+"""Keys that differ between the seeds of one method."""
+
+OF_ALL = (
+    "model_name_or_path", "heads", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout", "lora_target",
+    "use_rslora", "use_dora", "quantization_bit", "quantization_method", "quantization_type", "double_quantization",
+    "template", "task_prefix", "mask_history", "train_on_prompt", "cutoff_len", "truncation", "rows_per_task",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "tasks_per_step", "exhaustion", "optim",
+    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type",
+    "warmup_steps", "max_steps", "num_train_epochs", "bf16", "fp16", "max_new_tokens",
+)  # fmt: skip
+"""Keys that no axis of a grid varies: all methods of a table have them alike, but for `own_keys`."""
+
+
+def own_keys(config: CompareConfig) -> frozenset[str]:
+    """Say which keys every method has for itself.
+
+    Args:
+        config: What is compared.
+
+    Returns:
+        `learning_rate` where it is searched, `max_steps` where a budget in time says it.
+    """
+    searched = {"learning_rate"} if len(config.learning_rates or []) > 1 else set()
+    timed = {"max_steps"} if config.budget is not None and config.budget.endswith("seconds") else set()
+    return frozenset(searched | timed)
+
+
+def refuse_other_settings(
+    folder: Path | str,
+    entries: Sequence[Entry],
+    known: Mapping[str, Mapping[str, Any]],
+    data_hash: str | None,
+    own: Collection[str],
+) -> None:
+    """Refuse to put runs with different settings or data into one table.
+
+    Args:
+        folder: Folder of the comparison, for the sentence.
+        entries: The runs that are wanted now.
+        known: The lines there are, by name of run; of earlier releases they may lack `config` and `provenance`.
+        data_hash: Hash of the data of now; None for streams.
+        own: Keys that every method has for itself.
+
+    Raises:
+        InputError: If a line there is has something else than a run that is wanted.
+    """
+    for entry in entries:
+        wanted = asdict(entry.config)
+        for name, line in known.items():
+            before = line.get("config") or {}
+            for key in compared_keys(entry, line, wanted, own):
+                if key in before and before[key] != wanted[key]:
+                    raise InputError(
+                        f"`{folder}` holds results with `{key}` = {before[key]!r} (`{name}`), for `{entry.name}` it is "
+                        f"{wanted[key]!r}: runs with different settings cannot share a table; choose another "
+                        "`output_dir`."
+                    )
+    for name, line in known.items():
+        there = (line.get("provenance") or {}).get("data_hash")
+        if entries and data_hash is not None and there is not None and there != data_hash:
+            raise InputError(
+                f"`{folder}` holds results on other data: the rows behind `{name}` have changed since; choose another "
+                "`output_dir`."
+            )
+
+
+def compared_keys(entry: Entry, line: Mapping[str, Any], wanted: Mapping[str, Any], own: Collection[str]) -> list[str]:
+    """Say in which settings a run must agree with a line there is.
+
+    Args:
+        entry: The run.
+        line: The line.
+        wanted: The settings of the run.
+        own: Keys that every method has for itself.
+
+    Returns:
+        All keys for the run itself, all but the seed for the same method at another seed, those that no axis varies for
+        another method; a search tries several learning rates.
+    """
+    if line["run"] == entry.name:
+        return [key for key in wanted if key not in CHANGE_NOTHING]
+    search = {"learning_rate"} if "search" in (entry.role, line.get("role")) else set()
+    same = (line.get("method"), line.get("role"), line.get("task"))
+    if same == (entry.method.label, entry.role, entry.method.task):
+        return [key for key in wanted if key not in CHANGE_NOTHING | OF_A_SEED | search]
+    return [key for key in OF_ALL if key not in {*own, *search}]

@@ -1,0 +1,222 @@
+"""Rows of several turns: sharegpt, messages of OpenAI's form, MFTCoder's rounds; tools, calls and observations."""
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mtl_opt.data.read.files import json_type
+from mtl_opt.data.read.row_formats.record import Record, checked_text
+from mtl_opt.data.read.rows import Turn
+from mtl_opt.errors import InputError
+
+ROLES = {
+    "human": "user", "user": "user",
+    "gpt": "assistant", "assistant": "assistant", "bot": "assistant",
+    "system": "system", "developer": "system",
+    "observation": "observation", "tool": "observation", "function": "observation", "ipython": "observation",
+    "function_call": "call",
+}  # fmt: skip
+"""What the names of roles in common files mean."""
+
+TAGS = {
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "observation_tag": "observation",
+    "function_tag": "call",
+    "system_tag": "system",
+}
+"""What a registry's tags name."""
+
+
+class Message(NamedTuple):
+    """Hold one message; `role` is one of the values of `ROLES`."""
+
+    role: str
+    text: str
+    learn: bool
+
+
+def sharegpt(record: Record) -> dict[str, Any]:
+    """Read `{conversations: [{from, value}], system, tools}`.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Fields of the row.
+    """
+    default = "conversations" if "conversations" in record.values or "messages" not in record.values else "messages"
+    return of_messages(record, default)
+
+
+def openai(record: Record) -> dict[str, Any]:
+    """Read `{messages: [{role, content}], tools}`, with `tool_calls` and contents in parts.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Fields of the row.
+    """
+    return of_messages(record, "messages")
+
+
+def chat_rounds(record: Record) -> dict[str, Any]:
+    """Read MFTCoder's `{id, data_name, chat_rounds: [{role, content}]}`; `data_name` names the task.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Fields of the row.
+    """
+    return {**of_messages(record, "chat_rounds"), "task": record.task(("data_name",))}
+
+
+def of_messages(record: Record, default: str) -> dict[str, Any]:
+    """Read a list of messages and what stands beside it."""
+    column, messages = record.required("messages", default)
+    fields = dialogue(messages_of(column, messages, record), record)
+    fields["system"] = fields["system"] or record.optional("system", "system")
+    fields["tools"] = tools_text(record)
+    return fields
+
+
+def messages_of(column: str, messages: object, record: Record, default_learn: bool = True) -> list[Message]:
+    """Read a list of messages.
+
+    Args:
+        column: Its column, for errors.
+        messages: The value of the column.
+        record: The record it is of.
+        default_learn: Whether answers are learnt that say nothing of it themselves.
+
+    Returns:
+        The messages.
+
+    Raises:
+        InputError: If it is no list of messages with known roles.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise InputError(
+            f"{record.where}: `{column}` must be a list of messages, got {json_type(messages) if messages else 'none'}."
+        )
+    found = []
+    for number, message in enumerate(messages, start=1):
+        what = f"`{column}`, message {number}"
+        if not isinstance(message, Mapping):
+            raise InputError(f"{record.where}: {what} must be an object, got {json_type(message)}.")
+        found.append(one_message(message, what, record, default_learn))
+    return found
+
+
+def one_message(message: Mapping[str, Any], what: str, record: Record, default_learn: bool) -> Message:
+    """Read one message."""
+    tags = record.spec.tags
+    role_key = tags.get("role_tag") or ("role" if "role" in message else "from")
+    content_key = tags.get("content_tag") or ("content" if "content" in message or "role" in message else "value")
+    name = message.get(role_key)
+    if name is None:
+        raise InputError(
+            f"{record.where}: {what} has no `{role_key}`; it has {', '.join(map(str, message)) or 'none'}."
+        )
+    own = {tags[tag]: role for tag, role in TAGS.items() if tag in tags}
+    role = own.get(str(name)) or ROLES.get(str(name))
+    if role is None:
+        allowed = ", ".join(dict.fromkeys([*own, *ROLES]))
+        raise InputError(f"{record.where}: {what} has the unknown role {name!r}. Allowed: {allowed}.")
+    text = content_text(message.get(content_key), f"{what}, `{content_key}`", record)
+    calls = message.get("tool_calls")
+    if calls:
+        text = "\n".join([*([text] if text.strip() else []), *map(call_text, calls)])
+        role = "call"
+    if not text.strip() and role not in {"system", "observation"}:
+        raise InputError(f"{record.where}: {what} is empty.")
+    return Message(role, text, is_learnt(message, what, record, default_learn))
+
+
+def content_text(content: object, what: str, record: Record) -> str:
+    """Join the parts of a content; thoughts stand between the marks that reasoning models use."""
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        if isinstance(content, Mapping):
+            return json.dumps(content, ensure_ascii=False)
+        return checked_text(what.replace("`", ""), content, record.where)
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        value = None if kind is None else part.get("value", part.get("text", part.get(kind)))
+        if kind not in {"text", "reasoning", "thinking", "tool_call", "tool_calls"} or value is None:
+            raise InputError(
+                f"{record.where}: {what} has a part of type {kind!r}. Allowed: text, reasoning, tool_call."
+            )
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        texts.append(f"<think>\n{text}\n</think>\n" if kind in {"reasoning", "thinking"} else text)
+    return "\n".join(texts)
+
+
+def call_text(call: Any) -> str:
+    """Write a call of a tool as one JSON object."""
+    function = call.get("function", call) if isinstance(call, Mapping) else call
+    if isinstance(function, Mapping) and isinstance(function.get("arguments"), str):
+        with contextlib.suppress(ValueError):  # arguments that are no JSON are shown as the text they are
+            function = {"name": function.get("name"), "arguments": json.loads(function["arguments"])}
+    return json.dumps(function, ensure_ascii=False)
+
+
+def is_learnt(message: Mapping[str, Any], what: str, record: Record, default: bool) -> bool:
+    """Read whether an answer is learnt: `weight` or `loss_weight` 0 or 1, or `train` true or false."""
+    for key in ("loss_weight", "weight", "train"):
+        value = message.get(key)
+        if value is not None:
+            if value not in (0, 1):
+                raise InputError(f"{record.where}: {what}, `{key}` must be 0 or 1, got {json_type(value)}.")
+            return bool(value)
+    return default
+
+
+def tools_text(record: Record) -> str:
+    """Read the tools: a text as it is, a list as JSON."""
+    tools = record.value("tools", "tools")
+    if not tools:
+        return ""
+    return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+
+
+def dialogue(messages: Sequence[Message], record: Record) -> dict[str, Any]:
+    """Check that questions and answers alternate, and tell the last pair from the history.
+
+    Args:
+        messages: All messages in order.
+        record: The record they are of.
+
+    Returns:
+        Fields of the row.
+
+    Raises:
+        InputError: If the order is another, the last turn is no answer, or no answer is learnt.
+    """
+    system, turns = "", list[Turn]()
+    if messages[0].role == "system":
+        system, messages = messages[0].text, messages[1:]
+    for message in messages:
+        if message.role == "system":
+            raise InputError(f"{record.where}: a system message stands within the dialogue; it must be the first.")
+        answers = message.role in {"assistant", "call"}
+        if turns and message.role == turns[-1].role == "observation":
+            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n{message.text}")
+        elif answers != bool(len(turns) % 2):
+            raise InputError(f"{record.where}: turn {len(turns) + 1} is of `{message.role}`, out of turn.")
+        else:
+            turns.append(Turn(message.role, message.text, message.learn))  # type: ignore[arg-type]  # checked above
+    if not turns or len(turns) % 2:
+        raise InputError(f"{record.where}: the dialogue ends without an answer.")
+    if not any(turn.learn for turn in turns[1::2]):
+        raise InputError(f"{record.where}: no answer of the dialogue is learnt.")
+    *earlier, question, answer = turns
+    return {
+        "instruction": question.text, "input": "", "output": answer.text, "system": system,
+        "history": tuple(earlier), "asks": question.role, "answers": answer.role, "learn": answer.learn,
+    }  # fmt: skip

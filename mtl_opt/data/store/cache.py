@@ -1,0 +1,181 @@
+"""Tokenised rows on disk, found by content, row format, template, tokenizer and task; a second start maps them."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_opt.data.read.files import read_bytes
+from mtl_opt.data.read.hub import load
+from mtl_opt.data.read.sources import Source, files_of
+from mtl_opt.data.store.tables import SourceTable, StoredRows, TokenTable
+from mtl_opt.data.text.encoding import Encoder
+from mtl_opt.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised whenever reading or encoding changes what comes out: what was cached before is not found again."""
+
+ARRAYS = ("ids", "offsets", "spans", "span_offsets", "flags")
+MORE = ("codes", "label_codes", "row_offsets")
+LINES = "rows.jsonl"
+META = "meta.json"
+BLOCK = 1 << 20
+
+
+def default_root() -> Path:
+    """Name the folder of the cache.
+
+    Returns:
+        The folder below the user's own cache.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtl_opt" / "tokens"
+
+
+def key_of(source: Source, encoder: Encoder, skip_bad_rows: bool) -> str:
+    """Name what comes out of reading and encoding a source, by everything it depends on.
+
+    Args:
+        source: The source.
+        encoder: What makes its tokens.
+        skip_bad_rows: Whether bad rows are left out.
+
+    Returns:
+        A hexadecimal name.
+    """
+    facts = {
+        "version": VERSION,
+        "content": content_of(source),
+        "source": asdict(source),
+        "template": template_of(encoder),
+        "tokenizer": tokenizer_of(encoder.tokenizer),
+        "encoder": [
+            encoder.cutoff_len, encoder.prefix, encoder.task, encoder.mask_history, encoder.learn_prompt,
+            encoder.allow_cutting,
+        ],
+        "skip_bad_rows": skip_bad_rows,
+        **({"heads": dict(encoder.heads)} if encoder.heads else {}),
+    }  # fmt: skip
+    return digest(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+
+
+def template_of(encoder: Encoder) -> str:
+    """Name a template by all that it writes; a head needs none, and an encoder's tokenizer may not go with any."""
+    if encoder.template.joined:
+        return encoder.template.name
+    try:
+        return repr(encoder.filled)
+    except InputError:
+        if not encoder.heads:
+            raise
+        return encoder.template.name
+
+
+def content_of(source: Source) -> list[str]:
+    """Name the content of a source: digests of its files, or the fingerprint that `datasets` gives."""
+    if source.hub or (Path(source.path) / "state.json").exists():
+        dataset = load(source.path, subset=source.subset, folder=source.folder, split=source.split)
+        return [str(dataset._fingerprint)]
+    return [digest_of_file(file) for file in files_of(source)]
+
+
+def digest_of_file(file: str) -> str:
+    """Take the digest of a file without holding it in memory."""
+    found = hashlib.blake2b(digest_size=20)
+    try:
+        with Path(file).open("rb") as content:
+            while block := content.read(BLOCK):
+                found.update(block)
+    except OSError:
+        read_bytes(file)  # says what is wrong in the words of every other reader
+    return found.hexdigest()
+
+
+def digest(data: bytes) -> str:
+    """Take the digest of bytes."""
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
+
+
+def tokenizer_of(tokenizer: Any) -> str:
+    """Name a tokenizer by all it knows."""
+    if tokenizer.is_fast:
+        inner = tokenizer.backend_tokenizer.to_str()
+    else:
+        inner = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=False)
+    special = json.dumps(tokenizer.special_tokens_map, ensure_ascii=False, default=str, sort_keys=True)
+    return digest(f"{type(tokenizer).__name__} {special} {tokenizer.chat_template!r} {inner}".encode())
+
+
+def save(table: SourceTable, rows: Path, row_offsets: Any, files: Iterable[str], folder: Path) -> None:
+    """Write a table; it appears complete or not at all.
+
+    Args:
+        table: The table, with tokens.
+        rows: File with its rows.
+        row_offsets: Where each row's line begins.
+        files: Names of the files that rows come from.
+        folder: Where to.
+    """
+    assert table.tokens is not None
+    partial = folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+        for name in ARRAYS:
+            np.save(partial / f"{name}.npy", getattr(table.tokens, name))
+        for name, numbers in zip(MORE, (table.codes, table.label_codes, row_offsets), strict=True):
+            np.save(partial / f"{name}.npy", numbers)
+        shutil.copyfile(rows, partial / LINES)
+        meta = {"tasks": table.tasks, "labels": table.labels, "bad": table.bad, "files": list(files)}
+        (partial / META).write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
+        if folder.exists():  # damaged, or made again on purpose; a process that has mapped it keeps what it maps
+            doomed = Path(tempfile.mkdtemp(prefix=f"{folder.name}.old-", dir=folder.parent))
+            os.replace(folder, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        if not folder.is_dir():  # otherwise another process was faster: its folder is as good
+            logger.warning("Tokenised rows could not be cached in `%s`: %s.", folder, error)
+    finally:
+        if partial != folder:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def restore(folder: Path) -> SourceTable | None:
+    """Map a table that was saved.
+
+    Args:
+        folder: Its folder.
+
+    Returns:
+        The table; None where there is none, or it cannot be read and must be built again.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*ARRAYS, *MORE)}
+        table = TokenTable(*(arrays[name] for name in ARRAYS))
+        lines = np.memmap(folder / LINES, dtype=np.uint8, mode="r")
+        sizes = {len(arrays[name]) for name in ("codes", "label_codes")} | {len(arrays["row_offsets"]) - 1}
+        good = sizes == {len(table)} and len(table.offsets) == len(table.span_offsets) == len(table) + 1
+        ends = (table.offsets[-1], table.span_offsets[-1], arrays["row_offsets"][-1])
+        good = good and [int(end) for end in ends] == [len(table.ids), len(table.spans), len(lines)]
+        rows = StoredRows(lines, arrays["row_offsets"], meta["files"])
+        marks = (meta["tasks"], arrays["codes"], meta["labels"], arrays["label_codes"], meta["bad"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+        logger.warning("Cached tokens in `%s` cannot be read (%s); they are made again.", folder, error)
+        return None
+    if not good:
+        logger.warning("Cached tokens in `%s` do not fit together; they are made again.", folder)
+        return None
+    return SourceTable(rows, table, *marks)

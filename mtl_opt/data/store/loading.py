@@ -1,0 +1,178 @@
+"""Sources to tasks: sort the rows of all tables by task, and hold out what has no rows to evaluate on."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.sources import Source, TaskSettings
+from mtl_opt.data.registry import Entry
+from mtl_opt.data.store.opener import Opener
+from mtl_opt.data.store.tables import Numbers, SourceTable, TokenView, View
+from mtl_opt.errors import InputError
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """Hold the rows of every task; all mappings have the same tasks in the same order.
+
+    Attributes:
+        train: Rows to train on, at least one per task.
+        train_tokens: The same rows, tokenised; streams where rows are read on the way.
+        eval: Rows to evaluate on; empty where nothing is held out.
+        eval_tokens: The same rows, tokenised.
+        settings: What the user says of each task.
+        labels: Label of each training row as a number; -1 for none. `[rows]`
+        bad: What is wrong with the rows that were left out.
+    """
+
+    train: dict[str, View[Row]]
+    train_tokens: Mapping[str, Any]
+    eval: dict[str, View[Row]]
+    eval_tokens: dict[str, TokenView]
+    settings: dict[str, TaskSettings]
+    labels: dict[str, Numbers]
+    bad: list[str] = field(default_factory=list)
+
+
+def load_rows(
+    entries: Sequence[Entry], opener: Opener, val_size: float, held_out: Sequence[Source] = (), complete: bool = False
+) -> TaskRows:
+    """Open all sources and sort their rows by task.
+
+    Args:
+        entries: Where the rows of training come from, and those of evaluation where an entry has its own.
+        opener: How a source is opened.
+        val_size: What to hold out where there are no rows to evaluate on: a share below 1, a number of rows from 1.
+        held_out: Where the rows of evaluation come from for all tasks.
+        complete: Whether `held_out` must have rows of every task.
+
+    Returns:
+        The rows of every task, tasks in the order of the entries and, within one, of their first row.
+
+    Raises:
+        InputError: If a source or row is bad, or a task lacks rows.
+    """
+    if not (val_size >= 1 and float(val_size).is_integer()) and not 0 <= val_size < 1:
+        raise InputError(f"`val_size` must be a share in [0, 1) or a whole number of rows, got {val_size}.")
+    tables = [(opener.open(entry.train), None if entry.eval is None else opener.open(entry.eval)) for entry in entries]
+    settings = settings_of(entries, [table for table, _ in tables])
+    train: dict[str, list[tuple[SourceTable, Numbers]]] = {task: [] for task in settings}
+    out: dict[str, list[tuple[SourceTable, Numbers]]] = {task: [] for task in settings}
+    for table, own in tables:
+        for code, task in enumerate(table.tasks):
+            indices = np.flatnonzero(table.codes == code)
+            if own is None and not held_out:
+                indices, held = hold_out(task, indices, val_size)
+                out[task].append((table, held))
+            train[task].append((table, indices))
+        if own is not None:
+            _add_held_out(out, own)
+    others = [opener.open(source) for source in held_out]
+    for table in others:
+        _add_held_out(out, table)
+    missing = [f"`{task}`" for task, parts in out.items() if not any(len(i) for _, i in parts)]
+    if complete and held_out and missing:
+        raise InputError(f"Evaluation file `{held_out[0].path}` has no rows of task {', '.join(missing)}.")
+    opened = [*(t for pair in tables for t in pair if t is not None), *others]
+    bad = [sentence for table in opened for sentence in table.bad]
+    return TaskRows(
+        {task: _rows(parts) for task, parts in train.items()},
+        {task: _tokens(parts) for task, parts in train.items()},
+        {task: _rows(parts) for task, parts in out.items()},
+        {task: _tokens(parts) for task, parts in out.items()},
+        settings,
+        {task: _labels(parts) for task, parts in train.items()},
+        bad,
+    )
+
+
+def _add_held_out(out: dict[str, list[tuple[SourceTable, Numbers]]], table: SourceTable) -> None:
+    """Add the rows of a source to what tasks are evaluated on."""
+    for code, task in enumerate(table.tasks):
+        indices = np.flatnonzero(table.codes == code)
+        if task not in out:
+            first = table.rows[int(indices[0])]
+            raise InputError(f"{first.place}: unknown task `{task}`. Tasks with training rows: {', '.join(out)}.")
+        out[task].append((table, indices))
+
+
+def _rows(parts: Sequence[tuple[SourceTable, Numbers]]) -> View[Row]:
+    """See the rows of parts of tables."""
+    return View([(table.rows, indices) for table, indices in parts])
+
+
+def _tokens(parts: Sequence[tuple[SourceTable, Numbers]]) -> TokenView:
+    """See the tokens of parts of tables."""
+    return TokenView([(table.tokens, indices) for table, indices in parts])
+
+
+def _labels(parts: Sequence[tuple[SourceTable, Numbers]]) -> Numbers:
+    """Number the labels of a task, the same name with the same number in all its tables."""
+    names: dict[str, int] = {}
+    found = []
+    for table, indices in parts:
+        numbers = [names.setdefault(label, len(names)) for label in table.labels]
+        found.append(np.array([*numbers, -1], dtype=np.int32)[table.label_codes[indices]])
+    return np.concatenate(found)
+
+
+def settings_of(entries: Sequence[Entry], tables: Sequence[SourceTable]) -> dict[str, TaskSettings]:
+    """Collect what the user says of each task.
+
+    Args:
+        entries: The entries.
+        tables: What was read of each.
+
+    Returns:
+        The settings by task.
+
+    Raises:
+        InputError: If two entries say different things of one task, or a ratio is meant for several tasks.
+    """
+    found: dict[str, TaskSettings] = {}
+    for entry, table in zip(entries, tables, strict=True):
+        settings = entry.train.settings
+        if settings.ratio is not None and len(table.tasks) > 1:
+            names = ", ".join(table.tasks)
+            raise InputError(f"`{entry.train.path}` holds several tasks ({names}); give their shares in `ratios`.")
+        for task in table.tasks:
+            known = found.setdefault(task, settings)
+            for spec in fields(TaskSettings):
+                first, second = getattr(known, spec.name), getattr(settings, spec.name)
+                if first != second:
+                    raise InputError(f"Task `{task}` has two values of `{spec.name}`: {first!r} and {second!r}.")
+    return found
+
+
+def hold_out(task: str, indices: Numbers, val_size: float) -> tuple[Numbers, Numbers]:  # [rows], [rows]
+    """Divide rows in two, the same way in every run: the training seed changes what is drawn, never what is measured.
+
+    Args:
+        task: Whose rows, for the error.
+        indices: The rows. `[rows]`
+        val_size: A share below 1 (rounded, at least one row), a number of rows from 1; 0 holds out nothing.
+
+    Returns:
+        The rows to train on and the rows held out, both in the order given.
+
+    Raises:
+        InputError: If no row would be left to train on.
+    """
+    if val_size == 0:
+        return indices, indices[:0]
+    num_rows = len(indices)
+    num_out = int(val_size) if val_size >= 1 else max(1, round(val_size * num_rows))
+    if num_out >= num_rows:
+        raise InputError(
+            f"Task `{task}`: Holding out {num_out} of {num_rows} row{'s' * (num_rows != 1)} (`val_size` {val_size}) "
+            "leaves nothing to train on; give an `eval_file` or a smaller `val_size`."
+        )
+    order = list(range(num_rows))
+    random.Random(0).shuffle(order)
+    chosen = np.zeros(num_rows, dtype=bool)
+    chosen[order[:num_out]] = True
+    return indices[~chosen], indices[chosen]

@@ -1,0 +1,176 @@
+"""Rows read on the way: a stream is shuffled in blocks, so that a resumed run finds the very next row again."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from mtl_opt.data.read.files import stop_at_first
+from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.sources import Source, iterate
+from mtl_opt.data.registry import Entry
+from mtl_opt.data.store.loading import TaskRows
+from mtl_opt.data.store.opener import Opener, encoded
+from mtl_opt.data.store.tables import TokenView, View, table_of
+from mtl_opt.data.text.encoding import Encoder
+from mtl_opt.data.text.tokens import EncodedRow, Tokens
+from mtl_opt.errors import InputError
+
+
+class StreamRows:
+    """See a stream of unknown length as rows numbered on and on: once it ends it starts again, in a new order.
+
+    Row `n` lies in block `n // buffer_size`; a block is read and tokenised when the first of its rows is asked for, and
+    given in an order of its own. So what comes after row `n` depends on `n` alone, and only one block is in memory.
+
+    Args:
+        source: Where the rows come from; all of one task.
+        encoder: What makes tokens.
+        buffer_size: Rows of one block.
+        seed: Decides the order.
+        held_out: Rows at the beginning that are not given.
+        skip_bad_rows: Whether bad rows are left out; otherwise the first one that is met is an error.
+    """
+
+    def __init__(
+        self, source: Source, encoder: Encoder, buffer_size: int, seed: int, held_out: int, skip_bad_rows: bool
+    ) -> None:
+        self.source = replace(source, streaming=True)
+        self.encoder = encoder
+        self.buffer_size = buffer_size
+        self.seed = seed
+        self.held_out = held_out
+        self.skip_bad_rows = skip_bad_rows
+        self.length: int | None = None  # known once the end was met
+        self.bad: list[InputError] = []
+        self.block: list[Tokens] = []
+        self.block_number = (-1, -1)  # epoch and number within it of the block that is in memory
+        self.rows: Iterator[Row] = iter(())
+        self.next_block = -1  # the block that `rows` gives next
+
+    def __getitem__(self, number: int) -> EncodedRow:
+        epoch, at = (0, number) if self.length is None else divmod(number, self.length)
+        if self.block_number != (epoch, at // self.buffer_size):
+            self.block = self.read(epoch, at // self.buffer_size)
+            self.block_number = (epoch, at // self.buffer_size)
+        if at % self.buffer_size >= len(self.block):
+            if self.length is None:
+                self.length = self.count(at // self.buffer_size)
+            return self[number]
+        return self.block[at % self.buffer_size].row()
+
+    def count(self, block: int) -> int:
+        """Count the rows of the stream, whose end was met in a block.
+
+        Args:
+            block: Number of that block, which may be behind the end.
+
+        Returns:
+            The rows.
+
+        Raises:
+            InputError: If there are none.
+        """
+        length = block * self.buffer_size + len(self.block)
+        if not self.block:
+            self.restart()
+            length = sum(1 for _ in self.rows)
+            self.next_block = -1
+        if length < 1:
+            raise InputError(f"Data set `{self.source.path}` has no row to train on.")
+        return length
+
+    def read(self, epoch: int, block: int) -> list[Tokens]:
+        """Read and order one block; empty behind the end.
+
+        Args:
+            epoch: How often the stream has been read before.
+            block: Number of the block.
+
+        Returns:
+            The tokens of its rows.
+        """
+        if self.next_block != block:
+            self.restart()
+            for _ in islice(self.rows, block * self.buffer_size):
+                pass
+        rows = islice(self.rows, self.buffer_size)
+        report = self.bad.append if self.skip_bad_rows else stop_at_first
+        found = [tokens for _, chunk in encoded(rows, self.encoder, report) for tokens in chunk]
+        self.next_block = block + 1
+        random.Random(f"{self.seed}/{epoch}/{self.source.task}/{block}").shuffle(found)
+        return found
+
+    def restart(self) -> None:
+        """Begin the stream again, behind the rows that are held out."""
+        report = self.bad.append if self.skip_bad_rows else stop_at_first
+        self.rows = checked(iterate(self.source, report), self.source)
+        for _ in islice(self.rows, self.held_out):
+            pass
+
+    @property
+    def lengths(self) -> np.ndarray:  # [1]
+        """Largest number of tokens a row may have; the rows themselves are not known yet."""
+        return np.array([self.encoder.cutoff_len])
+
+    @property
+    def largest_id(self) -> int:
+        """Largest token id of the first block."""
+        self[0]
+        return max(max(tokens.ids) for tokens in self.block)
+
+
+def checked(rows: Iterator[Row], source: Source) -> Iterator[Row]:
+    """Refuse rows of another task: how many there will be of each is not known in a stream."""
+    for row in rows:
+        if row.task not in {None, source.task}:
+            raise InputError(f"{row.place}: the row says task `{row.task}`; a stream holds one task, `{source.task}`.")
+        yield row
+
+
+def load_streams(
+    entries: Sequence[Entry], opener: Opener, val_size: float, held_out: Sequence[Source], buffer_size: int, seed: int
+) -> TaskRows:
+    """Open sources as streams; what is evaluated on is read at once.
+
+    Args:
+        entries: Where the rows come from, one entry per task.
+        opener: How a source is opened.
+        val_size: Rows at the beginning of each stream that are held out where there are no others to evaluate on.
+        held_out: Where the rows of evaluation come from for all tasks.
+        buffer_size: Rows of a stream that are shuffled together.
+        seed: Decides the order.
+
+    Returns:
+        The rows of every task; those to train on are tokens alone.
+
+    Raises:
+        InputError: If a source may hold several tasks, or `val_size` is a share of a number that is not known.
+    """
+    if 0 < val_size < 1:
+        raise InputError(f"`val_size` must be a number of rows, or 0, with `streaming`, got {val_size}.")
+    sources = [entry.train for entry in entries]
+    tasks = [source.task for source in sources]
+    if None in tasks or len(set(tasks)) < len(tasks):
+        raise InputError("`streaming` needs one source per task: `tasks`, or `dataset` with different tasks.")
+    train, texts, tokens = {}, {}, {}
+    for entry in entries:
+        source, task = entry.train, str(entry.train.task)
+        encoder = opener.encoder_of(source.settings, task)
+        out = 0 if entry.eval is not None or held_out else int(val_size)
+        train[task] = StreamRows(source, encoder, buffer_size, seed, out, opener.skip_bad_rows)
+        stream = checked(iterate(replace(source, streaming=True), stop_at_first), source)
+        rows = list(islice(stream, out))
+        indices = np.arange(len(rows))
+        texts[task] = View[Row]([(rows, indices)])
+        tokens[task] = TokenView([(table_of([encoder.encode_chunk(rows)]), indices)])
+        table = next((opener.open(other) for other in (entry.eval, *held_out) if other and other.task == task), None)
+        if table is not None:
+            every = np.arange(len(table.rows))
+            texts[task], tokens[task] = View([(table.rows, every)]), TokenView([(table.tokens, every)])
+    settings = {str(source.task): source.settings for source in sources}
+    labels = {task: np.zeros(0, dtype=np.int32) for task in train}
+    nothing: dict[str, View[Row]] = {task: View([]) for task in train}
+    return TaskRows(nothing, train, texts, tokens, settings, labels)

@@ -1,0 +1,199 @@
+"""Answers to targets: label names to class indices, texts to numbers, and token rows that carry them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import isfinite, nan
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from mtl_opt.batch import IGNORE_INDEX
+from mtl_opt.data.read.row_formats.plain import MISSING
+from mtl_opt.data.read.rows import Row
+from mtl_opt.data.store.tables import Numbers, TokenView, View
+from mtl_opt.data.text.tokens import EncodedRow
+from mtl_opt.errors import InputError, UnknownNameError
+
+
+def label_names(rows: Iterable[Row], words: bool) -> list[str]:
+    """Collect the labels that occur.
+
+    Args:
+        rows: Rows of one task.
+        words: Whether every word has a label.
+
+    Returns:
+        The names, sorted; whole numbers by size.
+    """
+    found = {label for row in rows for label in _labels(row, words)} - {MISSING, ""}
+    return sorted(found, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+
+def _labels(row: Row, words: bool) -> list[str]:
+    """Read the labels of a row as texts."""
+    return row.output.split() if words else [row.output.strip()]
+
+
+def class_of(label: str, names: Sequence[str], task: str, row: Row) -> int | None:
+    """Find the class of a label.
+
+    Args:
+        label: A name; or the index of one, where no name is a number itself.
+        names: Names of the classes.
+        task: Whose label it is.
+        row: Where it stands, for the error.
+
+    Returns:
+        Index of the class; None for a missing label.
+
+    Raises:
+        InputError: If the index is out of range.
+        UnknownNameError: If there is no such label.
+    """
+    if label in {"", MISSING}:
+        return None
+    if label in names:
+        return names.index(label)
+    if label.lstrip("-").isdecimal() and not any(name.isdecimal() for name in names):
+        if not 0 <= int(label) < len(names):
+            raise InputError(
+                f"{row.place}: label {label} of task `{task}` is out of range; it has {len(names)} labels, 0 to "
+                f"{len(names) - 1}: {', '.join(names)}."
+            )
+        return int(label)
+    raise UnknownNameError(f"label of task `{task}` ({row.place}):", label, names)
+
+
+def number_of(text: str, task: str, row: Row) -> float:
+    """Read the number that a row should give.
+
+    Args:
+        text: The answer.
+        task: Whose it is.
+        row: Where it stands, for the error.
+
+    Returns:
+        The number; NaN where it is missing.
+
+    Raises:
+        InputError: If it is no finite number.
+    """
+    if not text.strip():
+        return nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise InputError(f"{row.place}: task `{task}` is a regression and needs a finite number, got `{text}`.")
+    return value
+
+
+class TargetView(TokenView):
+    """See tokens of some rows together with what a head should give for them.
+
+    Args:
+        parts: Tables and the indices of the rows that are seen, in order.
+        targets: Class or number of each row, NaN where it is missing. `[rows]`
+        words: Per row the places and classes of its labelled words; None for a head with one value per row.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[Any, Numbers]], targets: Numbers, words: list[tuple[Numbers, Numbers]] | None
+    ) -> None:
+        super().__init__(parts)
+        self.targets = targets
+        self.words = words
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._with_target(super().__getitem__(index), index)
+
+    def __iter__(self) -> Any:
+        return (self[index] for index in range(len(self)))
+
+    def _with_target(self, row: EncodedRow, index: int) -> EncodedRow:
+        """Put the target of a row to its tokens."""
+        if self.words is None:
+            return replace(row, labels=[IGNORE_INDEX] * len(row.input_ids), target=float(self.targets[index]))
+        labels = np.full(len(row.input_ids), IGNORE_INDEX)
+        places, classes = self.words[index]
+        labels[places] = classes
+        return replace(row, labels=labels.tolist())
+
+    @override
+    def pick(self, positions: Numbers) -> "TargetView":  # [picked]
+        words = None if self.words is None else [self.words[i] for i in positions.tolist()]
+        return TargetView(TokenView(self.parts).pick(positions).parts, self.targets[positions], words)
+
+    @property
+    def num_labelled(self) -> int:
+        """Number of rows with a target, or with a labelled word."""
+        return int((~np.isnan(self.targets)).sum())
+
+
+def with_targets(
+    task: str, rows: View[Row], tokens: TokenView, names: Sequence[str] | None, *, words: bool, skip_bad_rows: bool
+) -> tuple[View[Row], TargetView, list[str]]:
+    """Put targets to the tokens of a task.
+
+    Args:
+        task: Name of the task.
+        rows: Its rows, as text.
+        tokens: The same rows, tokenised.
+        names: Names of its classes; None for numbers.
+        words: Whether every word has a label.
+        skip_bad_rows: Whether rows with a bad answer are left out; otherwise the first one is an error.
+
+    Returns:
+        Rows and tokens that are kept, and what is wrong with those left out.
+
+    Raises:
+        InputError: If an answer is no label or number of the task.
+    """
+    kept = np.ones(len(rows), dtype=bool)
+    targets, tagged, bad = [], list[tuple[Numbers, Numbers]](), []
+    places = _word_places(tokens) if words else None
+    for index, row in enumerate(rows):
+        try:
+            if places is not None:
+                assert names is not None
+                tagged.append(_tags(task, row, names, places[index]))
+                targets.append(0.0 if len(tagged[-1][0]) else nan)
+            else:
+                targets.append(_value(task, row, names))
+        except InputError as error:
+            if not skip_bad_rows:
+                raise
+            bad.append(str(error))
+            kept[index] = False
+    found = np.array(targets, dtype=np.float64)
+    chosen = np.flatnonzero(kept)
+    return rows.pick(chosen), TargetView(tokens.pick(chosen).parts, found, tagged if words else None), bad
+
+
+def _value(task: str, row: Row, names: Sequence[str] | None) -> float:
+    """Read the class or the number of a row."""
+    if names is None:
+        return number_of(row.output, task, row)
+    found = class_of(row.output.strip(), names, task, row)
+    return nan if found is None else float(found)
+
+
+def _tags(task: str, row: Row, names: Sequence[str], places: Numbers) -> tuple[Numbers, Numbers]:
+    """Find place and class of every labelled word that has a token."""
+    classes = [class_of(tag, names, task, row) for tag in row.output.split()]
+    pairs = [(int(at), c) for (at, end), c in zip(places, classes, strict=False) if end > at and c is not None]
+    return np.array([at for at, _ in pairs], dtype=np.int32), np.array([c for _, c in pairs], dtype=np.int32)
+
+
+def _word_places(tokens: TokenView) -> list[Numbers]:
+    """Give begin and end of every word's first token, row by row. `[words, 2]`."""
+    found = []
+    for table, indices in tokens.parts:
+        for index in indices.tolist():
+            first, last = table.span_offsets[index : index + 2].tolist()
+            found.append(np.asarray(table.spans[first:last]).reshape(-1, 2))
+    return found

@@ -1,0 +1,283 @@
+"""From a trained run to plain folders of transformers or peft, one per task, written completely or not at all."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from tqdm import tqdm
+
+from mtl_opt.deploy.export_check import SameAnswers, exact
+from mtl_opt.deploy.trained_run import HEADS, Trained, open_trained
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
+from mtl_opt.results import write_json
+from mtl_opt.training.run.adapters import hard_products, task_products, write_adapters
+from mtl_opt.training.setup.model_settings import base_dtype, quantization_settings
+
+logger = logging.getLogger(__name__)
+
+ABOUT = "export.json"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Say what is written where.
+
+    Attributes:
+        folder: Where to; None for `exported` in the run's folder.
+        tasks: Tasks to write; None for all.
+        adapter: Whether adapters are written as peft folders instead of merged models.
+        dtype: One of `DTYPES`; None for the number format that the base had in training.
+        dequantize: Whether a 4-bit base is written out in full before adapters are merged into it.
+        shard_size: Largest size of a file.
+    """
+
+    folder: str | None = None
+    tasks: tuple[str, ...] | None = None
+    adapter: bool = False
+    dtype: str | None = None
+    dequantize: bool = False
+    shard_size: str = "5GB"
+
+
+def export(where: str | Path, options: ExportOptions | None = None, overrides: Sequence[str] = ()) -> dict[str, Path]:
+    """Write a trained run as plain models, or as peft folders.
+
+    Args:
+        where: Folder of a run or checkpoint, or its YAML.
+        options: What is written where.
+        overrides: Arguments `key=value` that win over the run's settings, such as a moved `model_name_or_path`.
+
+    Returns:
+        Folder of every task; where no parameter belongs to one task all have the same.
+
+    Raises:
+        InputError: If the run cannot be exported so, or the folder is not empty or cannot be written.
+    """
+    options = options or ExportOptions()
+    trained = open_trained(where, overrides)
+    names = check_tasks(options.tasks, trained.tasks)
+    target = Path(options.folder) if options.folder else trained.folder / "exported"
+    _check_target(target)
+    _check_base(trained, options)
+    write = _adapters if options.adapter else _merged
+    partial = target.absolute().with_name(f"{target.absolute().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        folders = write(trained, options, names, partial)
+        write_json(partial / ABOUT, _about(trained, options, folders))
+        if target.exists():
+            target.rmdir()  # empty
+        os.replace(partial, target)
+    except OSError as error:
+        raise InputError(f"`export_dir`: `{target}` cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {task: target / name for task, name in folders.items()}
+
+
+def check_tasks(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """Refuse tasks that a run does not have.
+
+    Args:
+        wanted: Names; None for all.
+        known: The run's tasks.
+
+    Returns:
+        The names, in the run's order.
+
+    Raises:
+        UnknownNameError: If a name is not among them.
+    """
+    for task in wanted or ():
+        if task not in known:
+            raise UnknownNameError("task", task, known)
+    return [task for task in known if wanted is None or task in wanted]
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a folder that holds something."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        what = "is not empty" if target.is_dir() else "is a file"
+        raise InputError(f"`export_dir`: `{target}` {what}; choose a new folder.")
+
+
+def _check_base(trained: Trained, options: ExportOptions) -> None:
+    """Refuse a merge that would give another model than the one trained."""
+    bit = trained.config.quantization_bit
+    if options.dtype is not None and options.dtype not in DTYPES:
+        raise UnknownNameError("value of `--dtype`:", options.dtype, DTYPES)
+    if options.adapter and trained.config.finetuning_type == "full":
+        raise InputError("`--adapter`: the run trained the whole model (`finetuning_type: full`) and has no adapter.")
+    if trained.bit is not None and bit is None and not options.adapter:
+        logger.warning(
+            "The adapters were trained on a %d-bit base and are merged into the unquantised one: the result is another "
+            "model than the one that was measured.", trained.bit,
+        )  # fmt: skip
+    if options.dequantize and bit != 4:
+        raise InputError(f"`--dequantize` writes a 4-bit base out in full; this run has `quantization_bit: {bit}`.")
+    if bit is None or options.adapter or options.dequantize:
+        return
+    full = "`--dequantize` merges into the 4-bit base written out in full, " if bit == 4 else ""
+    raise InputError(
+        f"`quantization_bit: {bit}`: adapters cannot be merged into a {bit}-bit base, whose coarse numbers would round "
+        f"them away; {full}`--adapter` writes peft folders for the {bit}-bit base, and `quantization_bit=null` merges "
+        "into the unquantised base, which is another model than the one trained."
+    )
+
+
+def _about(trained: Trained, options: ExportOptions, folders: dict[str, str]) -> dict[str, Any]:
+    """Say what an export is of."""
+    return {
+        "form": "adapter" if options.adapter else "merged",
+        "tasks": folders,
+        "sharing": trained.config.sharing,
+        "base_model_name_or_path": trained.config.model_name_or_path,
+        "run": str(trained.folder),
+        "config": asdict(trained.config),
+    }
+
+
+def _adapters(trained: Trained, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:  # noqa: ARG001 - as `_merged`
+    """Write peft folders."""
+    tokenizer, heads = trained.tokenizer(), trained.heads() or {}
+    if trained.config.sharing == "hard" and not any((heads.get(task) or {}).get("rank") for task in names):
+        for file in PEFT_FILES:
+            shutil.copyfile(trained.folder / file, folder / file)
+        tokenizer.save_pretrained(folder)
+        _copy_heads(trained, folder)
+        return dict.fromkeys(names, ".")
+    model = trained.model()
+    products = _products(trained, model, for_peft=True)
+    folders = write_adapters(folder, products, model, trained.config.model_name_or_path, names)
+    heads = {task: model.head_of(task) for task in names} if isinstance(model, MultiTaskModel) else {}
+    for task, name in folders.items():
+        tokenizer.save_pretrained(folder / name)
+        _write_head(heads, task, folder / name)
+    return folders
+
+
+def _merged(trained: Trained, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:
+    """Write merged models: one for all tasks where nothing merged belongs to one task, else one per task."""
+    dtype = DTYPES[options.dtype] if options.dtype else base_dtype(trained.config)
+    tokenizer, whole = trained.tokenizer(), exact(trained.model())
+    products = _products(trained, whole, for_peft=False)
+    together = trained.config.sharing == "hard" and not any(products[task].head for task in names)
+    wanted = {task: SameAnswers(whole, index) for index, task in enumerate(trained.tasks) if task in names}
+    heads = {task: whole.head_of(task) for task in names} if isinstance(whole, MultiTaskModel) else {}
+    del whole  # one model in memory at a time
+    folders = dict.fromkeys(names, ".") if together else _own_folders(trained, names)
+    for task in tqdm(names[:1] if together else names, desc="exporting", leave=False, disable=None):
+        model = merge(_start(trained, options), products[task], torch.float32)
+        for name in names if together else [task]:
+            wanted[name].check(model)
+        _write_plain(model.to(dtype), tokenizer, folder / folders[task], options)
+        if not together:
+            _write_head(heads, task, folder / folders[task])
+    if together:
+        _copy_heads(trained, folder)
+    return folders
+
+
+def _own_folders(trained: Trained, names: list[str]) -> dict[str, str]:
+    """Name a folder for every task that is written."""
+    return {task: name for task, name in folder_names(trained.tasks).items() if task in names}
+
+
+def _start(trained: Trained, options: ExportOptions) -> Any:
+    """Load what the products of a task are merged into: with `sharing: hard` what all tasks share is in it."""
+    if trained.config.sharing != "hard":
+        return _base(trained, options)
+    full = trained.config.finetuning_type == "full"
+    return _without_heads(trained.model()) if full else _peft_merged(trained, options)
+
+
+def _without_heads(model: Any) -> Any:
+    """Take the model out from under its heads."""
+    return model.base if isinstance(model, MultiTaskModel) else model
+
+
+def _write_head(heads: Mapping[str, Any], task: str, folder: Path) -> None:
+    """Write the head of a task beside the model, unless it answers in text: what such a head adds is in the model."""
+    if task in heads and heads[task].reads != "text":
+        save_head(task, heads[task], folder)
+
+
+def _copy_heads(trained: Trained, folder: Path) -> None:
+    """Copy the heads of a run, where it has any, beside the model."""
+    for file in (HEADS, "heads.safetensors"):
+        if (trained.folder / file).exists():
+            shutil.copyfile(trained.folder / file, folder / file)
+
+
+def lies_beside(task: str, folder: Path) -> bool:
+    """Tell whether what a task's head adds to the output layer is missing in an export, as earlier versions wrote it.
+
+    Args:
+        task: Name of the task, which answers in text.
+        folder: Folder of its export.
+
+    Returns:
+        True if so.
+    """
+    path = folder / HEADS
+    about = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else {}
+    return bool(about.get(task, {}).get("rank"))
+
+
+def _products(trained: Trained, model: Any, for_peft: bool) -> dict[str, TaskProducts]:
+    """Fix the tasks of a model, or say why that cannot be."""
+    hard = trained.config.sharing == "hard"
+    found = hard_products(model, trained.tasks, for_peft) if hard else task_products(model, for_peft)
+    if not isinstance(found, str):
+        return found
+    way = "`--adapter` cannot write peft folders" if for_peft else "there is no plain model to export"
+    raise InputError(
+        f"`sharing: {trained.config.sharing}`: {way}, since {found}; `mtl-opt generate` runs it from its own files."
+    )
+
+
+def _base(trained: Trained, options: ExportOptions) -> Any:
+    """Load the base that adapters are merged into; a 4-bit one is written out in full."""
+    config = trained.config
+    settings = quantization_settings(config) if options.dequantize else None
+    base = load_base(
+        config.model_name_or_path,
+        dtype=base_dtype(config),
+        trust_remote_code=config.trust_remote_code,
+        quantization=settings,
+        heads=trained.heads() is not None,
+    )
+    return base.dequantize() if options.dequantize else base
+
+
+def _peft_merged(trained: Trained, options: ExportOptions) -> Any:
+    """Merge the one adapter of hard sharing; sums are taken in float32."""
+    model = PeftModel.from_pretrained(_base(trained, options).float(), str(trained.folder))
+    base = model.get_base_model()
+    output = getattr(base.get_output_embeddings(), "base_layer", None)  # an encoder has none
+    if output is not None and output.weight is base.get_input_embeddings().weight:
+        output.weight = nn.Parameter(output.weight.detach().clone())  # the embedding has no adapter
+        base.config.tie_word_embeddings = False
+    return model.merge_and_unload()
+
+
+def _write_plain(model: Any, tokenizer: Any, folder: Path, options: ExportOptions) -> None:
+    """Write a model and its tokenizer as transformers does, its generation settings as they were."""
+    try:
+        model.save_pretrained(folder, max_shard_size=options.shard_size)
+    except ValueError as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise InputError(f"The model cannot be saved by transformers ({reason}).") from error
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,156 @@
+"""The embedded job: three tasks of a support desk of an invented bank, made by a seeded generator.
+
+The tasks share their words and pull on the same weights: `product_qa` must find one fact in a sheet, `complaint_core`
+must not copy but name a problem in the desk's own words, and `anger` must look past the problem at the tone.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from mtl_opt.errors import UnknownNameError
+from mtl_opt.examples.support_desk.messages import FEELINGS, draw_complaint, draw_mood
+from mtl_opt.examples.support_desk.prose import draw_text
+from mtl_opt.examples.support_desk.sheets import draw_question, draw_sheet
+
+TRAIN_ROWS = {"product_qa": 3200, "complaint_core": 1800, "anger": 900}
+"""Rows to learn from; very different sizes on purpose."""
+
+TASKS = tuple(TRAIN_ROWS)
+"""Names of the tasks."""
+
+EVAL_ROWS = 100
+"""Held-out rows of each task."""
+
+DATA_SEED = 20
+"""The seed of the files that `write` makes."""
+
+PRODUCT_INSTRUCTIONS = (
+    "Answer the customer from the sheet.",
+    "Use the product sheet.",
+    "What does the sheet say?",
+    "Look it up for the customer.",
+)
+COMPLAINT_INSTRUCTIONS = (
+    "What is the core of this complaint?",
+    "Sum up the problem of this customer.",
+    "What went wrong here?",
+    "Name the complaint in a few words.",
+)
+ANGER_INSTRUCTIONS = (
+    "Is this customer angry?",
+    "Does the writer sound angry?",
+    "Angry customer, yes or no?",
+    "Do we have an angry customer here?",
+)
+
+
+def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
+    """Make rows of one task; no two of them share their input, whatever the instruction.
+
+    More rows with the same seed begin with the same rows.
+
+    Args:
+        task: One of `TASKS`.
+        num_rows: How many rows.
+        seed: The same seed gives the same rows.
+
+    Returns:
+        Alpaca rows `{instruction, input, output, task_name}`.
+
+    Raises:
+        UnknownNameError: If the task is unknown.
+    """
+    if task not in DRAW:
+        raise UnknownNameError("task", task, TASKS)
+    rng = Random(f"{task}/{seed}")
+    rows: dict[str, dict[str, str]] = {}
+    while len(rows) < num_rows:
+        instruction, text, answer = DRAW[task](rng)
+        row = {"instruction": instruction, "input": text, "output": answer, "task_name": task}
+        rows.setdefault(text, row)
+    return list(rows.values())
+
+
+def pretraining_texts(num: int, seed: int) -> list[str]:
+    """Make prose of the desk, so that a model knows its words and products but none of the tasks.
+
+    What a held-out row's customer writes never occurs.
+
+    Args:
+        num: How many texts; about 20000 for `mtl_opt.examples.tiny_llama.build_tiny_llama`.
+        seed: The same seed gives the same texts.
+
+    Returns:
+        Product sheets with sentences on their facts, and what customers say with the first words of the reply.
+    """
+    rng = Random(f"pretraining/{seed}")
+    held_out = {row["input"] for task in TASKS for row in generate(task, EVAL_ROWS, DATA_SEED)}
+    texts: list[str] = []
+    while len(texts) < num:
+        text = draw_text(rng)
+        if text.split("\n")[0].removeprefix("Human: ") not in held_out:
+            texts.append(text)
+    return texts
+
+
+def write(folder: Path) -> None:
+    """Write `{task}.train.jsonl` and `{task}.eval.jsonl` of every task.
+
+    Args:
+        folder: An existing folder.
+    """
+    for task in TASKS:
+        rows = generate(task, TRAIN_ROWS[task] + EVAL_ROWS, DATA_SEED)
+        for name, part in (("train", rows[EVAL_ROWS:]), ("eval", rows[:EVAL_ROWS])):
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+            (folder / f"{task}.{name}.jsonl").write_text(lines, encoding="utf-8", newline="\n")
+
+
+def product_row(rng: Random) -> tuple[str, str, str]:
+    """Draw a question about a product sheet.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        Instruction, input and output.
+    """
+    sheet = draw_sheet(rng)
+    question, answer = draw_question(rng, sheet)
+    return rng.choice(PRODUCT_INSTRUCTIONS), f"{sheet.text}\n{question}", answer
+
+
+def complaint_row(rng: Random) -> tuple[str, str, str]:
+    """Draw a complaint and its core.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        Instruction, input and output.
+    """
+    message, core = draw_complaint(rng)
+    return rng.choice(COMPLAINT_INSTRUCTIONS), message, core
+
+
+def anger_row(rng: Random) -> tuple[str, str, str]:
+    """Draw a message and whether its writer is angry.
+
+    Args:
+        rng: Source of randomness.
+
+    Returns:
+        Instruction, input and output.
+    """
+    message, feeling = draw_mood(rng)
+    return rng.choice(ANGER_INSTRUCTIONS), message, "yes" if feeling in FEELINGS else "no"
+
+
+DRAW: dict[str, Callable[[Random], tuple[str, str, str]]] = {
+    "product_qa": product_row,
+    "complaint_core": complaint_row,
+    "anger": anger_row,
+}
+"""What draws a row of each task."""

@@ -1,0 +1,1 @@
+"""The engines: each fills the rows of all tasks its own way."""

@@ -1,0 +1,111 @@
+"""The engines by name, and the choice of `auto`."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.gradients.engines.feature import Feature, FeatureRows
+from mtl_opt.gradients.engines.one_pass import CannotWireError, OnePass
+from mtl_opt.gradients.engines.per_task import PerTask
+from mtl_opt.gradients.engines.two_pass import TwoPass
+from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.rows.block_gramians import BlockGramians
+from mtl_opt.gradients.rows.buffer import RowBuffer
+
+ENGINES = ("auto", "one_pass", "per_task", "two_pass")
+
+
+class Engine(Protocol):
+    """What differentiates the losses of a micro-batch."""
+
+    name: str
+    wires: bool  # whether it must know whose rows a batch has, and can check that no loss mixes them
+
+    def open(self) -> AbstractContextManager[None]:
+        """Prepare the model for a forward and its backward."""
+
+    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
+        """Say whose losses are to be differentiated."""
+
+    def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [rows]
+        """Add the gradient of every present loss."""
+
+    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
+        """Check that no loss depends on rows of another task."""
+
+
+def build_buffer(
+    name: str,
+    shared: Sequence[tuple[str, nn.Parameter]],
+    num_tasks: int,
+    processes: Processes,
+    halves: bool,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> RowBuffer | BlockGramians | FeatureRows:
+    """Build what an engine fills.
+
+    Args:
+        name: One of `ENGINES`, or "feature:" and the path of a module.
+        shared: Name and parameter of everything shared.
+        num_tasks: Number of tasks.
+        processes: Who fills it too.
+        halves: Tell two halves of each task's rows apart.
+        dtype: Precision of the rows; None for the default.
+        device: Where they are kept; None for the model's.
+
+    Returns:
+        Rows; for `two_pass` the Gramians of pieces, for `feature` rows at the representation.
+
+    Raises:
+        ValueError: If there is no such engine, or it cannot do what is asked.
+    """
+    if name.startswith("feature:"):
+        if halves:
+            raise ValueError("Engine `feature` cannot tell two halves of the rows apart; use `one_pass`.")
+        return FeatureRows(shared, num_tasks, processes)
+    if name not in ENGINES:
+        raise ValueError(f"`engine` must be one of {', '.join(ENGINES)} or 'feature:MODULE', got {name!r}.")
+    if name == "two_pass":
+        return BlockGramians(shared, num_tasks, processes, halves=halves)
+    return RowBuffer(shared, num_tasks, processes, halves=halves, dtype=dtype, device=device)
+
+
+def build_engine(
+    name: str,
+    model: nn.Module,
+    buffer: Any,
+    private: Sequence[Sequence[nn.Parameter]],
+    segments: OpenSegments,
+) -> tuple[Engine, str]:
+    """Build the engine asked for; "auto" takes `one_pass` where the model allows it.
+
+    Args:
+        name: One of `ENGINES`, or "feature:" and the path of a module.
+        model: The model.
+        buffer: What it fills, from `build_buffer`.
+        private: Parameters that belong to each row of the buffer alone.
+        segments: Says which row each part of the batch goes to while rows are open.
+
+    Returns:
+        The engine, and why it was taken.
+
+    Raises:
+        CannotWireError: If an engine that wires layers was asked for and cannot be had.
+    """
+    if name == "per_task":
+        return PerTask(model, buffer, private), "asked for"
+    if name.startswith("feature:"):
+        return Feature(model, buffer, private, name.removeprefix("feature:")), "asked for"
+    if name == "two_pass":
+        return TwoPass(model, buffer, private, segments), "asked for"
+    try:
+        return OnePass(model, buffer, private, segments), "every shared parameter is in a layer that can be wired"
+    except CannotWireError as error:
+        if name == "one_pass":
+            raise
+        return PerTask(model, buffer, private), str(error)

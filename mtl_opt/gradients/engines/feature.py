@@ -1,0 +1,236 @@
+"""Engine `feature`: gradients of the tasks at the shared representation, one backward through the encoder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.rows.columns import Columns
+from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
+from mtl_opt.gradients.rows.write_grad import blocks_of, copy_checked, hand_over
+
+
+class FeatureRows:
+    """Hold one gradient per task with respect to the representation `[tasks, features]` of one batch.
+
+    Args:
+        parameters: Name and parameter of everything shared.
+        num_tasks: Number of tasks.
+        processes: Who has other rows of the batch; None for this process alone.
+
+    Attributes:
+        jacobian: The rows. `[tasks, features]`
+        combined: The gradient of the shared parameters. `[params]`
+    """
+
+    def __init__(
+        self, parameters: Sequence[tuple[str, nn.Parameter]], num_tasks: int, processes: Processes | None = None
+    ) -> None:
+        self.columns = Columns(parameters)
+        self.processes = processes or Processes()
+        self.num_rows = num_tasks
+        self.combined = torch.zeros(self.columns.size, dtype=self.columns.dtype, device=self.columns.device)
+        self.version = 0
+        self.features: Tensor | None = None
+        self.zero()
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The shared parameters by name, in the order of the columns of `combined`."""
+        return self.columns.parameters
+
+    @property
+    def tensors(self) -> dict[str, slice]:
+        """Columns of each parameter, by name."""
+        return self.columns.tensors
+
+    def take(self, features: Tensor, rows: Mapping[int, Tensor]) -> None:
+        """Take the gradients of one batch.
+
+        Args:
+            features: The representation, with its graph. `[batch, ...]`
+            rows: Gradient of each present task's loss with respect to it. `[batch, ...]`
+        """
+        self.features = features
+        self.jacobian = torch.zeros(self.num_rows, features.numel(), dtype=self.combined.dtype, device=features.device)
+        for task, row in rows.items():
+            self.jacobian[task] = row.flatten()
+
+    def sum_over_processes(self) -> None:
+        """Do nothing: every process has rows of its own, and their inner products are added up."""
+
+    def divide(self, totals: Tensor) -> None:  # [tasks]
+        """Turn counts times gradients into gradients.
+
+        Args:
+            totals: What each row is divided by; one whose total is 0 stays as it is. `[tasks]`
+        """
+        self.jacobian.div_(torch.where(totals > 0, totals, 1).to(self.jacobian)[:, None])
+
+    def gramian(self) -> Tensor:  # [tasks, tasks]
+        """Compute the inner products of the gradients at the representation.
+
+        Returns:
+            The Gramian. `[tasks, tasks]`
+        """
+        return self.processes.sum(gramian_of(self.jacobian))
+
+    def gramians(self, by: str) -> dict[str, Tensor]:
+        """Refuse: the representation has no layers.
+
+        Args:
+            by: Any.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"Engine `feature` measures a representation, which has no blocks by {by}; use `one_pass`.")
+
+    gramian_over = gramians
+
+    def whole_rows(self) -> Tensor:  # [tasks, features]
+        """Give the rows to a method that looks at every column.
+
+        Returns:
+            The rows. `[tasks, features]`
+        """
+        return self.jacobian
+
+    def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks]
+        """Send the weighted sum of the rows back through the encoder.
+
+        Args:
+            weights: One weight per task. `[tasks]`
+        """
+        ((_, given),) = blocks_of(weights, self.columns, self.num_rows)
+        combined = torch.empty_like(self.jacobian[0])
+        weighted_sum(self.jacobian, given, combined)
+        self.put(combined)
+
+    def put(self, gradient: Tensor) -> None:  # [features]
+        """Send a gradient of the representation back through the encoder.
+
+        Args:
+            gradient: One number per feature. `[features]`
+        """
+        features = self.features
+        assert features is not None
+        checked = torch.empty(features.numel(), dtype=features.dtype, device=features.device)
+        copy_checked(gradient, checked)
+        wanted = list(self.parameters.values())
+        found = torch.autograd.grad(features, wanted, checked.view_as(features), allow_unused=True)
+        for columns, part in zip(self.tensors.values(), found, strict=True):
+            self.combined[columns] = 0 if part is None else part.flatten().to(self.combined.dtype)
+        self.processes.sum(self.combined)
+
+    def hand_over(self) -> None:
+        """Make the combined gradient the `.grad` of every shared parameter."""
+        views = [(p, self.combined[self.tensors[name]].view(p.shape)) for name, p in self.parameters.items()]
+        hand_over(views)
+
+    def zero(self) -> None:
+        """Forget the batch and set every `.grad` to None."""
+        self.features = None
+        self.jacobian = torch.zeros(self.num_rows, 0, dtype=self.combined.dtype, device=self.combined.device)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+
+class Feature:
+    """Differentiate every task's loss down to the representation only, for encoder and heads models.
+
+    One short backward per task through the heads, one through the encoder (the upper bound of MGDA-UB: O. Sener and
+    V. Koltun, Multi-Task Learning as Multi-Objective Optimization, NeurIPS 2018). What is lost: the Gramian is that of
+    the representation, not of the parameters, so non-conflict holds there and only approximately below; and where
+    every row belongs to one task the rows do not overlap, so that all cosines are 0. One micro-batch per step.
+
+    Args:
+        model: The model.
+        buffer: Takes the gradients.
+        private: Parameters of each task alone.
+        path: Name of the module whose output is the representation: a tensor, or what has one first.
+
+    Raises:
+        ValueError: If there is no such module.
+    """
+
+    name = "feature"
+    wires = False
+
+    def __init__(
+        self, model: nn.Module, buffer: FeatureRows, private: Sequence[Sequence[nn.Parameter]], path: str
+    ) -> None:
+        modules = dict(model.named_modules())
+        if path not in modules:
+            raise ValueError(f"`engine='feature:{path}'`: the model has no module `{path}`.")
+        self.module, self.path = modules[path], path
+        self.buffer = buffer
+        self.private = private
+        self.features: Tensor | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Watch the module for its output.
+
+        Yields:
+            Nothing.
+        """
+        handle = self.module.register_forward_hook(self._see)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self.features = None
+
+    def _see(self, module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002 - the signature of a hook
+        """Keep the representation."""
+        self.features = output if isinstance(output, Tensor) else output[0]
+
+    def agreed(self, counts: Tensor) -> Tensor:  # [tasks]
+        """Say whose losses are to be differentiated.
+
+        Args:
+            counts: Counts of this process. `[tasks]`
+
+        Returns:
+            The same. `[tasks]`
+        """
+        return counts
+
+    def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [tasks]
+        """Differentiate every present task's loss with respect to the representation and its own head.
+
+        Args:
+            scaled: Losses times counts. `[tasks]`
+            present: Tasks that have a loss.
+
+        Raises:
+            ValueError: If the module did not run inside `rows`, or this is the second micro-batch of a step.
+        """
+        if self.features is None or self.buffer.features is not None:
+            raise ValueError(
+                f"Engine `feature` takes one micro-batch per step, whose forward runs `{self.path}` inside "
+                "`with grads.rows(ids):`."
+            )
+        rows = {}
+        for task in present:
+            wanted = [self.features, *self.private[task]]
+            found = torch.autograd.grad(scaled[task], wanted, retain_graph=True, allow_unused=True)
+            if found[0] is not None:
+                rows[task] = found[0]
+            for parameter, gradient in zip(self.private[task], found[1:], strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        self.buffer.take(self.features, rows)
+
+    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [tasks]
+        """Do nothing: rows may mix as they like.
+
+        Args:
+            scaled: Losses times counts. `[tasks]`
+            present: Tasks that have a loss.
+            tasks: Names of the tasks.
+        """

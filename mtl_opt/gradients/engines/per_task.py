@@ -1,0 +1,106 @@
+"""Engine `per_task`: one backward per task. Works for any model; the reference for every other engine."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.gradients.checks import refuse_constant
+from mtl_opt.gradients.rows.buffer import RowBuffer
+from mtl_opt.gradients.rows.columns import local
+
+
+class PerTask:
+    """Differentiate every task's loss on its own with `torch.autograd.grad`.
+
+    Args:
+        model: The model.
+        buffer: Where the rows go.
+        private: Parameters that belong to each row of the buffer alone.
+    """
+
+    name = "per_task"
+    wires = False
+
+    def __init__(self, model: nn.Module, buffer: RowBuffer, private: Sequence[Sequence[nn.Parameter]]) -> None:
+        self.sharded = any(hasattr(p, "to_local") for p in model.parameters())
+        self.buffer = buffer
+        self.private = private
+        self.views = [buffer.view(name) for name in buffer.parameters]
+
+    def open(self) -> AbstractContextManager[None]:
+        """Prepare the model for a forward.
+
+        Returns:
+            A context that does nothing: any forward will do.
+        """
+        return nullcontext()
+
+    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
+        """Say whose losses are to be differentiated.
+
+        Args:
+            counts: Counts of this process. `[rows]`
+
+        Returns:
+            The counts of all processes where FSDP2 has sharded the model: every backward then speaks with the other
+            processes, so all must take it. `[rows]`
+        """
+        return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
+
+    def backward(
+        self,
+        scaled: Tensor,  # [rows]
+        present: Sequence[int],
+    ) -> None:
+        """Add the gradient of every present loss to its row.
+
+        Args:
+            scaled: Losses times counts. `[rows]`
+            present: Rows of the buffer that have a loss.
+        """
+        take = self._from_backward if self.sharded else self._from_grad
+        for row in present:
+            gradients = take(scaled[row], [*self.buffer.parameters.values(), *self.private[row]], row == present[-1])
+            for view, gradient in zip(self.views, gradients, strict=False):
+                if gradient is not None:
+                    view[row].add_(local(gradient))
+            for parameter, gradient in zip(self.private[row], gradients[len(self.views) :], strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
+        """See to it that every present loss has a gradient; rows may mix as they like.
+
+        Args:
+            scaled: Losses times counts. `[rows]`
+            present: Rows of the buffer that have a loss.
+            tasks: Names of the rows.
+        """
+        take = self._from_backward if self.sharded else self._from_grad
+        for row in present:
+            wanted = [*self.buffer.parameters.values(), *self.private[row]]
+            refuse_constant(tasks[row], take(scaled[row], wanted, last=False))
+
+    @staticmethod
+    def _from_grad(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:
+        """Differentiate without touching any `.grad`; the graph is freed with the last loss."""
+        return torch.autograd.grad(loss, wanted, retain_graph=not last, allow_unused=True)
+
+    @staticmethod
+    def _from_backward(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:
+        """Let FSDP2 reduce and scatter the gradient of one loss in a backward of its own, and undo its mean."""
+        kept = [parameter.grad for parameter in wanted]
+        for parameter in wanted:
+            parameter.grad = None
+        loss.backward(retain_graph=not last)
+        found = [None if p.grad is None else p.grad * _processes_of(p) for p in wanted]
+        for parameter, gradient in zip(wanted, kept, strict=True):
+            parameter.grad = gradient
+        return found
+
+
+def _processes_of(parameter: nn.Parameter) -> int:
+    """Count the processes over which FSDP2 has averaged a gradient."""
+    return parameter.device_mesh.size() if hasattr(parameter, "device_mesh") else 1

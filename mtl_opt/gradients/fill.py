@@ -1,0 +1,106 @@
+"""From losses to rows: which row of the buffer each row of a batch goes to, and the backward that fills it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mtl_opt.batch import Segments, task_rows
+from mtl_opt.gradients.checks import check_losses, check_no_gradient, checked_counts
+from mtl_opt.gradients.engines.choice import Engine
+from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.step.halves import HalfSplit
+from mtl_opt.gradients.step.step import Step
+
+
+class Filling:
+    """Fill the rows of a step, micro-batch by micro-batch.
+
+    Args:
+        engine: What differentiates.
+        open_rows: Says which row of the buffer each part of a batch goes to.
+        halves: How rows are dealt to halves; None where they are not.
+        verify: Check in the first step that no task's loss depends on rows of another (engines that wire layers).
+
+    Attributes:
+        owners: Where each open row goes; None outside `rows`. `[batch]` or `[batch, seq]`
+    """
+
+    def __init__(self, engine: Engine, open_rows: OpenSegments, halves: HalfSplit | None, verify: bool) -> None:
+        self.engine = engine
+        self.open_rows = open_rows
+        self.halves = halves
+        self.owners: Tensor | None = None
+        self._segments: Segments | None = None
+        self._verify = verify
+
+    @contextmanager
+    def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
+        """Say which task owns each row of the batch.
+
+        Args:
+            ids: Task index of each row, or of each token of packed rows. `[batch]` or `[batch, seq]`
+
+        Yields:
+            Nothing.
+        """
+        before = self.owners, self._segments
+        try:
+            with task_rows(ids), self.engine.open():
+                self.owners = ids if self.halves is None else self.halves.owners(ids)
+                self._segments = self.open_rows.announce(ids, self.owners)
+                yield
+        finally:
+            self.owners, self._segments = before
+            self.open_rows.forget()  # the rows around these are found again
+
+    def opened(self) -> Tensor:  # -> [batch] or [batch, seq]
+        """Say where each open row goes.
+
+        Returns:
+            Rows of the buffer. `[batch]` or `[batch, seq]`
+
+        Raises:
+            ValueError: If no rows are open.
+        """
+        if self.owners is None:
+            raise ValueError("No rows are open; ask inside `with grads.rows(ids):`.")
+        return self.owners
+
+    def backward(self, step: Step, losses: Tensor, counts: Tensor | None) -> None:  # [tasks], [tasks]
+        """Add `counts · ∇losses` to the rows.
+
+        Args:
+            step: The step under way.
+            losses: Mean losses. `[tasks]` or `[2, tasks]`
+            counts: What they average; None counts 1 where there are rows. `[tasks]` or `[2, tasks]`
+        """
+        self._check(step, losses)
+        names = tuple(step.tasks) * (1 if self.halves is None else 2)
+        if counts is None:
+            filled = self._segments.rows if self._segments else range(len(names))
+            counts = torch.tensor([float(row in filled) for row in range(len(names))]).view_as(losses)
+        counts = checked_counts(counts, losses, step.tasks).flatten()
+        losses = losses.flatten()
+        present = [row for row, count in enumerate(self.engine.agreed(counts).tolist()) if count > 0]
+        if not present:
+            return
+        scaled = losses * counts.to(torch.promote_types(losses.dtype, torch.float32))  # bfloat16 has no 1001
+        step.add(counts, scaled.detach())
+        if step.scaler is not None:
+            scaled = scaled * step.scaler.scale
+        # With one task in the batch there is nothing to mix: wait for one with more.
+        if self._verify and len(present) > 1:
+            self.engine.verify(scaled, present, names)
+            self._verify = False
+        self.engine.backward(scaled, present)
+
+    def _check(self, step: Step, losses: Tensor) -> None:
+        """Refuse what would mix steps, rows or tasks."""
+        check_losses(losses, step.tasks, halves=self.halves is not None)
+        if self._segments is None and (self.engine.wires or self.halves is not None):
+            raise ValueError("Call `backward` inside `with grads.rows(ids):`, which says whose rows these are.")
+        if step.closed:
+            raise ValueError("This step is closed (its rows were read); call `grads.zero()` before the next one.")
+        check_no_gradient(step.buffer.parameters)

@@ -1,0 +1,1 @@
+"""Layers taken apart by task, for `one_pass` and `two_pass`."""

@@ -1,0 +1,296 @@
+"""Per-tensor Gramians in place of rows: what `two_pass` keeps between its two backwards."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.rows.columns import Columns
+from mtl_opt.gradients.rows.layer_rows import ScratchRows
+from mtl_opt.gradients.rows.products import gramian_of
+from mtl_opt.gradients.rows.write_grad import blocks_of, copy_checked, hand_over
+
+
+class BlockGramians:
+    """Hold the inner products of the task gradients, parameter by parameter, and the combined gradient.
+
+    In the first backward every piece of a gradient is multiplied with itself and thrown away; in the second it is
+    added to the combined gradient with the weights found in between, unless its layer does so by itself.
+
+    Args:
+        parameters: Name and parameter of everything shared, in model order.
+        num_tasks: Number of tasks.
+        processes: Who has gradients too; None for this process alone.
+        halves: Tell two halves of each task's rows apart.
+
+    Attributes:
+        columns: Where each parameter stands in it.
+        version: How many pieces were taken.
+        second_pass: Runs the backward of the step again; None before the first one, and once it has run.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[tuple[str, nn.Parameter]],
+        num_tasks: int,
+        processes: Processes | None = None,
+        *,
+        halves: bool = False,
+    ) -> None:
+        self.columns = Columns(parameters)
+        self.processes = processes or Processes()
+        self.num_tasks = num_tasks
+        self.num_rows = num_tasks * (2 if halves else 1)
+        self.second_pass: Callable[[], None] | None = None
+        self._products: dict[str, Tensor] = {}  # {parameter: [rows, rows]}
+        self._weights: dict[str, Tensor] = {}  # {parameter: [rows]}, while the second backward runs
+        self.version = 0
+        self.zero()
+
+    @cached_property
+    def combined(self) -> Tensor:  # [params]
+        """The gradient that `write` hands to the optimizer, there from `write` to `zero` like any `.grad`."""
+        return self.columns.empty_row()
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The shared parameters by name, in the order of the columns."""
+        return self.columns.parameters
+
+    @property
+    def tensors(self) -> dict[str, slice]:
+        """Columns of each parameter, by name."""
+        return self.columns.tensors
+
+    @property
+    def layers(self) -> dict[str, slice]:
+        """Columns of each layer, by name."""
+        return self.columns.layers
+
+    @property
+    def jacobian(self) -> Tensor:
+        """Refuse: there are no rows.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("Engine `two_pass` keeps no rows; use `one_pass` or `per_task` for what needs the Jacobian.")
+
+    def whole_rows(self) -> Tensor:
+        """Refuse: there are no rows.
+
+        Returns:
+            Nothing.
+        """
+        return self.jacobian
+
+    def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> ScratchRows:
+        """Say where a layer's backward puts its gradients.
+
+        Args:
+            names: Name of each parameter in the model, by local name.
+            transposed: Local names of parameters that the layer hands over transposed.
+
+        Returns:
+            What the layer fills.
+        """
+        return ScratchRows(self, names, transposed)
+
+    def zeros(self, *shape: int) -> Tensor:  # -> [rows, *shape]
+        """Make a piece to be filled.
+
+        Args:
+            shape: Its shape for one row.
+
+        Returns:
+            Zeros. `[rows, *shape]`
+        """
+        return torch.zeros(self.num_rows, *shape, dtype=self.columns.dtype, device=self.columns.device)
+
+    def view(self, name: str, transposed: bool = False) -> Tensor:  # [*shape]
+        """Show the combined gradient of one parameter in its own shape.
+
+        Args:
+            name: Name of the parameter.
+            transposed: Whether it is wanted transposed.
+
+        Returns:
+            A view into `combined`. `[*shape]`
+        """
+        view = self.combined[self.tensors[name]].view(self.parameters[name].shape)
+        return view.mT if transposed else view
+
+    def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
+        """Give the weights of the second backward.
+
+        Args:
+            name: Name of a parameter.
+
+        Returns:
+            What its gradient of every row is multiplied with; None in the first backward. `[rows]`
+        """
+        return self._weights.get(name)
+
+    def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:
+        """Take a piece of the gradients: multiply it with itself, or combine it.
+
+        Args:
+            name: Name of the parameter.
+            piece: Counts times gradients. `[rows, *shape]`
+            where: Which lines of the parameter the piece has, as the layer hands it over.
+            transposed: Whether the layer hands it over transposed.
+        """
+        self.version += 1
+        if not self._weights:
+            if piece.dim() == 3 and piece.mT.is_contiguous():  # inner products do not mind, and nothing is copied
+                piece = piece.mT
+            self.processes.sum(piece)
+            self._products[name] = self._products[name] + gramian_of(piece.flatten(1))  # snapshots stay as they are
+            return
+        found = torch.tensordot(self._weights[name].to(piece), piece, dims=1)
+        target = self.view(name, transposed)
+        if isinstance(where, slice):
+            target[where].add_(found)
+        else:
+            target.index_add_(0, where, found)
+
+    def sum_over_processes(self) -> None:
+        """Do nothing: the pieces were added up one by one."""
+
+    def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
+        """Compute the inner products between the two halves' mean gradients, then join the halves.
+
+        Args:
+            totals: Counts of each half. `[2 * tasks]`
+
+        Returns:
+            `J1 J2ᵀ`, which is not symmetric. `[tasks, tasks]`
+        """
+        size = self.num_tasks
+        product = self._sum(self._products)[:size, size:]
+        for name, found in self._products.items():
+            self._products[name] = found.view(2, size, 2, size).sum((0, 2))
+        counts = totals.clamp(min=1).to(product)
+        return product / counts[:size, None] / counts[None, size:]
+
+    def divide(self, totals: Tensor) -> None:  # [tasks]
+        """Turn products of sums into products of means.
+
+        Args:
+            totals: What each task's gradient is divided by; one whose total is 0 stays as it is. `[tasks]`
+        """
+        self._totals = torch.where(totals > 0, totals, 1)
+        for name, found in self._products.items():
+            scale = self._totals.to(found)
+            self._products[name] = found / scale[:, None] / scale[None, :]
+
+    def gramian(self) -> Tensor:  # [tasks, tasks]
+        """Add up the inner products of all parameters.
+
+        Returns:
+            The Gramian over all shared parameters. `[tasks, tasks]`
+        """
+        return self._sum(self._products)
+
+    def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
+        """Add the inner products up to one Gramian per block.
+
+        Args:
+            by: "layer" or "tensor".
+
+        Returns:
+            Gramian of each block. `{block: [tasks, tasks]}`
+        """
+        return {name: self._over(columns) for name, columns in self.columns.blocks(by).items()}
+
+    def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
+        """Add the inner products up over some layers only.
+
+        Args:
+            over: "all", "last" (the last layer), or names of layers.
+
+        Returns:
+            The Gramian over these layers. `[tasks, tasks]`
+        """
+        names = self.columns.layers_over(over)
+        return torch.stack([self._over(self.layers[name]) for name in names]).sum(0)
+
+    def _over(self, block: slice) -> Tensor:
+        """Add up what belongs to the columns of a block."""
+        inside = {n: p for n, p in self._products.items() if block.start <= self.tensors[n].start < block.stop}
+        return self._sum(inside)
+
+    @staticmethod
+    def _sum(products: Mapping[str, Tensor]) -> Tensor:
+        """Add up inner products of several parameters."""
+        return torch.stack(list(products.values())).sum(0)
+
+    def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
+        """Run the backward again and add every piece to the combined gradient with its task's weight.
+
+        Args:
+            weights: One weight per task, for all columns `[tasks]` or for each block by name.
+
+        Raises:
+            ValueError: If it has run already.
+        """
+        if self.second_pass is None:
+            raise ValueError("The gradient of this step is already written, and engine `two_pass` keeps no rows.")
+        for columns, given in blocks_of(weights, self.columns, self.num_tasks):
+            own = (given.to(self._totals) / self._totals).repeat(self.num_rows // self.num_tasks)
+            inside = [n for n, at in self.tensors.items() if columns.start <= at.start < columns.stop]
+            self._weights |= dict.fromkeys(inside, own)
+        self.combined.zero_()
+        try:
+            self.second_pass()
+        finally:
+            self._weights, self.second_pass = {}, None
+        self.processes.sum(self.combined)
+
+    def put(self, gradient: Tensor) -> None:  # [params]
+        """Copy a gradient into `combined`.
+
+        Args:
+            gradient: One number per column. `[params]`
+        """
+        copy_checked(gradient, self.combined)
+
+    def hand_over(self) -> None:
+        """Make the combined gradient the `.grad` of every shared parameter."""
+        hand_over([(parameter, self.view(name)) for name, parameter in self.parameters.items()])
+
+    def zero(self) -> None:
+        """Forget the products and set every `.grad` to None."""
+        self.__dict__.pop("combined", None)
+        size, like = self.num_rows, self.columns
+        self._products = {n: torch.zeros(size, size, dtype=like.dtype, device=like.device) for n in self.tensors}
+        self._totals = torch.ones(self.num_tasks)
+        self.second_pass = None
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def row_norms(self) -> Tensor:  # -> [rows]
+        """Measure the rows.
+
+        Returns:
+            Their norms. `[rows]`
+        """
+        return self.gramian().diagonal().clamp(min=0).sqrt()
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copy the products.
+
+        Returns:
+            What `restore` takes.
+        """
+        return dict(self._products)
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """Put the products back.
+
+        Args:
+            kept: What `snapshot` gave.
+        """
+        self._products = dict(kept)

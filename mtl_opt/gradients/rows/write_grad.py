@@ -1,0 +1,73 @@
+"""From weights or a gradient of one's own to the `.grad` of every shared parameter."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mtl_opt.gradients.rows.columns import Columns
+
+
+def hand_over(views: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+    """Make views the `.grad` of their parameters, without a copy where dtypes agree.
+
+    Args:
+        views: Each parameter, and its part of the combined gradient in its own shape.
+    """
+    for parameter, view in views:
+        gradient = view.to(parameter.dtype)
+        parameter.grad = _as_sharded(gradient, parameter) if hasattr(parameter, "to_local") else gradient
+
+
+def copy_checked(gradient: Tensor, combined: Tensor) -> None:  # [params], [params]
+    """Copy a gradient of the user's own making.
+
+    Args:
+        gradient: One number per column. `[params]`
+        combined: Where to. `[params]`
+
+    Raises:
+        ValueError: If it has another shape: a copy would repeat it silently.
+    """
+    if gradient.shape != combined.shape:
+        raise ValueError(
+            f"`gradient` must be [{len(combined)}], one number per shared parameter, got shape {tuple(gradient.shape)}."
+        )
+    combined.copy_(gradient)
+
+
+def blocks_of(
+    weights: Tensor | Mapping[str, Tensor], columns: Columns, num_tasks: int
+) -> list[tuple[slice, Tensor]]:  # [tasks] or {block: [tasks]}
+    """Say which weights hold for which columns.
+
+    Args:
+        weights: One weight per task, for all columns `[tasks]` or for each block by name.
+        columns: Where each block stands.
+        num_tasks: Number of tasks.
+
+    Returns:
+        Columns and the weights that hold for them.
+
+    Raises:
+        ValueError: If the blocks are neither all layers nor all tensors, or weights are not one per task.
+    """
+    for given in [weights] if isinstance(weights, Tensor) else weights.values():
+        if given.shape != (num_tasks,):
+            raise ValueError(f"`weights` must be [{num_tasks}], one per task, got shape {tuple(given.shape)}.")
+    if isinstance(weights, Tensor):
+        return [(slice(0, columns.size), weights)]
+    blocks = next((b for b in (columns.layers, columns.tensors) if set(b) == set(weights)), None)
+    if blocks is None:
+        raise ValueError(f"`weights` must have one entry per layer or per tensor, got {sorted(weights)[:5]}….")
+    return [(at, weights[name]) for name, at in blocks.items()]
+
+
+def _as_sharded(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Make this process's part of a gradient the gradient of a sharded parameter."""
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(parameter, DTensor)
+    return DTensor.from_local(
+        gradient, parameter.device_mesh, parameter.placements, run_check=False, shape=parameter.shape,
+        stride=parameter.stride(),
+    )  # fmt: skip

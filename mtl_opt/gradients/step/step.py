@@ -1,0 +1,135 @@
+"""The step under way, from the first micro-batch to the gradient that is handed over."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_opt.gradients.checks import check_penalty, rows_untouched
+from mtl_opt.gradients.rows.block_gramians import BlockGramians
+from mtl_opt.gradients.rows.buffer import RowBuffer
+from mtl_opt.gradients.rows.columns import local
+from mtl_opt.gradients.step.halves import HalfSplit
+from mtl_opt.gradients.step.loss_scale import LossScaler
+from mtl_opt.gradients.step.private import PrivateGradients
+
+
+class Step:
+    """Keep what is known of the step under way, and close it: from sums of counts·gradients to mean gradients.
+
+    `[rows]` below is one number per task, or two where rows are dealt to halves.
+
+    Args:
+        tasks: Names of the tasks.
+        buffer: The rows.
+        private: Gradients of private parameters.
+        halves: How rows are dealt to halves; None where they are not.
+        scaler: What losses were scaled with.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        buffer: RowBuffer | BlockGramians,
+        private: PrivateGradients,
+        halves: HalfSplit | None,
+        scaler: LossScaler | None,
+    ) -> None:
+        self.tasks = tasks
+        self.buffer = buffer
+        self.private = private
+        self.halves = halves
+        self.scaler = scaler
+        self.totals: Tensor | None = None  # [rows], counts so far; None before the first backward
+        self.sums: Tensor | None = None  # [rows], counts times losses
+        self.counts = self.losses = torch.empty(0)  # [tasks], once closed
+        self.present: list[int] = []
+        self.closed = self.written = False
+        self.two_sample: Tensor | None = None  # [tasks, tasks]
+        self.penalty: Tensor | None = None  # [params]
+        self._gramian: Tensor | None = None  # [tasks, tasks]
+
+    def add(self, counts: Tensor, sums: Tensor) -> None:  # [rows], [rows]
+        """Count a micro-batch.
+
+        Args:
+            counts: Its counts. `[rows]`
+            sums: Its losses times counts; ignored where the count is 0. `[rows]`
+        """
+        if self.totals is None or self.sums is None:
+            self.totals = self.sums = torch.zeros_like(counts)
+        self.totals = self.totals + counts
+        self.sums = self.sums + torch.where(counts > 0, sums, 0)
+
+    def close(self) -> "Step":
+        """Sum over the processes and divide every row by its task's total, once.
+
+        Returns:
+            This step.
+        """
+        if self.closed:
+            return self
+        totals = self._count()
+        factor = self.scaler.scale if self.scaler else 1.0
+        self.buffer.sum_over_processes()
+        if self.halves is not None:
+            self.halves.check(totals, self.tasks)
+            self.two_sample = self.buffer.two_sample(totals * factor)
+        self.buffer.divide(self.counts * factor)
+        self.private.sum_over(self.buffer.processes, self.present)
+        self.private.divide(self.counts * factor, self.present)
+        self.closed = True
+        return self
+
+    def _count(self) -> Tensor:  # -> [rows]
+        """Add up counts and losses of all processes; find who is present."""
+        processes, size = self.buffer.processes, len(self.tasks)
+        if self.totals is None or self.sums is None:  # this process saw no rows, but others may
+            rows = size * (2 if self.halves else 1)
+            self.totals = self.sums = torch.zeros(rows, dtype=torch.float64, device=self.buffer.columns.device)
+        self.totals, self.sums = processes.sum(torch.stack([self.totals, self.sums])).unbind()
+        if not bool(self.totals.any()):
+            raise ValueError("There are no rows to read: call `grads.backward(losses)` first.")
+        self.counts = self.totals.view(-1, size).sum(0)
+        self.losses = self.sums.view(-1, size).sum(0) / self.counts
+        self.present = [task for task, total in enumerate(self.counts.tolist()) if total > 0]
+        return self.totals
+
+    def gramian(self) -> Tensor:  # [tasks, tasks]
+        """Compute the inner products of the rows, once.
+
+        Returns:
+            The Gramian over all shared parameters. `[tasks, tasks]`
+        """
+        if self._gramian is None:
+            self._gramian = self.close().buffer.gramian()
+        return self._gramian
+
+    def add_penalty(self, term: Tensor) -> None:  # []
+        """Keep the gradient of a term on parameters until the tasks' gradients are combined.
+
+        Args:
+            term: The term. `[]`
+        """
+        check_penalty(term, self.written)
+        shared = list(self.buffer.parameters.values())
+        with rows_untouched(lambda: self.buffer.version):
+            found = torch.autograd.grad(term, [*shared, *self.private.parameters], allow_unused=True)
+        if self.penalty is None:
+            self.penalty = self.buffer.columns.empty_row()
+        for columns, gradient in zip(self.buffer.tensors.values(), found, strict=False):
+            if gradient is not None:
+                self.penalty[columns] += local(gradient).flatten()
+        self.private.add_penalty(found[len(shared) :])
+
+    def hand_over(self, private_weights: Tensor | None) -> None:  # [tasks]
+        """Add penalties and make everything the `.grad` of its parameter.
+
+        Args:
+            private_weights: What private gradients are scaled with; None leaves them as they are. `[tasks]`
+        """
+        self.private.hand_over(private_weights)
+        if self.penalty is not None:
+            self.buffer.combined.add_(self.penalty)
+        self.buffer.hand_over()
+        self.written = True

@@ -1,0 +1,159 @@
+"""A backbone and its heads: which architectures can carry which heads, and putting them on."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from mtl_opt.errors import InputError
+from mtl_opt.models.heads.base import Head
+from mtl_opt.models.heads.files import load_heads
+from mtl_opt.models.heads.model import MultiTaskModel
+from mtl_opt.models.heads.registry import build_head, reads
+
+Specs = Mapping[str, Mapping[str, Any] | None]
+"""Per task `type` and options of its head; None for a task without a head of its own."""
+
+
+def is_encoder(config: Any) -> bool:
+    """Tell whether a model of transformers lets every token see those behind it.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        True for such as BERT, unless it was configured as a decoder.
+    """
+    stacks = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
+    return not stacks and getattr(config, "model_type", None) in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def kind_of_model(config: Any, source: str) -> str:
+    """Tell what a model is.
+
+    Args:
+        config: Its configuration.
+        source: Its name, for the error.
+
+    Returns:
+        "encoder" or "decoder".
+
+    Raises:
+        InputError: If it is neither: heads read the hidden states of one stack of layers over tokens.
+    """
+    kind = getattr(config, "model_type", None)
+    remote = getattr(config, "auto_map", None) or {}
+    if not getattr(config, "is_encoder_decoder", False):
+        if is_encoder(config):
+            return "encoder"
+        if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or "AutoModelForCausalLM" in remote:
+            return "decoder"
+        if "AutoModel" in remote:
+            return "encoder"
+    raise InputError(
+        f"`heads`: `{source}` is of architecture `{kind}`, which is neither an encoder of text nor a causal language "
+        "model; heads need one of the two."
+    )
+
+
+def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, Any]]:
+    """Fill in what depends on the model, and refuse heads that it cannot carry.
+
+    Args:
+        specs: What is said of every task's head.
+        kind: "encoder" or "decoder".
+        source: Name of the model, for errors.
+
+    Returns:
+        Complete descriptions; a task without a head answers by the output layer of the model, unchanged.
+
+    Raises:
+        InputError: If a task needs an output layer that the model lacks, or a pooling that shows it nothing.
+    """
+    found = {}
+    for task, spec in specs.items():
+        full: dict[str, Any] = {"type": "lm", "rank": 0} if spec is None else dict(spec)
+        if kind == "encoder" and spec is None:
+            raise InputError(f"`heads`: task `{task}` has no head, and the encoder `{source}` cannot answer in text.")
+        if kind == "encoder" and reads(full["type"]) == "text":
+            raise InputError(f"`heads.{task}`: type `lm` needs a causal language model; `{source}` is an encoder.")
+        if kind == "decoder" and full.get("pooling") == "cls":
+            raise InputError(
+                f"`heads.{task}.pooling: cls` takes the first token, which in the causal model `{source}` has seen "
+                "nothing else; use last or mean."
+            )
+        found[task] = full
+    return found
+
+
+def auto_class(kind: str) -> Any:
+    """Choose what loads a model.
+
+    Args:
+        kind: "encoder" or "decoder".
+
+    Returns:
+        A class of transformers.
+    """
+    return AutoModel if kind == "encoder" else AutoModelForCausalLM
+
+
+def without_pooler(model: Any) -> Any:
+    """Take the pooler off an encoder: heads pool themselves, and adapters on it would never get a gradient.
+
+    Args:
+        model: A model of transformers.
+
+    Returns:
+        The model.
+    """
+    if isinstance(getattr(model, "pooler", None), nn.Module):
+        model.pooler = None
+    return model
+
+
+def put_heads(backbone: Any, specs: Specs, source: str, trained: str | Path | None = None) -> MultiTaskModel:
+    """Put heads on a backbone.
+
+    Args:
+        backbone: A model of transformers, a peft model around one, or one with a way of sharing in it.
+        specs: Per task `type` and options of its head; None for a task that the model's own output layer answers.
+        source: Name of the model, for errors.
+        trained: Folder with heads saved before.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If an option does not fit, or the saved heads are for something else.
+    """
+    base = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    dim = base.config.get_text_config().hidden_size
+    vocabulary = base.get_input_embeddings().num_embeddings
+    kind = "encoder" if base.get_output_embeddings() is None else "decoder"
+    heads = {}
+    for task, spec in complete_specs(specs, kind, source).items():
+        try:
+            heads[task] = build_head(spec, dim, vocabulary)
+        except InputError as error:
+            raise InputError(f"`heads.{task}`: {error}") from error
+    model = MultiTaskModel(backbone, heads)
+    _freeze_unused_output(base, heads.values())
+    if trained is not None:
+        load_heads(model, Path(trained))
+    model.heads.to(next(backbone.parameters()).device)  # a quantised base was put where it is trained
+    return model
+
+
+def _freeze_unused_output(base: Any, heads: Iterable[Head]) -> None:
+    """Keep weight decay away from an output layer that no head asks, unless it is the embedding itself."""
+    output = base.get_output_embeddings()
+    asked = any(head.reads == "text" for head in heads)
+    if output is not None and not asked and output.weight is not base.get_input_embeddings().weight:
+        output.requires_grad_(False)

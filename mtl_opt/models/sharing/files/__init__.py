@@ -1,0 +1,1 @@
+"""Adapters on disk: our own form, and peft's."""

@@ -1,0 +1,1 @@
+"""What ways of sharing are built from."""

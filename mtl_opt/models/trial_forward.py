@@ -1,0 +1,79 @@
+"""A trial forward of a few tokens: an architecture that a way of sharing does not fit is refused before training."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtl_opt.batch import TaskBatch, task_rows
+from mtl_opt.errors import InputError
+from mtl_opt.models.heads.model import MultiTaskModel
+from mtl_opt.models.sharing.base import row_terms
+from mtl_opt.models.sharing.parts.layers import AdaptedLinear
+from mtl_opt.models.sharing.parts.routing import OtherRowsError
+
+ROWS, LENGTH = 2, 5
+"""Of the trial: two numbers that differ, so that a layer which gets something else than the rows shows."""
+
+
+def try_rows(model: Any, num_tasks: int) -> None:
+    """Read two rows of two tasks through a model, which is left as it was.
+
+    Args:
+        model: The model of a run.
+        num_tasks: Number of its tasks.
+
+    A `ValueError` of a layer says that it got something else than the rows of the batch.
+    """
+    embedding = model.get_input_embeddings()
+    device, was_training = embedding.weight.device, model.training
+    tokens = torch.arange(ROWS * LENGTH, device=device).view(ROWS, LENGTH) % embedding.num_embeddings
+    ids, mask = torch.tensor([0, num_tasks - 1], device=device), torch.ones_like(tokens)
+    model.eval()
+    try:
+        with task_rows(ids):
+            if isinstance(model, MultiTaskModel):
+                model.hidden(TaskBatch(tokens, mask, tokens, ids))
+            else:
+                model(input_ids=tokens, attention_mask=mask)
+    finally:
+        row_terms(model)  # none is left for the first step
+        model.train(was_training)
+
+
+@torch.no_grad()
+def check_routing(model: Any, name: str) -> None:
+    """Refuse an architecture whose adapters cannot tell whose rows they get.
+
+    Args:
+        model: A model with a way of sharing in it; one without is not run. It is left as it was.
+        name: Name of the way of sharing, for the message.
+
+    Raises:
+        InputError: If an adapter that must know the tasks is called with something else than the rows of the batch.
+    """
+    if not hasattr(model, "sharing"):
+        return
+    base, entered = model.base if isinstance(model, MultiTaskModel) else model, list[str]()
+    with ExitStack() as stack:
+        for path, module in base.named_modules():
+            if isinstance(module, AdaptedLinear):
+                stack.enter_context(module.register_forward_pre_hook(_noting(path, entered)))
+        try:
+            try_rows(model, len(model.tasks))
+        except OtherRowsError as error:
+            layer = entered[-1] if entered else "the model"
+            raise InputError(
+                f"`sharing: {name}`: `{type(base).__name__}` calls `{layer}` with something else than the rows of the "
+                "batch, so that nobody knows there whose they are; name other layers in `lora_target`."
+            ) from error
+
+
+def _noting(path: str, entered: list[str]) -> Any:
+    """Make a hook that notes which layer is called."""
+
+    def note(module: nn.Module, inputs: Any) -> None:  # noqa: ARG001 - the signature of a hook
+        entered.append(path)
+
+    return note

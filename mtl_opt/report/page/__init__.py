@@ -1,0 +1,1 @@
+"""`report.html`: its data, style and program."""

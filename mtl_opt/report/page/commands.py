@@ -1,0 +1,120 @@
+"""How to get the numbers of a report again: commands, versions, configuration, data hash."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_opt.report.read.folder import ResultsFolder
+
+
+def reproduce(folder: ResultsFolder) -> dict[str, Any]:
+    """Gather what is needed to repeat the runs.
+
+    Args:
+        folder: A comparison or a run.
+
+    Returns:
+        `commands`, `versions` {name: values}, `config` as YAML of what all runs share, `differences` {key: {run:
+        value}}, `data_hash`.
+    """
+    import yaml
+
+    configs = {line["run"]: line["config"] for line in folder.lines}
+    shared, differences = split(configs)
+    versions: dict[str, list[str]] = {}
+    for line in folder.lines:
+        for name, value in line["provenance"].items():
+            if name not in {"data_hash", "time"} and value is not None:
+                texts = versions.setdefault(name, [])
+                text = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+                if text not in texts:
+                    texts.append(text)
+    hashes = [line["provenance"].get("data_hash") for line in folder.lines]
+    return {
+        "commands": commands(folder),
+        "versions": versions,
+        "config": yaml.safe_dump(shared, allow_unicode=True, sort_keys=False) if shared else "",
+        "differences": differences,
+        "data_hash": next((str(found) for found in hashes if found), None),
+    }
+
+
+def split(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """Separate what all configurations share from what differs.
+
+    Args:
+        configs: Configuration by run.
+
+    Returns:
+        The shared settings, and by key the values of the runs as text.
+    """
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    shared: dict[str, Any] = {}
+    differences: dict[str, dict[str, str]] = {}
+    for key in keys:
+        values = [config.get(key) for config in configs.values()]
+        if all(value == values[0] for value in values) and all(key in config for config in configs.values()):
+            shared[key] = values[0]
+        elif key not in {"seed", "output_dir"}:
+            known = {run: config[key] for run, config in configs.items() if config.get(key) is not None}
+            differences[key] = {
+                run: value if isinstance(value, str) else compact(value) for run, value in known.items()
+            }
+    return shared, differences
+
+
+def compact(value: Any) -> str:
+    """Write a setting in one line.
+
+    Args:
+        value: Anything YAML can hold.
+
+    Returns:
+        The same as JSON, Chinese readable.
+    """
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def commands(folder: ResultsFolder) -> list[str]:
+    """Write the commands that repeat the runs.
+
+    Args:
+        folder: A comparison or a run.
+
+    Returns:
+        Shell commands, paths quoted.
+    """
+    here = str(folder.path)
+    runs = [folder.run_folder(line) for line in folder.lines]
+    first = next((run for run in runs if (run / "config.yaml").exists()), runs[0])
+    lines = [train(first)] if folder.kind == "run" else []
+    if folder.kind == "comparison":
+        grid = folder.path / "config.yaml"
+        lines += [f"mtl-opt compare {quoted(grid)} output_dir={quoted(f'{here}_again')}"] if grid.exists() else []
+        lines += [train(first)]
+    return [*lines, f"tensorboard --logdir {quoted(here)}", f"mtl-opt report {quoted(here)}"]
+
+
+def train(run: Any) -> str:
+    """Write the command that repeats one run.
+
+    Args:
+        run: Its folder.
+
+    Returns:
+        The command.
+    """
+    return f"mtl-opt train {quoted(run / 'config.yaml')} output_dir={quoted(f'{run}_again')}"
+
+
+def quoted(text: Any) -> str:
+    """Quote an argument for a shell.
+
+    Args:
+        text: The argument.
+
+    Returns:
+        The same where nothing needs quoting.
+    """
+    return shlex.quote(str(text))

@@ -1,0 +1,295 @@
+"""Where and when gradients conflict: `conflict.jsonl` of every run, thinned and packed for the page."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from mtl_opt.monitor.json_lines import parse_line
+from mtl_opt.monitor.log_numbers import distinct
+from mtl_opt.report.page.curves import evenly, read_log, rounded
+
+CONFLICT = "conflict.jsonl"
+STEP = re.compile(rb'^\s*\{"step": (\d+)')
+VERDICTS = {"real conflict": "C", "real agreement": "A", "noise": "N"}
+MATRICES = ("cosines", "magnitude_similarity", "curvature_bound")
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def hundredths(value: Any) -> int | None:
+    """Pack a cosine.
+
+    Args:
+        value: A number of -1 to 1.
+
+    Returns:
+        Hundredths; None for what is no number.
+    """
+    number = rounded(value, 9)
+    return None if number is None else round(100 * number)
+
+
+def entry(matrix: Any, i: int | None, j: int | None) -> Any:
+    """Read one entry of a matrix that may be missing.
+
+    Args:
+        matrix: Nested lists, or None.
+        i: Row; None for a task that the matrix does not have.
+        j: Column, likewise.
+
+    Returns:
+        The entry; None where there is none.
+    """
+    try:
+        return matrix[i][j]
+    except (TypeError, IndexError, KeyError):
+        return None
+
+
+def item(values: Any, key: Any) -> Any:
+    """Read one item of a list or mapping that may be missing.
+
+    Args:
+        values: A list, a mapping, or None.
+        key: Index or key.
+
+    Returns:
+        The item; None where there is none.
+    """
+    try:
+        return values[key]
+    except (TypeError, IndexError, KeyError):
+        return None
+
+
+def read_conflict(path: Path, most: int) -> list[dict[str, Any]]:
+    """Read some lines of `conflict.jsonl`.
+
+    Args:
+        path: The file.
+        most: Lines to keep.
+
+    Returns:
+        Lines, evenly spread over the run, without torn ones; none where there is no file.
+    """
+    if not path.exists():
+        return []
+    texts = {int(match[1]): text for text in path.read_bytes().splitlines() if (match := STEP.match(text))}
+    rows = [parse_line(texts[step]) for step in evenly(sorted(texts), most)]
+    return [row for row in rows if row is not None]
+
+
+class Columns:
+    """Read quantities over the lines of a run, tasks in the order of the page.
+
+    Args:
+        lines: Lines of `conflict.jsonl`.
+        tasks: Names of the tasks, in the order wanted.
+    """
+
+    def __init__(self, lines: Lines, tasks: Sequence[str]) -> None:
+        self.lines = lines
+        self.num_tasks = len(tasks)
+        self.pairs = list(combinations(range(len(tasks)), 2))
+        self.orders = []
+        for line in lines:
+            places = {name: place for place, name in enumerate(line.get("tasks") or tasks)}
+            self.orders.append([places.get(task) for task in tasks])
+
+    def per_pair(self, of: Callable[[Any], Any], pack: Callable[[Any], Any]) -> list[list[Any]]:
+        """Read a matrix.
+
+        Args:
+            of: Gives the matrix of a line.
+            pack: Shortens an entry.
+
+        Returns:
+            Per pair of tasks (0, 1), (0, 2), ..., (1, 2), ... its entry in every line.
+        """
+        return [
+            [pack(entry(of(line), order[i], order[j])) for line, order in zip(self.lines, self.orders, strict=True)]
+            for i, j in self.pairs
+        ]
+
+    def per_task(self, of: Callable[[Any], Any]) -> list[list[Any]]:
+        """Read a list with one number per task.
+
+        Args:
+            of: Gives the list of a line.
+
+        Returns:
+            Per task its number in every line.
+        """
+        return [
+            [rounded(item(of(line), order[t]), 3) for line, order in zip(self.lines, self.orders, strict=True)]
+            for t in range(self.num_tasks)
+        ]
+
+
+def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
+    """Pack the diagnosis of one run.
+
+    Args:
+        lines: Lines of `conflict.jsonl`.
+        tasks: Names of the tasks, in the order wanted.
+
+    Returns:
+        Steps; per pair and step cosines (in hundredths), magnitude similarity, curvature bound; per step condition
+        number and conflict rate; per task and step shares; `corrected`, `layers` and `shadows`. What no line has is
+        left out.
+    """
+    columns = Columns(lines, tasks)
+    packed: dict[str, Any] = {"steps": [line["step"] for line in lines]}
+    for name in MATRICES:
+        if any(line.get(name) for line in lines):
+            pack = hundredths if name != "curvature_bound" else partial(rounded, digits=3)
+            packed[name] = columns.per_pair(looking_up(name), pack)
+    packed.setdefault("cosines", [[None] * len(lines) for _ in columns.pairs])
+    for name in ("condition_number", "conflict_rate"):
+        packed[name] = [rounded(line.get(name), 3) for line in lines]
+    if any(line.get("shares") for line in lines):
+        packed["shares"] = columns.per_task(looking_up("shares"))
+    if any(line.get("corrected") for line in lines):
+        packed["corrected"] = packed_corrected(columns)
+    if any(line.get("layers") for line in lines):
+        packed["layers"] = packed_layers(columns)
+    if any(line.get("shadows") for line in lines):
+        packed["shadows"] = packed_shadows(columns)
+    return packed
+
+
+def looking_up(*keys: str) -> Callable[[Any], Any]:
+    """Look keys up one inside the other.
+
+    Args:
+        keys: The keys.
+
+    Returns:
+        A function that gives what they lead to; None where one is missing.
+    """
+    return lambda line: reduce(item, keys, line)
+
+
+def packed_corrected(columns: Columns) -> dict[str, Any]:
+    """Pack the noise-corrected cosines.
+
+    Args:
+        columns: The lines.
+
+    Returns:
+        Cosine, interval (hundredths) and verdict (one letter) per pair and step, signal-to-noise per task and step, and
+        the steps of the window, None where it was not full.
+    """
+    packed: dict[str, Any] = {
+        name: columns.per_pair(looking_up("corrected", name), hundredths) for name in ("cosines", "low", "high")
+    }
+    letters = columns.per_pair(looking_up("corrected", "verdict"), lambda word: VERDICTS.get(word, "-"))
+    packed["verdict"] = ["".join(row) for row in letters]
+    packed["signal_to_noise"] = columns.per_task(looking_up("corrected", "signal_to_noise"))
+    packed["window"] = [item(line.get("corrected"), "steps") for line in columns.lines]
+    return packed
+
+
+def packed_layers(columns: Columns) -> dict[str, Any]:
+    """Pack the cosines of every layer.
+
+    Args:
+        columns: The lines.
+
+    Returns:
+        `names`, and `cosines` per pair, layer and step in hundredths.
+    """
+    names = list(dict.fromkeys(name for line in columns.lines for name in line.get("layers") or {}))
+    data = [columns.per_pair(looking_up("layers", name), hundredths) for name in names]
+    return {"names": names, "cosines": [list(rows) for rows in zip(*data, strict=True)]}
+
+
+def packed_shadows(columns: Columns) -> dict[str, Any]:
+    """Pack what every registered combiner would have done.
+
+    Args:
+        columns: The lines.
+
+    Returns:
+        By combiner: `angle` per step in degrees, `change` and `weights` per task and step, and what is said of it.
+    """
+    found = {}
+    for name in dict.fromkeys(name for line in columns.lines for name in line.get("shadows") or {}):
+        entries = [item(line.get("shadows"), name) for line in columns.lines]
+        angles = (rounded(item(shadow, "angle"), 9) for shadow in entries)
+        notes = (item(shadow, "note") for shadow in entries)
+        found[name] = {
+            "angle": [None if angle is None else round(angle, 1) for angle in angles],
+            "change": columns.per_task(looking_up("shadows", name, "change")),
+            "weights": columns.per_task(looking_up("shadows", name, "weights")),
+            "on_this_trajectory": any(item(shadow, "on_this_trajectory") for shadow in entries),
+            "note": next((str(note) for note in notes if note), ""),
+        }
+    return found
+
+
+def cosines_of_log(path: Path, tasks: Sequence[str], most: int) -> dict[str, Any] | None:
+    """Take the raw cosines from the log of a run that has no `conflict.jsonl`.
+
+    Args:
+        path: Its `trainer_log.jsonl`.
+        tasks: Names of the tasks, in the order of the run.
+        most: Steps to keep.
+
+    Returns:
+        The diagnosis, with raw cosines and conflict rates only; None where the log has none.
+    """
+    keys = distinct(f"grad_cos_{a}_{b}" for a, b in combinations(tasks, 2))
+    rows = {step: row for step, row in read_log([path], most)[0][0].items() if any(key in row for key in keys)}
+    if not rows:
+        return None
+    return {
+        "steps": list(rows),
+        "cosines": [[hundredths(row.get(key)) for row in rows.values()] for key in keys],
+        "condition_number": [None] * len(rows),
+        "conflict_rate": [rounded(row.get("conflict_rate"), 3) for row in rows.values()],
+    }
+
+
+def all_conflicts(
+    runs: Sequence[tuple[Mapping[str, Any], Path]], tasks: Sequence[str], budget: int = 2_600_000
+) -> dict[str, Any]:
+    """Pack the diagnosis of as many runs as fit on a page.
+
+    Args:
+        runs: Line and folder of every run, the most wanted first.
+        tasks: Names of the tasks, in the order of the page.
+        budget: Characters the diagnosis may take.
+
+    Returns:
+        `runs`, each with `taken`, the combiner whose update was taken, and how many were measured and `left_out` for
+        want of space.
+    """
+    if len(tasks) < 2:
+        return {"runs": [], "left_out": 0}
+    kept: list[dict[str, Any]] = []
+    most, left_out, used = 60, 0, 0
+    methods = len({line["method"] for line, _ in runs}) or 1
+    for line, folder in runs:
+        if used > budget:
+            left_out += (folder / CONFLICT).exists()
+            continue
+        lines = read_conflict(folder / CONFLICT, most)
+        if lines and not kept:  # the first run shows how much room a step takes
+            size = len(json.dumps(packed_conflict(lines, tasks))) / len(lines)
+            most = max(12, min(60, int(budget / size / methods)))
+            lines = evenly(lines, most)
+        diagnosis = packed_conflict(lines, tasks) if lines else cosines_of_log(
+            folder / "trainer_log.jsonl", line["tasks"], most
+        )  # fmt: skip
+        if diagnosis is not None:
+            diagnosis |= {"run": line["run"], "method": line["method"], "seed": line["seed"]}
+            diagnosis["taken"] = line.get("combiner", line["method"])
+            diagnosis["tasks"] = list(tasks) if lines else list(line["tasks"])
+            used += len(json.dumps(diagnosis, ensure_ascii=False).encode())
+            kept.append(diagnosis)
+    return {"runs": kept, "left_out": left_out}

@@ -1,0 +1,166 @@
+"""Everything a report shows, as one JSON object: gathered from the folder, thinned and shortened to fit on a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from typing import Any
+
+from mtl_opt.report.page.answers import all_answers
+from mtl_opt.report.page.commands import reproduce
+from mtl_opt.report.page.conflicts import all_conflicts
+from mtl_opt.report.page.curves import all_curves, metric_keys, rounded
+from mtl_opt.report.read.folder import ResultsFolder
+from mtl_opt.report.summary.assembly import summarise
+from mtl_opt.report.summary.numbers import Summary
+
+COSTS = ("steps_per_second", "peak_memory_mb", "train_runtime", "overhead_seconds", "conflict_rate", "steps")
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def contents(folder: ResultsFolder) -> dict[str, Any]:
+    """Gather a report.
+
+    Args:
+        folder: A comparison or a run.
+
+    Returns:
+        What the page is drawn from.
+
+    An `InputError` says in what two runs disagree so that they cannot stand in one report.
+    """
+    comparison = folder.kind == "comparison"
+    summary = summarise(folder.lines) if comparison else None
+    tasks = summary.tasks if summary else folder.lines[0]["tasks"]
+    lines = folder.of_role("method", "baseline")
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(line["method"], []).append(line)
+    by_seed = sorted(folder.of_role("method"), key=lambda line: line["seed"])
+    return {
+        "kind": folder.kind,
+        "name": folder.path.resolve().name,
+        "made": datetime.now().astimezone().isoformat(" ", "minutes"),
+        "version": metadata.version("mtl_opt"),
+        "finished": all(line.get("finished", True) for line in lines),
+        "tasks": list(tasks),
+        "methods": [described(name, of) for name, of in groups.items()],
+        "runs": [shown_run(line) for line in folder.lines],
+        "metric_keys": metric_keys(
+            tasks, dict.fromkeys(k for line in lines for k in [*line["metrics"], *line["before"]])
+        ),
+        "summary": shown_summary(summary) if summary else None,
+        "curves": all_curves({name: [folder.run_folder(line) for line in of] for name, of in groups.items()}, tasks),
+        "conflicts": all_conflicts([(line, folder.run_folder(line)) for line in by_seed], tasks),
+        "predictions": all_answers([(line, folder.run_folder(line)) for line in by_seed], tasks),
+        "reproduce": reproduce(folder),
+        "notices": notices(folder),
+    }
+
+
+def described(name: str, lines: Lines) -> dict[str, Any]:
+    """Describe a method.
+
+    Args:
+        name: What tells it from the others.
+        lines: Its runs.
+
+    Returns:
+        Its name, the label shown, its role and seeds.
+    """
+    role = lines[0]["role"]
+    seeds = sorted({line["seed"] for line in lines})
+    return {"name": name, "label": name, "role": role, "seeds": seeds}
+
+
+def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten a line of `results.jsonl`.
+
+    Args:
+        line: The line.
+
+    Returns:
+        What the tables show of the run.
+    """
+    known = ("run", "role", "method", "seed", "task")
+    shown: dict[str, Any] = {key: line[key] for key in known}
+    shown |= {key: rounded(line.get(key), 5) for key in (*COSTS, "total_steps", "learning_rate")}
+    shown["metrics"] = {key: rounded(value, 5) for key, value in line["metrics"].items()}
+    shown["before"] = {key: rounded(value, 5) for key, value in line["before"].items()}
+    named = {text.partition(":")[0] for text in line["non_finite"]}
+    found = [f"{k}: {v}" for k, v in line["metrics"].items() if rounded(v) is None and k not in named]
+    shown["non_finite"] = [*map(str, line["non_finite"]), *found]
+    return shown
+
+
+def shown_summary(summary: Summary) -> dict[str, Any]:
+    """Shorten a summary: of single numbers the mean, spread and interval, of the scores the seeds too.
+
+    Args:
+        summary: The summary.
+
+    Returns:
+        The same as JSON, numbers rounded.
+    """
+    found = short(asdict(summary))
+    for method in [*found["methods"], *([found["baselines"]] if found["baselines"] else [])]:
+        nested = [score for scores in method["scores"].values() for score in scores.values()]
+        flat = [score for key in ("changes", "macro", "micro", "costs") for score in method[key].values()]
+        for score in [*nested, *flat, method["delta_m"], method["delta_m_loss"]]:
+            score["seeds"] = len(score["seeds"])
+            score["lost"] = sum(value is None for value in score.pop("values"))
+    return found
+
+
+def short(value: Any) -> Any:
+    """Round all numbers in a nest of lists and mappings.
+
+    Args:
+        value: The nest.
+
+    Returns:
+        The same with at most five digits, null for what is not finite.
+    """
+    if isinstance(value, dict):
+        return {str(key): short(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [short(entry) for entry in value]
+    return rounded(value, 5) if isinstance(value, float) else value
+
+
+def notices(folder: ResultsFolder) -> list[dict[str, Any]]:
+    """Say what a reader must know first.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Keys of sentences, with the values that stand in them.
+    """
+    found: list[dict[str, Any]] = []
+    if folder.unfinished:
+        found.append({"key": "unfinished", "n": len(folder.unfinished), "names": folder.unfinished})
+    one = folder.lines[0]
+    if folder.kind == "run" and not one["finished"]:
+        found.append({"key": "running", "step": one["steps"], "total": one["total_steps"]})
+    if folder.torn:
+        found.append({"key": "torn"})
+    broken = [
+        f"{run['run']} {text.removeprefix('eval_')}"
+        for run in (shown_run(line) for line in folder.lines)
+        for text in run["non_finite"]
+    ]
+    if broken:
+        found.append({"key": "non_finite", "names": broken})
+    provenances = [line["provenance"] for line in folder.lines]
+    differing = [
+        name
+        for name in ("mtl_opt", "torch", "transformers", "peft", "python", "git_commit", "hardware")
+        if len({str(provenance.get(name)) for provenance in provenances if provenance}) > 1
+    ]
+    if differing:
+        found.append({"key": "versions", "names": differing})
+    if folder.kind == "comparison" and not any(provenance.get("data_hash") for provenance in provenances):
+        found.append({"key": "no_hash"})
+    return found

@@ -1,0 +1,1 @@
+"""Runs → plain numbers: scores, differences, verdicts, the winner."""

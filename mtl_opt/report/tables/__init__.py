@@ -1,0 +1,1 @@
+"""A summary as tables: text, Markdown, LaTeX, CSV."""

@@ -1,0 +1,130 @@
+"""One YAML per run, read and checked here; keys follow LLaMA-Factory and Hugging Face where they have one."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, get_args
+
+import torch
+import yaml
+
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.training.config.comparison_keys import CompareConfig
+from mtl_opt.training.config.contradictions import check_data, check_model
+from mtl_opt.training.config.keys import (
+    BatchKeys,
+    DataKeys,
+    GradientKeys,
+    ModelKeys,
+    OptimizationKeys,
+    OutputKeys,
+)
+from mtl_opt.training.config.translation import translate
+from mtl_opt.training.setup.head_targets import check_heads
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(OutputKeys, OptimizationKeys, GradientKeys, BatchKeys, DataKeys, ModelKeys):
+    """Every setting of one training run."""
+
+
+def train_config(settings: Mapping[str, Any]) -> TrainConfig:
+    """Check the settings of one run.
+
+    Args:
+        settings: Raw settings.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: If a key is unknown, missing or has a value that is not allowed.
+    """
+    mine = {f.name for f in fields(TrainConfig)}
+    settings = translated(settings)
+    for key in settings:
+        if key not in mine and key in {f.name for f in fields(CompareConfig)}:
+            raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
+    config = TrainConfig(**checked(TrainConfig, settings))
+    _check_data(config)
+    return config
+
+
+def precision_of(config: TrainConfig) -> torch.dtype | None:
+    """Name what the forward is autocast to.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        A half precision, or None.
+    """
+    return torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """Write a configuration as YAML, Chinese text as it is.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Text that `read_yaml` reads back.
+    """
+    return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
+
+
+def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate keys of other tools, and log what was done; what was translated before passes as it is.
+
+    Args:
+        settings: Raw settings.
+
+    Returns:
+        Settings with the keys of `TrainConfig` and `CompareConfig`, unknown ones as they are.
+    """
+    compare = {f.name for f in fields(CompareConfig)}
+    found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
+    for note in notes:
+        logger.info(note)
+    return found
+
+
+def checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every value.
+
+    Args:
+        cls: A class of settings.
+        settings: Raw settings.
+
+    Returns:
+        A value for every key of the class.
+
+    Raises:
+        UnknownNameError: If there is no such key.
+    """
+    known = {f.name: f for f in fields(cls)}
+    for key in settings:
+        if key not in known:
+            raise UnknownNameError("key", key, known)
+    result = {}
+    for name, spec in known.items():
+        default = spec.default if spec.default_factory is MISSING else spec.default_factory()
+        value = settings.get(name, default)
+        may_be_none = default is None or type(None) in get_args(spec.type)
+        result[name] = value if value is None and may_be_none else spec.metadata["check"](name, value)
+    return result
+
+
+def _check_data(config: TrainConfig) -> None:
+    """Check what one key alone does not show."""
+    for key in ("model_name_or_path", "output_dir"):
+        if getattr(config, key) is None:
+            raise InputError(f"`{key}` is missing from the configuration.")
+    check_data(config)
+    check_model(config)
+    check_heads(config)
+    if config.max_steps == 0:
+        raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

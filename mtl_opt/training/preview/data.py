@@ -1,0 +1,214 @@
+"""`mtl-opt data`: is every row good, what do the tasks look like, what will be drawn, what exactly is learnt."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mtl_opt.batch import IGNORE_INDEX
+from mtl_opt.data import MIXINGS, Sampler, Source, StreamRows, build_mixer, encoded, iterate
+from mtl_opt.data.statistics import length_statistics, text_statistics
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.models import load_tokenizer
+from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.setup.data import Prepared, entries_of, opener_of, prepare
+from mtl_opt.training.setup.sampler import build_sampler, facts_of, rows_per_task
+
+MOST_DRAWS = 2000
+"""Draws that are counted for a table of shares; longer runs are taken to go on the same way."""
+
+
+def validate(config: TrainConfig) -> tuple[list[str], list[str]]:
+    """Read every row that a configuration names, and see whether data and mixing go together.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        What is wrong, one sentence per bad row, and notes on rows that are good but shortened.
+    """
+    problems: list[str] = []
+    try:
+        entries, held_out = entries_of(config)
+        tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
+    except InputError as error:
+        return [str(error)], []
+    opener = opener_of(config, tokenizer)
+    for source in [s for entry in entries for s in (entry.train, entry.eval) if s is not None] + held_out:
+        problems += bad_rows(replace(source, streaming=config.streaming), opener)
+    if problems:
+        return problems, []
+    try:
+        prepared = prepare(config).only(config.only_tasks)
+        build_sampler(config, prepared)
+    except InputError as error:
+        return [str(error)], []
+    notes = []
+    for task, tokens in prepared.train.items():
+        if not isinstance(tokens, StreamRows) and tokens.num_shortened:
+            cut = f", {tokens.num_answers_cut} of them in an answer" if tokens.num_answers_cut else ""
+            notes.append(f"Task {task}: {tokens.num_shortened} rows shortened to cutoff_len {config.cutoff_len}{cut}.")
+    return [], notes
+
+
+def bad_rows(source: Source, opener: Any) -> Iterator[str]:
+    """Read and tokenise a source, and give what is wrong with its rows."""
+    errors: list[InputError] = []
+    encoder = opener.encoder_of(source.settings, source.task)
+    try:
+        for _ in encoded(iterate(source, errors.append), encoder, errors.append):
+            yield from map(str, errors)
+            errors.clear()
+    except InputError as error:
+        errors.append(error)
+    yield from map(str, errors)
+
+
+def stats(config: TrainConfig) -> dict[str, Any]:
+    """Describe every task.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        `tasks`: per task its rows, lengths in tokens, labels, duplicates, diversity, its share under every mixing and
+        the passes through it that the run makes; `steps` of the run, and the `mixing` it uses.
+
+    Raises:
+        InputError: If rows are streamed: they cannot be described without reading all of them.
+    """
+    if config.streaming:
+        raise InputError("`mtl-opt data stats` reads all rows; run it with `streaming=false`.")
+    prepared = prepare(config).only(config.only_tasks)
+    sampler, steps = build_sampler(config, prepared)
+    shares = {name: shares_under(name, config, prepared, steps) for name in MIXINGS}
+    drawn = counted(sampler, steps * config.gradient_accumulation_steps)
+    tasks = {}
+    for task in prepared.tasks:
+        settings, tokens = prepared.settings[task], prepared.train[task]
+        tasks[task] = {
+            "rows": len(tokens),
+            "eval_rows": len(prepared.eval_rows[task]),
+            "role": settings.role,
+            "group": settings.group,
+            "weight": settings.weight,
+            "tokens": length_statistics(tokens),
+            "shortened": tokens.num_shortened,
+            "answers_cut": tokens.num_answers_cut,
+            **text_statistics(prepared.train_rows[task]),
+            "shares": {name: None if found is None else round(found[task], 4) for name, found in shares.items()},
+            "epochs": round(drawn[task] / len(tokens), 3),
+        }
+    return {"steps": steps, "mixing": config.mixing, "tasks": tasks}
+
+
+def shares_under(name: str, config: TrainConfig, prepared: Prepared, steps: int) -> dict[str, float] | None:
+    """Count the share of every task that a mixing would give it; None where it needs arguments that are not there."""
+    arguments = config.mixing_args if name == config.mixing else {}
+    try:
+        mixer = build_mixer(name, facts_of(config, prepared, steps), arguments)
+    except InputError:
+        if name == config.mixing:
+            raise
+        return None
+    sampler = Sampler(
+        prepared.sizes,
+        rows_per_task(config, len(prepared.tasks)),
+        0,
+        mixer,
+        draws_per_step=config.gradient_accumulation_steps,
+        tasks_per_step=config.tasks_per_step,
+    )
+    drawn = counted(sampler, steps * config.gradient_accumulation_steps)
+    return {task: count / sum(drawn.values()) for task, count in drawn.items()}
+
+
+def counted(sampler: Sampler, draws: int) -> dict[str, float]:
+    """Count the rows of every task in so many draws, from the sampler itself."""
+    looked_at = min(draws, MOST_DRAWS)
+    for _ in range(looked_at):
+        sampler.skip()
+    return {task: rows * draws / max(1, looked_at) for task, rows in sampler.drawn.items()}
+
+
+def plan(config: TrainConfig, steps: int) -> dict[str, Any]:
+    """Draw the first steps of a run, and count what every task gets.
+
+    Args:
+        config: The configuration.
+        steps: Number of steps.
+
+    Returns:
+        `tasks`: per task `rows`, `tokens`, `share` of the rows, and `epochs`; None for a stream. With a mixing that
+        learns these are the shares before it has learnt anything.
+    """
+    prepared = prepare(config).only(config.only_tasks)
+    sampler, _ = build_sampler(config, prepared)
+    lengths = {t: None if isinstance(r, StreamRows) else r.lengths for t, r in prepared.train.items()}
+    tokens = dict.fromkeys(prepared.tasks, 0)
+    for _ in range(steps * config.gradient_accumulation_steps):
+        for task, rows in sampler.draw().items():
+            known = lengths[task]
+            if known is not None:
+                tokens[task] += int(known[rows].sum())
+            else:
+                tokens[task] += sum(len(prepared.train[task][row].input_ids) for row in rows)
+    total = sum(sampler.drawn.values())
+    tasks = {
+        task: {
+            "rows": rows,
+            "tokens": tokens[task],
+            "share": rows / total if total else 0.0,
+            "epochs": None if prepared.sizes[task] is None else rows / (prepared.sizes[task] or 1),
+        }
+        for task, rows in sampler.drawn.items()
+    }
+    return {"tasks": tasks}
+
+
+def show(config: TrainConfig, task: str, number: int) -> list[dict[str, Any]]:
+    """Show the first rows of a task as the model sees them.
+
+    Args:
+        config: The configuration.
+        task: Whose rows.
+        number: How many.
+
+    Returns:
+        Per row its place, its text with what is learnt between ⟦ and ⟧, its tokens and which of them are learnt.
+
+    Raises:
+        UnknownNameError: If there is no such task.
+    """
+    prepared = prepare(config)
+    if task not in prepared.train:
+        raise UnknownNameError("task", task, prepared.train)
+    tokenizer, found = prepared.tokenizer, []
+    known = prepared.sizes[task]
+    for i in range(number if known is None else min(number, known)):
+        row = prepared.train[task][i]
+        learnt = [label != IGNORE_INDEX for label in row.labels]
+        place = f"row {i + 1} of a stream" if known is None else prepared.train_rows[task][i].place
+        text = ""
+        for begin, end in stretches(learnt):
+            piece = tokenizer.decode(row.input_ids[begin:end], skip_special_tokens=False)
+            text += f"⟦{piece}⟧" if learnt[begin] else piece
+        found.append(
+            {
+                "place": place,
+                "text": text,
+                "tokens": tokenizer.convert_ids_to_tokens(row.input_ids),
+                "input_ids": row.input_ids,
+                "learnt": learnt,
+                "shortened": row.shortened,
+            }
+        )
+    return found
+
+
+def stretches(values: list[bool]) -> Iterator[tuple[int, int]]:
+    """Give begin and end of every stretch of equal values."""
+    begin = 0
+    for i in range(1, len(values) + 1):
+        if i == len(values) or values[i] != values[begin]:
+            yield begin, i
+            begin = i

@@ -1,0 +1,221 @@
+"""How much memory training takes, by formula; everything but the activations is exact to the last tensor that counts.
+
+All sizes are bytes per process. Memory of the libraries themselves and of the data is left out.
+"""
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+from torch import nn
+
+from mtl_opt.models import QuantizationSettings
+from mtl_opt.training.optimizers import STATE_BYTES
+
+BLOCK = 64
+"""Numbers of a 4-bit block that share a scale in bitsandbytes; 256 scales share one when they are quantised too."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Hold the bytes of one process.
+
+    Attributes:
+        weights: All weights of the model, as they are stored.
+        gradient_rows: The rows of the task gradients and of their window, wherever they are kept; of engine two_pass
+            a piece at a time.
+        combined_gradient: What the optimizer gets, and of engine per_task one more gradient on the way to its row.
+        optimizer: State of the optimizer.
+        activations: Estimate: what the forward keeps for the backward.
+        logits: Estimate: outputs over the vocabulary, and their gradients.
+    """
+
+    weights: int
+    gradient_rows: int
+    combined_gradient: int
+    optimizer: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(asdict(self).values())
+
+
+def row_bytes(num_rows: int, num_params: int, bytes_per_number: int = 4) -> int:
+    """Size the buffer of task gradients.
+
+    Args:
+        num_rows: Tasks; twice as many where each task's rows are dealt to halves, and once more with a window.
+        num_params: Shared trainable parameters.
+        bytes_per_number: 4 for float32, 2 for bfloat16.
+
+    Returns:
+        Bytes.
+    """
+    return num_rows * num_params * bytes_per_number
+
+
+def optimizer_bytes(optim: str, sizes: list[int]) -> int:
+    """Size the state of an optimizer.
+
+    Args:
+        optim: Its name.
+        sizes: Numbers in each trained tensor, float32.
+
+    Returns:
+        Bytes; bitsandbytes keeps tensors of fewer than 4096 numbers in 32 bits.
+    """
+    exact = 4 if STATE_BYTES[optim] <= 2 and "8bit" in optim else 1
+    return int(sum(n * STATE_BYTES[optim] * (exact if n < 4096 else 1) for n in sizes))
+
+
+def quantized_bytes(numbers: int, outputs: int, settings: QuantizationSettings) -> int:
+    """Size a weight that bitsandbytes has quantised.
+
+    Args:
+        numbers: Numbers in the weight.
+        outputs: Outputs of its layer: one scale each with 8 bits.
+        settings: How it is stored.
+
+    Returns:
+        Bytes with the scales.
+    """
+    if settings.bit == 8:
+        return numbers + 4 * outputs
+    blocks = ceil(numbers / BLOCK)
+    scales = blocks + 4 * ceil(blocks / 256) + 4 * 256 if settings.double else 4 * blocks
+    return numbers // 2 + scales + 4 * 16
+
+
+def weight_bytes(model: nn.Module, quantized: dict[int, tuple[int, int]], settings: QuantizationSettings | None) -> int:
+    """Size all weights and buffers of a model.
+
+    Args:
+        model: The model, on any device, meta included.
+        quantized: Numbers and outputs of each quantised weight, by the weight's identity.
+        settings: How these are stored.
+
+    Returns:
+        Bytes.
+    """
+    total = 0
+    for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
+        if id(tensor) in quantized and settings is not None:
+            total += quantized_bytes(*quantized[id(tensor)], settings)
+        else:
+            total += tensor.numel() * tensor.element_size()
+    return total
+
+
+def quantized_weights(model: nn.Module) -> dict[int, tuple[int, int]]:
+    """Find the weights of a loaded model that bitsandbytes has quantised.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Numbers and outputs of each, by the weight's identity.
+    """
+    found = {}
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and type(module.weight).__name__ in {"Params4bit", "Int8Params"}:
+            found[id(module.weight)] = (module.in_features * module.out_features, module.out_features)
+    return found
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Hold the sizes of a transformer that its activations depend on.
+
+    Attributes:
+        layers: Number of layers.
+        hidden: Width.
+        intermediate: Width of the feed-forward part.
+        heads: Number of attention heads.
+        vocabulary: Number of outputs.
+        dropped: Inputs of all adapted layers of one layer together, where adapters drop inputs; else 0.
+        eager: Whether attention keeps the weights of all pairs of tokens.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    vocabulary: int
+    dropped: int
+    eager: bool
+
+
+def shape_of(model: Any) -> Shape | None:
+    """Read the sizes of a transformer.
+
+    Args:
+        model: A model of transformers, or a peft model around one.
+
+    Returns:
+        Its sizes; None where its configuration does not name them.
+    """
+    config = model.config.get_text_config()
+    hidden, layers = getattr(config, "hidden_size", None), getattr(config, "num_hidden_layers", None)
+    if not isinstance(hidden, int) or not isinstance(layers, int):
+        return None
+    adapted = [m for m in model.modules() if hasattr(m, "lora_dropout") and hasattr(m, "in_features")]
+    dropping = [m for m in adapted if any(getattr(d, "p", 0) > 0 for d in m.lora_dropout.values())]
+    return Shape(
+        layers=layers,
+        hidden=hidden,
+        intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden,
+        heads=getattr(config, "num_attention_heads", None) or 1,
+        vocabulary=getattr(model, "num_outputs", model.get_input_embeddings().num_embeddings),
+        dropped=sum(m.in_features for m in dropping) // max(1, layers),
+        eager=getattr(config, "_attn_implementation", None) == "eager",
+    )
+
+
+def activation_bytes(
+    shape: Shape, tokens: int, seq: int, *, half: bool, checkpointed: bool = False, logits: int = 0
+) -> int:
+    """Estimate what the forward keeps for the backward.
+
+    Counted for a Llama with adapters on all linear layers, per token and layer: the inputs and outputs of two norms
+    (4 hidden), queries, keys and values for all heads (3), the attention's output in two layouts (2), one more for
+    what is in use; gate, its activation, up and their product (4 intermediate). Under bfloat16 the norms work on
+    float32 copies (2 hidden of 4 bytes). Dropout on adapters keeps each input once more, with its mask. Eager
+    attention keeps its weights twice. With checkpointing only the input of every layer is kept, and all of this for
+    the one layer that is computed again, by when the logits have been given back.
+
+    Args:
+        shape: Sizes of the model.
+        tokens: Tokens of a micro-batch, padding included.
+        seq: Tokens of its longest sequence.
+        half: Whether activations take 2 bytes instead of 4.
+        checkpointed: Whether activations are computed again.
+        logits: Bytes that are counted for logits.
+
+    Returns:
+        Bytes beside the logits.
+    """
+    size = 2 if half else 4
+    per_token = size * (10 * shape.hidden + 4 * shape.intermediate + 2 * shape.dropped)
+    per_token += 8 * shape.hidden if half else 0
+    per_token += 2 * size * shape.heads * seq if shape.eager else 0
+    if checkpointed:
+        return tokens * size * shape.hidden * shape.layers + max(0, tokens * per_token - logits)
+    return tokens * per_token * shape.layers
+
+
+def logit_bytes(vocabulary: int, tokens: int, learnt: int, *, half: bool) -> int:
+    """Estimate what the output takes: all logits and their gradient, and three float32 copies of the learnt ones.
+
+    Args:
+        vocabulary: Number of outputs.
+        tokens: Tokens of a micro-batch, padding included.
+        learnt: Tokens of it that are learnt.
+        half: Whether logits take 2 bytes instead of 4.
+
+    Returns:
+        Bytes.
+    """
+    return vocabulary * (2 * (2 if half else 4) * tokens + 3 * 4 * learnt)

@@ -1,0 +1,240 @@
+"""Checkpoints of everything, so that a killed run goes on bit by bit: adapter, optimizer, combiner, sampler, RNG."""
+
+import json
+import os
+import random
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtl_opt.errors import DivergedError, InputError
+from mtl_opt.gradients.rows.columns import whole
+from mtl_opt.results import checkpoints, write_json
+from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
+from mtl_opt.training.run.adapters import save_adapters
+from mtl_opt.training.run.state import Run, Totals
+from mtl_opt.training.setup.model import save_trained
+from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
+
+STATE = "trainer_state.json"
+FREE_KEYS = {
+    "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
+    "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
+    "dataloader_num_workers", "dataloader_prefetch_factor", "layer_conflict",
+}  # fmt: skip
+"""Settings that may change between a run and its continuation: they do not touch what is learnt."""
+
+
+def save_checkpoint(run: Run) -> Path:
+    """Write `checkpoint-N` beside the earlier ones; it appears complete or not at all.
+
+    Args:
+        run: The run, between two steps.
+
+    Returns:
+        Folder of the checkpoint.
+    """
+    refuse_non_finite(run)
+    output = Path(run.config.output_dir)
+    folder = output / f"checkpoint-{run.step}"
+    parts = run.parts
+    weights = whole_weights(parts.model)  # this and the next two lines need every process
+    states = {
+        "optimizer.pt": optimizer_state(parts.model, parts.optimizer),
+        "rng_state.pth": gathered(_random_state()),
+        "scheduler.pt": parts.scheduler.state_dict(),
+        "combiner.pt": parts.combiner.state_dict(),
+        "gradients.pt": parts.grads.state_dict(),
+        "monitor.pt": {} if parts.monitor is None else parts.monitor.state_dict(),
+    }
+    if is_main():
+        _write_checkpoint(run, folder, weights, states)
+    wait_for_all()
+    return folder
+
+
+def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place, then move it there."""
+    output, partial = folder.parent, folder.with_name(f"{folder.name}.partial")
+    for stale in output.glob("checkpoint-*.partial"):
+        shutil.rmtree(stale)
+    partial.mkdir(parents=True)
+    _write_model(run, partial, weights)
+    for name, state in states.items():
+        torch.save(state, partial / name)
+    write_json(partial / STATE, _plain_state(run))
+    if folder.exists():
+        _remove(folder)
+    os.replace(partial, folder)
+    limit = run.config.save_total_limit
+    for old in checkpoints(output)[: -limit if limit else 0]:
+        _remove(old)
+
+
+def _plain_state(run: Run) -> dict[str, Any]:
+    """Collect what is no tensor."""
+    return {
+        "global_step": run.step,
+        "max_steps": run.total_steps,
+        "tasks": run.prepared.tasks,
+        "sampler": run.loader.state_dict(),
+        "totals": asdict(run.totals),
+        "before": run.before,
+        "config": asdict(run.config),
+        "processes": world_size(),
+    }
+
+
+def refuse_non_finite(run: Run) -> None:
+    """Keep weights that are of no use out of checkpoints and results, so that the last checkpoint stays good.
+
+    Args:
+        run: The run, between two steps.
+
+    Raises:
+        DivergedError: If a trained weight is not finite.
+    """
+    for name, parameter in run.parts.model.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
+            raise DivergedError(
+                f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
+                "A lower `learning_rate` may help."
+            )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; killed on the way, it leaves nothing that looks like one."""
+    doomed = folder.with_name(f"{folder.name}-old.partial")
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+def save_model(run: Run, folder: Path) -> None:
+    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask.
+
+    Args:
+        run: The run.
+        folder: Where to.
+    """
+    weights = whole_weights(run.parts.model)
+    if is_main():
+        _write_model(run, folder, weights)
+        save_adapters(run.config, run.parts.model, folder)
+
+
+def _write_model(run: Run, folder: Path, weights: Any) -> None:
+    """Write weights and tokenizer in the form that peft and transformers load."""
+    save_trained(run.config, run.parts.model, folder, weights)
+    run.prepared.tokenizer.save_pretrained(folder)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Read the state of a checkpoint that is no tensor.
+
+    Args:
+        folder: Folder of the checkpoint.
+
+    Returns:
+        Step, tasks, sampler, totals and configuration.
+
+    Raises:
+        InputError: If there is no complete checkpoint.
+    """
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"`resume_from_checkpoint`: `{folder}` holds no complete checkpoint ({error}).") from error
+    if not isinstance(state, dict) or not {"global_step", "tasks", "sampler", "totals", "before", "config"} <= set(
+        state
+    ):
+        raise InputError(f"`resume_from_checkpoint`: `{folder}` is no checkpoint of mtl-opt ({STATE} is another's).")
+    return state
+
+
+def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
+    """Refuse to go on with other settings than those the checkpoint was written under.
+
+    Args:
+        run_config: Settings now.
+        state: State of the checkpoint.
+        folder: Folder of the checkpoint, for the message.
+
+    Raises:
+        InputError: If a setting that touches what is learnt differs.
+    """
+    # As many rows of each task in a step are the same run, however many processes share them.
+    before = {**state["config"]}
+    for key in ("rows_per_task", "per_device_train_batch_size"):
+        if before.get(key) is not None and "processes" in state:
+            rows = before[key] * state["processes"]
+            before[key] = rows // world_size() if rows % world_size() == 0 else rows / world_size()
+    for key, value in run_config.items():
+        if key not in FREE_KEYS and key in before and before[key] != value:
+            raise InputError(
+                f"`{key}` was {before[key]!r} when `{folder}` was written and is {value!r} now: a run goes on only "
+                "with the settings it was started with; choose another `output_dir` for new ones."
+            )
+
+
+def restore(run: Run, folder: Path) -> None:
+    """Bring a run built from the checkpoint's weights to the state of the checkpoint.
+
+    Args:
+        run: The run, built with `trained=folder`.
+        folder: Folder of the checkpoint.
+
+    Raises:
+        InputError: If the checkpoint is of other tasks or incomplete.
+    """
+    state = read_state(folder)
+    check_same_run(asdict(run.config), state, folder)
+    if state["tasks"] != run.prepared.tasks:
+        raise InputError(f"`{folder}` was written for tasks {state['tasks']}, the data has {run.prepared.tasks}.")
+    parts = run.parts
+    try:
+        load_optimizer_state(parts.model, parts.optimizer, _load(folder / "optimizer.pt"))
+        parts.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
+        parts.combiner.load_state_dict(_load(folder / "combiner.pt"))
+        parts.grads.load_state_dict(_load(folder / "gradients.pt"))
+        if parts.monitor is not None:
+            parts.monitor.load_state_dict(_load(folder / "monitor.pt"))
+        random_states = _load(folder / "rng_state.pth")
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
+        reason = str(error).split("\n")[0]
+        raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error
+    run.loader.load_state_dict(state["sampler"])
+    run.step = state["global_step"]
+    run.totals = Totals(**state["totals"])
+    run.before = state["before"]
+    if len(random_states) == world_size():  # with another number of processes nobody's masks can go on
+        _set_random_state(random_states[rank()])
+
+
+def _load(path: Path) -> Any:
+    """Read tensors and plain values, never code."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _random_state() -> dict[str, Any]:
+    """Collect the state of every global generator."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - libraries draw from it
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    """Put every global generator back."""
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - libraries draw from it
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

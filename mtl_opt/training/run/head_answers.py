@@ -1,0 +1,73 @@
+"""Tasks that a head answers: no text is generated, one forward gives loss and predictions."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from mtl_opt.batch import IGNORE_INDEX, TaskBatch, task_rows
+from mtl_opt.data import collate
+from mtl_opt.models import MultiTaskModel, labels_of
+from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.setup.data import Prepared
+
+
+@dataclass
+class HeadAnswers:
+    """Hold what a head says of held-out rows.
+
+    Attributes:
+        loss: Sum of the losses.
+        count: Labelled rows or words that it sums over.
+        predictions: Names of labels, or numbers, of everything that is labelled.
+        references: The true ones.
+        rows: Index of the held-out row of each.
+    """
+
+    loss: float = 0.0
+    count: int = 0
+    predictions: list[str | float] = field(default_factory=list)
+    references: list[str | float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+@torch.no_grad()
+def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> HeadAnswers:
+    """Run a head on the held-out rows of its task.
+
+    Args:
+        model: The model, in evaluation mode.
+        task: Name of the task.
+        prepared: The data.
+        config: Batch size, autocast.
+
+    Returns:
+        Loss, predictions and references of everything that is labelled.
+    """
+    place, rows = model.tasks.index(task), prepared.eval_encoded[task]
+    head, names = model.head_of(task), labels_of(model, task)
+    device, precision = next(model.parameters()).device, precision_of(config)
+    found, size = HeadAnswers(), config.per_device_eval_batch_size
+    for begin in range(0, len(rows), size):
+        chunk = [rows[i] for i in range(begin, min(begin + size, len(rows)))]
+        batch = collate([*([] for _ in range(place)), chunk], prepared.tokenizer.pad_token_id).to(device)
+        with task_rows(batch.task_ids), torch.autocast(device.type, precision, enabled=precision is not None):
+            ((_, _, part),) = model.parts(batch)
+            loss, number = head.loss(part)
+            values = head(part).float()
+        found.loss, found.count = found.loss + float(loss), found.count + int(number)
+        known, wanted = _labelled(batch, head.reads)
+        said = (values if names is None else values.argmax(-1))[known].tolist()
+        found.predictions += said if names is None else [names[i] for i in said]
+        found.references += wanted if names is None else [names[int(i)] for i in wanted]
+        found.rows += (known.nonzero()[:, 0] + begin).tolist()
+    return found
+
+
+def _labelled(batch: TaskBatch, reads: str) -> tuple[torch.Tensor, list[float]]:  # [rows] or [rows, seq]
+    """Find what is labelled, and with what."""
+    if reads == "words":
+        known = batch.labels != IGNORE_INDEX
+        return known, batch.labels[known].tolist()
+    assert batch.targets is not None
+    known = ~torch.isnan(batch.targets)
+    return known, batch.targets[known].tolist()

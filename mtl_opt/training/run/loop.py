@@ -1,0 +1,280 @@
+"""One training run: from a configuration to an adapter, logs and results in `output_dir`."""
+
+import logging
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mtl_opt.batch import TaskBatch
+from mtl_opt.errors import DivergedError, InputError
+from mtl_opt.linalg import conflict_rate
+from mtl_opt.monitor import StepEvent
+from mtl_opt.results import (
+    CONFIG,
+    RESULTS,
+    check_folder,
+    checkpoints,
+    holds_run,
+    read_results,
+    write_json,
+    write_text,
+)
+from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
+from mtl_opt.training.config.yaml_file import read_yaml
+from mtl_opt.training.memory import peak_mb, reset_peak
+from mtl_opt.training.preview.plan import plan_of
+from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
+from mtl_opt.training.run.checkpoint import (
+    check_same_run,
+    read_state,
+    refuse_non_finite,
+    restore,
+    save_checkpoint,
+    save_model,
+)
+from mtl_opt.training.run.measurement import Measured, measure, write_predictions
+from mtl_opt.training.run.observer import Observer
+from mtl_opt.training.run.process import finish_step_on_interrupt
+from mtl_opt.training.run.state import Run, build_run
+from mtl_opt.training.run.step import Watch, training_step
+from mtl_opt.training.run.writers import NoWriters, Writers, draw_losses, epoch_of, warn_of_plots
+from mtl_opt.training.setup.data import Prepared, prepare
+from mtl_opt.training.setup.model import parameter_counts
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Say that a run was stopped by Ctrl-C and saved."""
+
+
+def train(
+    config: TrainConfig, data: Prepared | None = None, watch: Callable[[Run], Watch] | None = None
+) -> dict[str, Any]:
+    """Train, evaluate before and after, and write adapter, logs and results into `output_dir`.
+
+    Args:
+        config: The configuration.
+        data: Its data when it is at hand already; read from the files otherwise.
+        watch: Builds what looks at every step, from the run as it stands before its first step or goes on.
+
+    Returns:
+        What `all_results.json` holds.
+
+    An `InputError` says what does not fit; `Interrupted` that Ctrl-C stopped the run after writing a checkpoint.
+    """
+    output = Path(config.output_dir)
+    checkpoint = _where_to_start(config)
+    finished = read_results(output)
+    if finished is not None:
+        _check_same_settings(output, config)
+        logger.info("`%s` holds a finished run: nothing to do.", output)
+        return finished
+    with joined(config.ddp_timeout) as device:
+        prepared = (data or prepare(config)).only(config.only_tasks)
+        reset_peak()
+        begin = time.perf_counter()
+        run = build_run(config, prepared, checkpoint, device)
+        run.begin = begin
+        planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
+        logger.info("%s.", planned.sentence())
+        wait_for_all()  # all have looked at the folder before anything is written into it
+        if checkpoint is not None:
+            restore(run, checkpoint)
+            run.known_seconds = run.totals.seconds + run.totals.evaluating
+            logger.info("Going on after step %d of %d.", run.step, run.total_steps)
+        elif is_main():
+            _begin(output, config)
+        if watch is not None:
+            run.parts = replace(run.parts, watch=watch(run))
+        warn_of_plots(config)
+        return _train(run)
+
+
+def _train(run: Run) -> dict[str, Any]:
+    """Take the steps of a run that is built, and finish it; one process writes."""
+    writers = Writers(run) if is_main() else NoWriters()
+    try:
+        _measure_untrained(run, writers)
+        return _finish(run, writers, take_steps(run, writers))
+    finally:
+        writers.close()
+        run.loader.close()
+
+
+def _where_to_start(config: TrainConfig) -> Path | None:
+    """Find the checkpoint to go on from; refuse a folder that holds another run."""
+    output, wish = Path(config.output_dir), config.resume_from_checkpoint
+    check_folder(output)
+    if wish is None or wish is False:
+        if holds_run(output):
+            raise InputError(
+                f"`output_dir`: `{output}` already holds a run; choose another folder, or go on with "
+                "`resume_from_checkpoint: true`."
+            )
+        return None
+    if wish is not True:
+        folder = Path(str(wish))
+        read_state(folder)
+        if holds_run(output) and folder.resolve().parent != output.resolve():
+            raise InputError(f"`output_dir`: `{output}` already holds a run that `{folder}` is no checkpoint of.")
+        return folder
+    found = checkpoints(output)
+    if found:
+        check_same_run(asdict(config), read_state(found[-1]), found[-1])
+        return found[-1]
+    if holds_run(output) and not (output / CONFIG).exists():
+        raise InputError(f"`output_dir`: `{output}` holds something else than a run; choose another folder.")
+    if read_results(output) is None and holds_run(output):
+        logger.info("`%s` holds no checkpoint: starting from the first step.", output)
+    return None
+
+
+def _check_same_settings(output: Path, config: TrainConfig) -> None:
+    """Refuse to pass results of other settings off as those of these."""
+    path = output / CONFIG
+    if path.exists():
+        check_same_run(asdict(config), {"config": asdict(train_config(read_yaml(path, [])))}, path)
+
+
+def _begin(output: Path, config: TrainConfig) -> None:
+    """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
+    shutil.rmtree(output / "runs", ignore_errors=True)
+    write_text(output / CONFIG, to_yaml(config))
+
+
+def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
+    """Evaluate the model before training; once for all runs on the same data and model."""
+    known = {} if run.prepared.heads else run.prepared.untrained  # heads begin otherwise with every seed
+    if run.step > 0:
+        return  # the checkpoint brought it
+    missing = [task for task in run.prepared.tasks if task not in known]
+    for task in missing:
+        known[task] = _evaluate(run, run.prepared.only([task])).metrics
+    run.before = {key: value for task in run.prepared.tasks for key, value in known[task].items()}
+    writers.evaluation(run.before)
+
+
+def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
+    """Take all steps that are left; return the seconds each took."""
+    config, times = run.config, list[float]()
+    observer = Observer(run)
+    run.parts.model.train()
+    bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=bar_disabled())
+    with finish_step_on_interrupt() as interrupt, bar:
+        while run.step < run.total_steps:
+            begin = time.perf_counter()
+            batches = run.next_batches()
+            observer.before_step()
+            event = _step(run, batches)
+            if not event.skipped:
+                observer.after_step(batches, event.step)
+                run.loader.observe(_losses(event, run), run.step)
+            times.append(time.perf_counter() - begin)
+            run.step = event.step
+            _count(run, event, times[-1])
+            writers.step(event)
+            bar.update()
+            last = run.step == run.total_steps
+            if not last and _is_due(run, config.eval_steps):
+                writers.evaluation(_evaluate(run, run.prepared).metrics)
+            stop = any_process(interrupt.requested, run.device) and not last
+            if _is_due(run, config.save_steps) or stop:
+                folder = save_checkpoint(run)
+                if stop:
+                    raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
+    return times
+
+
+def _is_due(run: Run, every: float | None) -> bool:
+    """Tell whether something that happens every so many steps, or shares of all steps, happens after this one."""
+    if not every:
+        return False
+    return run.step % (every if every >= 1 else max(1, round(every * run.total_steps))) == 0
+
+
+def _losses(event: StepEvent, run: Run) -> dict[str, float]:
+    """Name the losses of the tasks that were present."""
+    pairs = zip(run.prepared.tasks, event.losses.tolist(), event.counts.tolist(), strict=True)
+    return {task: loss for task, loss, count in pairs if count > 0}
+
+
+def _step(run: Run, batches: list[TaskBatch]) -> StepEvent:
+    """Take one step; what the engine or the combiner refuses, the user reads in one sentence."""
+    try:
+        return training_step(run.parts, batches, run.step + 1)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"Step {run.step + 1} was not taken: {error}") from error
+
+
+def _count(run: Run, event: StepEvent, seconds: float) -> None:
+    """Add a step to the totals of the run."""
+    totals = run.totals
+    rate = float(conflict_rate(event.gramian))
+    if math.isfinite(rate):
+        totals.conflicts += rate
+        totals.measured += 1
+    totals.seconds += seconds
+    if event.skipped:
+        totals.skipped += 1
+    else:
+        settings = run.prepared.settings
+        main = event.losses[[i for i, task in enumerate(run.prepared.tasks) if settings[task].role == "main"]]
+        totals.loss += float((main if bool(main.isfinite().any()) else event.losses).nanmean())
+
+
+def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:
+    """Evaluate, save the adapter, and write the results last: their file says that the run is finished."""
+    totals = run.totals
+    refuse_non_finite(run)
+    measured = _evaluate(run, run.prepared)
+    after = measured.metrics
+    writers.evaluation(after)
+    for key, value in after.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"`{key}` is not finite ({value}) after step {run.step}. A lower `learning_rate` may help."
+            )
+    output = Path(run.config.output_dir)
+    save_model(run, output)
+    results: dict[str, Any] = {
+        **after,
+        **{f"before_{key}": value if math.isfinite(value) else None for key, value in run.before.items()},
+        "train_loss": totals.loss / max(1, run.total_steps - totals.skipped),
+        "steps_skipped": totals.skipped,
+        "train_runtime": totals.seconds,
+        "evaluation_runtime": totals.evaluating,
+        "overhead_seconds": run.overhead(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "train_steps": run.total_steps,
+        "steps_per_second": 1 / statistics.median(times) if times else None,
+        "peak_memory_mb": peak_mb(),
+        "conflict_rate": totals.conflicts / totals.measured if totals.measured else None,
+        "gradient_engine": run.parts.grads.engine.name,
+        **parameter_counts(run.parts.grads),
+        "processes": world_size(),
+        "epoch": epoch_of(run),
+    }
+    if is_main():
+        write_predictions(output, measured.predictions)
+        draw_losses(run)
+        write_json(output / RESULTS, results)
+    return results
+
+
+def _evaluate(run: Run, prepared: Prepared) -> Measured:
+    """Measure the model, and the time that takes."""
+    begin = time.perf_counter()
+    measured = measure(run.parts.model, prepared, run.config)
+    run.totals.evaluating += time.perf_counter() - begin
+    return measured

@@ -1,0 +1,250 @@
+"""Every task measured on its held-out rows, by the metrics it names, and the answers behind the numbers."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from mtl_opt.batch import task_rows
+from mtl_opt.data import Encoder, collate, collate_prompts
+from mtl_opt.errors import InputError
+from mtl_opt.evaluation import from_loss, score, split_name
+from mtl_opt.models import MultiTaskModel, task_losses
+from mtl_opt.results import CONFIG, PREDICTIONS, RESULTS, read_results, write_text
+from mtl_opt.training.config.task_metrics import may_stop_early, metrics_of, needs_answers
+from mtl_opt.training.config.train import TrainConfig, precision_of, train_config
+from mtl_opt.training.config.yaml_file import read_yaml
+from mtl_opt.training.processes import bar_disabled
+from mtl_opt.training.run.head_answers import answers_of_head
+from mtl_opt.training.setup.data import Prepared, check_vocabulary, prepare
+from mtl_opt.training.setup.head_targets import is_labelled
+from mtl_opt.training.setup.model import build_model
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Hold an evaluation.
+
+    Attributes:
+        metrics: `eval_{task}_loss` (nats per label token) and `eval_{task}_{metric}` of every task with held-out rows.
+        predictions: One per held-out row of tasks whose metrics need answers: task, prompt, predict, label.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    predictions: list[dict[str, str]] = field(default_factory=list)
+
+
+def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[str, float]:
+    """Measure a model on the held-out rows of every task.
+
+    Args:
+        model: The model; its training mode is restored afterwards.
+        prepared: The data.
+        config: Batch size, longest answer, autocast.
+
+    Returns:
+        `eval_{task}_loss` (nats per label token) and `eval_{task}_{metric}` (of answers decoded greedily) of every
+        task with held-out rows.
+    """
+    return measure(model, prepared, config).metrics
+
+
+@torch.no_grad()
+def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measured:
+    """Measure a model on the held-out rows of every task, and keep its answers.
+
+    Args:
+        model: The model; its training mode is restored afterwards.
+        prepared: The data.
+        config: Batch size, longest answer, autocast.
+
+    Returns:
+        The metrics that each task names (exact match where it names none), and the answers.
+    """
+    was_training = model.training
+    model.eval()
+    found = Measured()
+    try:
+        tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
+        for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
+            if isinstance(model, MultiTaskModel) and is_labelled(prepared.heads.get(task)):
+                _measure_head(found, model, task, prepared, config)
+                continue
+            settings, references = prepared.settings[task], [row.output for row in prepared.eval_rows[task]]
+            loss = _loss(model, task, prepared, config)
+            answers = _answers(model, task, prepared, config) if needs_answers(settings) else None
+            values = {"loss": loss} | task_metrics(metrics_of(settings), answers, references, loss)
+            found.metrics.update({f"eval_{task}_{name}": value for name, value in values.items()})
+            if answers is not None:
+                prompts = _prompts(task, prepared)
+                rows = zip(prompts, answers, references, strict=True)
+                found.predictions.extend({"task": task, "prompt": p, "predict": a, "label": r} for p, a, r in rows)
+    finally:
+        model.train(was_training)
+    return found
+
+
+def _measure_head(found: Measured, model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> None:
+    """Measure a task that a head answers, and keep what it said; nothing where no held-out row has a label."""
+    answers, names = answers_of_head(model, task, prepared, config), metrics_of(prepared.settings[task])
+    if not answers.count:
+        return
+    loss, said, wanted = answers.loss / answers.count, answers.predictions, answers.references
+    values = {"loss": loss} | task_metrics(names, said, wanted, loss)
+    finite = {name: value for name, value in values.items() if not math.isnan(value)}  # a correlation may not exist
+    found.metrics.update({f"eval_{task}_{name}": value for name, value in finite.items()})
+    texts = prepared.eval_rows[task]
+    rows = zip(answers.rows, said, wanted, strict=True)
+    found.predictions.extend(
+        {"task": task, "prompt": texts[i].user_text, "predict": str(p), "label": str(r)} for i, p, r in rows
+    )
+
+
+def task_metrics(
+    names: Sequence[str], predictions: Sequence[Any] | None, references: Sequence[Any], loss: float
+) -> dict[str, float]:
+    """Compute the metrics of one task in the order in which they are named.
+
+    Args:
+        names: Names of metrics, as the user wrote them.
+        predictions: Generated texts or predicted labels; None where no metric needs them.
+        references: Expected ones.
+        loss: Mean loss in nats per label token.
+
+    Returns:
+        Name without argument → value.
+    """
+    bases = [split_name(name)[0] for name in names]
+    values = from_loss(bases, loss) | ({} if predictions is None else score(names, predictions, references))
+    return {name: values[name] for name in bases}
+
+
+def write_predictions(folder: Path, predictions: Sequence[Mapping[str, str]]) -> None:
+    """Write the answers behind the metrics into a run's folder.
+
+    Args:
+        folder: The folder.
+        predictions: One per held-out row; nothing is written where there are none.
+    """
+    if predictions:
+        lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in predictions]
+        write_text(folder / PREDICTIONS, "".join(lines))
+
+
+def _prompts(task: str, prepared: Prepared) -> list[str]:
+    """Decode what the model sees of each row before its answer."""
+    encoder = prepared.encoders[task]
+    ids = (encoder.prompt(row) for row in prepared.eval_rows[task])
+    return [encoder.tokenizer.decode(prompt, skip_special_tokens=True) for prompt in ids]
+
+
+def _loss(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> float:
+    """Average the next-token loss over all label tokens of a task's rows."""
+    rows, tasks = prepared.eval_encoded[task], tasks_of(model, prepared)
+    own = tasks.index(task)
+    device = next(model.parameters()).device
+    total = tokens = 0.0
+    for chunk in _chunks(rows, config.per_device_eval_batch_size):
+        batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
+        batch = replace(batch, task_ids=torch.full_like(batch.task_ids, own))
+        with task_rows(batch.task_ids), _autocast(device, config):
+            losses, counts = task_losses(model, batch, len(tasks))
+        total += float(losses[own]) * float(counts[own])
+        tokens += float(counts[own])
+    return total / tokens
+
+
+def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> list[str]:
+    """Generate one answer per row by greedy decoding."""
+    rows, encoded, encoder = prepared.eval_rows[task], prepared.eval_encoded[task], prepared.encoders[task]
+    device = next(model.parameters()).device
+    length = config.max_new_tokens
+    if may_stop_early(prepared.settings[task]):
+        length = min(length, max(sum(label >= 0 for label in row.labels) for row in encoded))
+    answers = []
+    for chunk in _chunks(rows, config.per_device_eval_batch_size):
+        prompts = [encoder.prompt(row) for row in chunk]
+        input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
+        ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
+        with task_rows(ids), _autocast(device, config):
+            generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
+        answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
+    return answers
+
+
+def _autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
+    """Open the precision of the forward."""
+    return torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None)
+
+
+def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
+    """Name the tasks in the order of a model's task ids, which may be more than those measured.
+
+    Args:
+        model: The model.
+        prepared: The data.
+
+    Returns:
+        Names of tasks.
+    """
+    return getattr(model, "tasks", prepared.tasks)
+
+
+def _answer_text(ids: list[int], encoder: Encoder) -> str:
+    """Decode an answer up to the eos token or the template's end marker, which may be a special token itself."""
+    tokenizer = encoder.tokenizer
+    if tokenizer.eos_token_id in ids:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    stop = encoder.stop_text()
+    text = tokenizer.decode(ids, skip_special_tokens=False)
+    return text.split(stop)[0] if stop else text
+
+
+def _generate(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared: Prepared, length: int) -> torch.Tensor:
+    """Decode greedily whatever sampling the model's own generation settings ask for."""
+    return model.generate(
+        input_ids=input_ids,
+        attention_mask=mask,
+        max_new_tokens=length,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=prepared.tokenizer.pad_token_id,
+        eos_token_id=prepared.tokenizer.eos_token_id,
+    )
+
+
+def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Cut rows into batches."""
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
+
+
+def evaluate_folder(folder: Path) -> dict[str, float]:
+    """Measure a finished run from its files alone.
+
+    Args:
+        folder: `output_dir` of the run.
+
+    Returns:
+        The flat `eval_{task}_…` numbers.
+
+    Raises:
+        InputError: If the folder holds no finished run.
+    """
+    if read_results(folder) is None:
+        raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
+    config = train_config(read_yaml(folder / CONFIG, []))
+    prepared = prepare(config).only(config.only_tasks)
+    model = build_model(config, prepared.tasks, prepared.settings, folder, prepared.head_specs).to(
+        torch.accelerator.current_accelerator() or torch.device("cpu")
+    )
+    check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
+    return evaluate(model, prepared, config)

@@ -1,0 +1,176 @@
+"""The flow: batches → losses → task gradients → combiner → optimizer → event."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mtl_opt.batch import TaskBatch
+from mtl_opt.combiners import Combiner
+from mtl_opt.errors import DivergedError
+from mtl_opt.gradients import TaskGradients
+from mtl_opt.models import task_losses
+from mtl_opt.monitor import StepEvent
+from mtl_opt.training.run.step_monitor import StepMonitor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one training step moves.
+
+    Attributes:
+        model: The model.
+        grads: Its task gradients.
+        combiner: What merges them.
+        optimizer: What takes the step.
+        scheduler: What sets the learning rate.
+        max_grad_norm: Largest norm of the combined gradient; 0: no limit.
+        precision: What the forward is autocast to; None: nothing.
+        total_steps: Steps of the whole run.
+        monitor: What measures the step; None: nothing beyond what every event has.
+        watch: Looks at every step's task gradients before they are combined; None: nobody.
+    """
+
+    model: Any  # a Hugging Face model, or a peft model around one
+    grads: TaskGradients
+    combiner: Combiner
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    max_grad_norm: float
+    precision: torch.dtype | None
+    total_steps: int
+    monitor: StepMonitor | None = None
+    watch: "Watch | None" = None
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Open the precision of the forward.
+
+        Args:
+            device: Where the model is.
+
+        Returns:
+            A context.
+        """
+        return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
+
+
+Watch = Callable[[Parts, Sequence[TaskBatch], int], None]
+"""Takes what a step moves, its micro-batches and its number; changes nothing of it."""
+
+
+def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> StepEvent:
+    """Take one optimizer step on the micro-batches of one step.
+
+    Args:
+        parts: What the step moves.
+        batches: Micro-batches whose gradients are accumulated, on the model's device.
+        step: Number of this step, from 1.
+
+    Returns:
+        What happened.
+
+    An `InputError` says which loss or gradient is not finite; the step is then not taken. Under float16 such a step is
+    skipped: neither optimizer nor combiner sees it, and the loss scale is halved.
+    """
+    grads = parts.grads
+    for batch in batches:
+        with grads.rows(batch.task_ids):
+            with parts.autocast(batch.input_ids.device):
+                losses, counts = task_losses(parts.model, replace(batch, task_ids=grads.owners), grads.num_losses)
+            grads.backward(losses, counts)
+    _penalise(parts, step)
+    if _overflowed(grads, step):
+        return _skip(parts, step)
+    _refuse_non_finite(grads, step)
+    if parts.monitor is not None:
+        parts.monitor.before_combining(grads, step)
+    if parts.watch is not None:
+        parts.watch(parts, batches, step)
+    weights = grads.combine(parts.combiner)
+    grad_norm = grads.clip(parts.max_grad_norm)
+    event = _event(parts, weights, grad_norm, step)
+    parts.optimizer.step()
+    parts.scheduler.step()
+    grads.zero()
+    return event
+
+
+def _penalise(parts: Parts, step: int) -> None:
+    """Hand over the term on parameters alone, where the way of sharing has one."""
+    if not hasattr(parts.model, "sharing"):
+        return
+    parts.model.sharing.present = parts.grads.present
+    term = parts.model.sharing.penalty(step, parts.total_steps)
+    if term is not None:
+        parts.grads.penalty(term)
+
+
+def _overflowed(grads: TaskGradients, step: int) -> bool:
+    """Tell whether float16 overflowed, and scale the next losses accordingly; never without a loss scale."""
+    if grads.scaler is None:
+        return False
+    tasks = grads.non_finite()
+    grads.scaler.update(overflow=bool(tasks))
+    if tasks:
+        names = ", ".join(f"`{task}`" for task in tasks)
+        logger.info("Step %d skipped: %s overflowed float16; loss scale now %g.", step, names, grads.scaler.scale)
+    return bool(tasks)
+
+
+def _skip(parts: Parts, step: int) -> StepEvent:
+    """Throw a step away."""
+    nothing = torch.zeros(parts.grads.num_tasks)
+    parts.grads.zero()
+    return StepEvent(
+        step=step,
+        losses=nothing * torch.nan,
+        counts=nothing,
+        gramian=torch.outer(nothing, nothing),
+        weights=None,
+        learning_rate=float(parts.scheduler.get_last_lr()[0]),
+        grad_norm=math.nan,
+        skipped=True,
+    )
+
+
+def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
+    """Stop before a non-finite loss or gradient reaches the optimizer; the last checkpoint stays good."""
+    losses, norms = torch.stack([grads.losses(), grads.gramian().diagonal()]).tolist()  # one transfer for all tasks
+    if grads.private.parameters:
+        norms = (torch.tensor(norms) + grads.private.squared_norms()).tolist()
+    for task in grads.present:
+        for what, value in (("loss", losses[task]), ("gradient", norms[task])):
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"The {what} of task `{grads.tasks[task]}` is not finite ({value}) at step {step}; "
+                    "the step was not taken. A lower `learning_rate` or a look at the task's rows may help."
+                )
+
+
+def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
+    """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
+    if not math.isfinite(grad_norm):
+        raise DivergedError(
+            f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
+        )
+    grads = parts.grads
+    event = StepEvent(
+        step=step,
+        losses=grads.losses().cpu(),
+        counts=grads.counts.cpu(),
+        gramian=grads.gramian().cpu(),
+        weights=None if weights is None else weights.cpu(),
+        learning_rate=float(parts.scheduler.get_last_lr()[0]),
+        grad_norm=grad_norm,
+        notes=tuple(parts.combiner.take_notes()),
+        max_grad_norm=parts.max_grad_norm,
+    )
+    return event if parts.monitor is None else parts.monitor.after_combining(grads, event)

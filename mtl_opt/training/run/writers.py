@@ -1,0 +1,124 @@
+"""What is written while a run goes on, by one process."""
+
+import logging
+import math
+from pathlib import Path
+
+from mtl_opt.monitor import ConflictLog, EventWindow, StepEvent, TensorBoardWriter, TrainerLog, diagnose
+from mtl_opt.monitor.conflict_line import all_cosines, diagnosis_scalars
+from mtl_opt.monitor.loss_plot import MISSING, can_plot, plot_losses
+from mtl_opt.results import CONFLICT, LOG
+from mtl_opt.training.config.train import TrainConfig, to_yaml
+from mtl_opt.training.run.state import Run
+
+logger = logging.getLogger(__name__)
+
+
+class Writers:
+    """Everything that is written while a run goes on: `trainer_log.jsonl`, `conflict.jsonl`, and both in TensorBoard.
+
+    Args:
+        run: The run, at the step from which it goes on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        output = Path(run.config.output_dir)
+        resumed = run.step or None
+        purge = None if resumed is None else run.step + 1
+        self.run = run
+        self.window = EventWindow(run.prepared.tasks)
+        self.board = TensorBoardWriter(output / "runs", run.prepared.tasks, purge_step=purge)
+        self.log = TrainerLog(output / LOG, run.total_steps, resume_step=resumed)
+        self.conflict = ConflictLog(output / CONFLICT, resume_step=resumed)
+        if resumed is None:
+            self.board.write_text("config", to_yaml(run.config))
+        # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
+        lines = math.ceil(run.total_steps / run.config.logging_steps)
+        self.steps_per_image = math.ceil(lines / 10) * run.config.logging_steps
+
+    def step(self, event: StepEvent) -> None:
+        """Take the event of a step; every `logging_steps` the mean over them is written.
+
+        Args:
+            event: What happened.
+        """
+        self.window.add(event)
+        last = event.step == self.run.total_steps
+        if event.step % self.run.config.logging_steps == 0 or last:
+            self._line(event.step, draw=last or event.step % self.steps_per_image == 0)
+
+    def _line(self, step: int, draw: bool) -> None:
+        """Write what happened since the last line."""
+        tasks, line, values = self.window.tasks, diagnose(self.window.events, self.window.tasks), None
+        if line is not None:
+            values = all_cosines(self.window.events)
+            self.conflict.write(line)
+        scalars, cosines = self.window.read_and_clear()
+        notes = self.window.take_notes()
+        self.board.write(step, scalars, cosines if draw and len(tasks) > 1 else None)
+        self.board.write_notes(step, notes)
+        if line is not None and values is not None:
+            self.board.write_diagnosis(line, values, draw)
+            scalars |= diagnosis_scalars(line, tasks)
+        self.log.write(step, epoch_of(self.run), scalars, notes)
+
+    def evaluation(self, metrics: dict[str, float]) -> None:
+        """Write an evaluation.
+
+        Args:
+            metrics: Flat `eval_{task}_…` numbers.
+        """
+        self.board.write_evaluation(self.run.step, metrics)
+        self.log.write_evaluation(self.run.step, metrics)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.board.close()
+
+
+class NoWriters:
+    """What the other processes have in place of `Writers`."""
+
+    def step(self, event: StepEvent) -> None:
+        """Write nothing."""
+
+    def evaluation(self, metrics: dict[str, float]) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def warn_of_plots(config: TrainConfig) -> None:
+    """Say before training that `plot_loss` cannot be had; the log of the losses is written all the same.
+
+    Args:
+        config: The configuration.
+    """
+    if config.plot_loss and not can_plot():
+        logger.warning("`plot_loss: true` %s.", MISSING)
+
+
+def draw_losses(run: Run) -> None:
+    """Draw what `plot_loss` asks for.
+
+    Args:
+        run: The finished run.
+    """
+    if run.config.plot_loss and can_plot():
+        plot_losses(Path(run.config.output_dir) / LOG, run.prepared.tasks)
+
+
+def epoch_of(run: Run) -> float:
+    """Count how many times as many rows were drawn as there are in all.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Passes through the data so far.
+    """
+    sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
+    drawn = run.loader.epochs()
+    total = sum(sizes.values())
+    return sum(drawn[task] * size for task, size in sizes.items()) / total if total else 0.0

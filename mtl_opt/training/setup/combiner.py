@@ -1,0 +1,91 @@
+"""The combiner of a run: from the configuration to an object bound to its tasks."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched, Scoped, Smoothed
+from mtl_opt.data import TaskSettings
+from mtl_opt.errors import InputError
+from mtl_opt.gradients import TaskGradients
+from mtl_opt.training.config.train import TrainConfig
+
+WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
+    "scope": Scoped,
+    "denoised": Denoised,
+    "smoothed": Smoothed,
+    "every": Every,
+    "norm_matched": lambda combiner, _: NormMatched(combiner),
+}
+"""Keys of a configuration that wrap the combiner, the innermost first; None or false: not at all."""
+
+
+def build_combiner(
+    config: TrainConfig, tasks: list[str], settings: Mapping[str, TaskSettings] | None = None
+) -> Combiner:
+    """Build the combiner a configuration names.
+
+    Args:
+        config: `combiner`, `combiner_args` and the keys of `WRAPPERS`; a random method takes the run's `seed` where it
+            has no argument.
+        tasks: Names of the tasks of the run.
+        settings: What the data says of each: `weight` for `Weighted` and `role` for methods that know main tasks.
+
+    Returns:
+        The combiner in its wrappers, bound to the tasks.
+
+    Raises:
+        InputError: If an argument is unknown or not allowed.
+    """
+    cls = COMBINERS[config.combiner]
+    known = {task: (settings or {}).get(task, TaskSettings()) for task in tasks}
+    arguments: dict[str, Any] = dict(config.combiner_args)
+    accepted = inspect.signature(cls).parameters
+    if "seed" in accepted:
+        arguments.setdefault("seed", config.seed)
+    if "task_weights" in accepted:
+        arguments.setdefault("task_weights", {task: known[task].weight for task in tasks})
+    main = [task for task in tasks if known[task].role == "main"]
+    if "main" in accepted and 0 < len(main) < len(tasks):
+        arguments.setdefault("main", main)
+    unknown = [name for name in arguments if name not in accepted]
+    if unknown:
+        allowed = ", ".join(accepted) or "none"
+        raise InputError(f"`combiner_args`: `{config.combiner}` has no argument `{unknown[0]}`. Allowed: {allowed}.")
+    try:
+        combiner = cls(**arguments)
+        combiner.bind(tasks)  # before it is wrapped: what a name does not fit is the combiner's own
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # torch has its own for a number too large
+        raise InputError(f"`combiner_args` of `{config.combiner}`: {error}") from error
+    combiner = _wrapped(combiner, config)
+    combiner.bind(tasks)
+    return combiner
+
+
+def _wrapped(combiner: Combiner, config: TrainConfig) -> Combiner:
+    """Put the wrappers that a configuration asks for around a combiner, the innermost first."""
+    for key, wrap in WRAPPERS.items():
+        value = getattr(config, key)
+        if value is None or value is False:
+            continue
+        try:
+            combiner = wrap(combiner, value)
+        except ValueError as error:
+            raise InputError(f"`{key}: {str(value).lower()}` with `combiner: {config.combiner}`: {error}") from error
+    return combiner
+
+
+def check_layers(combiner: Combiner, grads: TaskGradients) -> None:
+    """Refuse layers that the model does not have before the first step asks for them.
+
+    Args:
+        combiner: What names layers in `over`.
+        grads: What knows the layers.
+
+    Raises:
+        InputError: If there is no such layer.
+    """
+    try:
+        grads.buffer.columns.layers_over(combiner.over)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`combiner_args`: the layers of `{type(combiner).__name__}`: {error}") from error

@@ -1,0 +1,269 @@
+"""Configuration → tokenizer and tokenised rows of every task."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_opt.data import (
+    Encoder,
+    Entry,
+    Opener,
+    Row,
+    RowSpec,
+    Source,
+    StreamRows,
+    TaskRows,
+    TaskSettings,
+    TokenView,
+    View,
+    check_tokenizer,
+    default_root,
+    get_template,
+    hold_out,
+    load_rows,
+    load_streams,
+    registry_entries,
+    task_entries,
+)
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.models import load_tokenizer
+from mtl_opt.training.config.task_metrics import check_measuring
+from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.setup.head_targets import attach_heads, is_labelled, labelled_entry, labelled_source, readings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Hold the data of a run, ready for any number of runs with the same model, rows and template.
+
+    Attributes:
+        tokenizer: The model's tokenizer, with a pad token.
+        encoders: What makes tokens of the rows of each task.
+        settings: What the user says of each task.
+        train: Tokenised training rows by task: a `TokenView`, or `StreamRows` of a stream.
+        train_rows: The same rows, as text.
+        labels: Label of each training row by task, as a number.
+        eval_rows: Held-out rows by task, as text.
+        eval_encoded: The same rows, tokenised.
+        heads: Type and options of the head of every task that has one, with its labels.
+        untrained: Evaluation of the model before training by task, filled by the first run that measures it.
+    """
+
+    tokenizer: Any
+    encoders: dict[str, Encoder]
+    settings: dict[str, TaskSettings]
+    train: Mapping[str, Any]
+    train_rows: dict[str, View[Row]]
+    labels: dict[str, Any]
+    eval_rows: dict[str, View[Row]]
+    eval_encoded: dict[str, TokenView]
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    untrained: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def head_specs(self) -> dict[str, Any] | None:
+        """The head of every task, None for a task without one; None where no task has one."""
+        return {task: self.heads.get(task) for task in self.train} if self.heads else None
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks, in order."""
+        return list(self.train)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Number of training rows of every task; None for a stream."""
+        return {task: None if isinstance(rows, StreamRows) else len(rows) for task, rows in self.train.items()}
+
+    def only(self, tasks: list[str] | None) -> "Prepared":
+        """Keep some of the tasks.
+
+        Args:
+            tasks: Names to keep; None keeps all.
+
+        Returns:
+            The same data for these tasks, in the order of the data.
+
+        Raises:
+            UnknownNameError: If a task does not exist.
+        """
+        if tasks is None:
+            return self
+        for task in tasks:
+            if task not in self.train:
+                raise UnknownNameError("task in `only_tasks`", task, self.train)
+        kept = {name: rows for name, rows in self.train.items() if name in tasks}
+        return replace(self, train=kept)
+
+    def held_out_of_training(self, size: float) -> "Prepared":
+        """Divide the training rows: some are measured on, and the held-out rows are not there at all.
+
+        Args:
+            size: What to hold out: a share below 1, a number of rows from 1.
+
+        Returns:
+            Data on which settings can be chosen without a look at the held-out rows.
+        """
+        parts = {task: hold_out(task, np.arange(len(rows)), size) for task, rows in self.train.items()}
+        return replace(
+            self,
+            train={task: self.train[task].pick(kept) for task, (kept, _) in parts.items()},
+            train_rows={task: self.train_rows[task].pick(kept) for task, (kept, _) in parts.items()},
+            labels={task: self.labels[task][kept] for task, (kept, _) in parts.items()},
+            eval_rows={task: self.train_rows[task].pick(held) for task, (_, held) in parts.items()},
+            eval_encoded={task: self.train[task].pick(held) for task, (_, held) in parts.items()},
+            untrained={},
+        )
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Read and tokenise what a configuration names, and log what was shortened and left out.
+
+    Args:
+        config: The configuration; `only_tasks` is not applied here.
+
+    Returns:
+        The data of all tasks.
+    """
+    entries, held_out = entries_of(config)
+    tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
+    for note in check_tokenizer(tokenizer):
+        logger.info(note)
+    opener = opener_of(config, tokenizer)
+    if config.streaming:
+        seed = config.seed if config.data_seed is None else config.data_seed
+        rows = load_streams(entries, opener, config.val_size, held_out, config.buffer_size, seed)
+    else:
+        rows = load_rows(entries, opener, config.val_size, held_out, complete=config.train_file is not None)
+    rows, heads = attach_heads(rows, config.heads, config.skip_bad_rows)
+    encoders = {task: opener.encoder_of(settings, task) for task, settings in rows.settings.items()}
+    for task, settings in rows.settings.items():
+        check_measuring(task, settings, rows.eval[task])
+    log_rows(rows, config)
+    prepared = Prepared(
+        tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens,
+        heads,
+    )  # fmt: skip
+    if config.val_from_train is None:
+        return prepared
+    prepared = prepared.held_out_of_training(config.val_from_train)
+    for task, settings in rows.settings.items():
+        check_measuring(task, settings, prepared.eval_rows[task])
+    return prepared
+
+
+def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
+    """Say how sources are opened.
+
+    Args:
+        config: The configuration.
+        tokenizer: The model's tokenizer.
+
+    Returns:
+        What opens them.
+    """
+    encoder = Encoder(
+        tokenizer,
+        get_template(config.template),
+        config.cutoff_len,
+        prefix=config.task_prefix or "",
+        mask_history=config.mask_history,
+        learn_prompt=config.train_on_prompt,
+        allow_cutting=config.truncation == "cut",
+        heads=readings(config.heads),
+    )
+    own = config.tokenized_path
+    root = default_root() if own is None else Path(own)
+    return Opener(encoder, config.skip_bad_rows, root, config.overwrite_cache, keep_small=own is not None)
+
+
+def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
+    """Find where the rows of a run come from.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Entries with rows to train on, and sources with rows of all tasks to evaluate on.
+    """
+    held_out: list[Source] = []
+    if config.train_file is not None:
+        entries = [Entry(Source(config.train_file, spec=RowSpec(), needs_task=True))]
+        held_out = [] if config.eval_file is None else [Source(config.eval_file, needs_task=True)]
+    elif config.dataset is not None:
+        entries = registry_entries(config.dataset_dir, config.dataset)
+        held_out = [entry.train for entry in registry_entries(config.dataset_dir, config.eval_dataset or [])]
+    else:
+        entries = task_entries(config.tasks or {})
+    entries = [labelled_entry(entry, config.heads) for entry in entries]
+    held_out = [labelled_source(source, config.heads) for source in held_out]
+    return [replace(entry, train=limited(entry.train, config.max_samples)) for entry in entries], held_out
+
+
+def limited(source: Source, max_samples: int | None) -> Source:
+    """Take no more than so many rows of a source."""
+    numbers = [number for number in (source.num_rows, max_samples) if number is not None]
+    return replace(source, num_rows=min(numbers)) if numbers else source
+
+
+def log_rows(rows: TaskRows, config: TrainConfig) -> None:
+    """Log how many rows there are, and what was shortened and left out."""
+    for sentence in rows.bad:
+        logger.warning("Left out: %s", sentence)
+    if rows.bad:
+        logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
+    for task, tokens in rows.train_tokens.items():
+        if isinstance(tokens, StreamRows):
+            logger.info("Task %s: a stream to train on, %d rows held out.", task, len(rows.eval[task]))
+            continue
+        shortened, cut = tokens.num_shortened, tokens.num_answers_cut
+        also = f", {shortened} shortened to cutoff_len {config.cutoff_len}" if shortened else ""
+        also += f" ({cut} of them with part of an answer cut)" if cut else ""
+        logger.info("Task %s: %d rows to train on%s, %d held out.", task, len(tokens), also, len(rows.eval[task]))
+
+
+def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
+    """Refuse a tokenizer whose ids the model does not know.
+
+    Args:
+        prepared: The data.
+        vocabulary: Number of rows of the model's embedding.
+
+    Raises:
+        InputError: If a row or its padding holds an id beyond the embedding.
+    """
+    tables = (*prepared.train.values(), *prepared.eval_encoded.values())
+    largest = max(prepared.tokenizer.pad_token_id, *(rows.largest_id for rows in tables))
+    if largest >= vocabulary:
+        raise InputError(f"The tokenizer gives token id {largest}, but the model's embedding has {vocabulary} rows.")
+
+
+def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None:
+    """Refuse rows that are longer than a model's table of positions; rotary positions have none.
+
+    Args:
+        prepared: The data.
+        model: The model.
+        max_new_tokens: Longest answer that is generated behind a held-out row's prompt.
+
+    Raises:
+        InputError: If a row, or an answer behind it, does not fit.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or getattr(model.config, "rope_parameters", None):
+        return
+    longest = max(int(rows.lengths.max()) for rows in prepared.train.values())
+    for task, rows in prepared.eval_encoded.items():
+        answer = 0 if is_labelled(prepared.heads.get(task)) else max_new_tokens
+        longest = max(longest, int(rows.lengths.max()) + answer) if len(rows) else longest
+    if longest > limit:
+        raise InputError(
+            f"The model has {limit} positions, but a row (and `max_new_tokens` behind it) takes {longest}; "
+            "lower `cutoff_len`."
+        )

@@ -1,0 +1,95 @@
+"""The task gradients of a run: from the configuration and what the combiner needs."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mtl_opt.combiners import Combiner
+from mtl_opt.errors import InputError
+from mtl_opt.gradients import LossScaler, TaskGradients
+from mtl_opt.models import private_parameters, try_rows
+from mtl_opt.training.config.keys import BUFFER_DTYPES
+from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.setup.model_settings import engine_of
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_WINDOW = 100
+"""Steps of the running statistics where nothing else is asked for and the rows are those of adapters."""
+
+
+def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
+    """Build the task gradients.
+
+    Args:
+        config: The engine and where the rows are kept.
+        model: The model.
+        tasks: Names of the tasks.
+        combiner: What merges them; halves and a window are kept where it requires them.
+
+    Returns:
+        The task gradients.
+
+    Raises:
+        InputError: If the engine cannot honour the model, or the combiner needs what the configuration denies.
+    """
+    engine, why = engine_of(config)
+    window = _window_of(config, engine)
+    if combiner.requires == "window":
+        if config.gradient_window not in {None, 0, combiner.window}:
+            raise InputError(f"`gradient_window: {window}` is not that of `denoised: {combiner.window}`.")
+        window = combiner.window
+    if engine == "two_pass" and combiner.requires in {"jacobian", "window"}:
+        raise InputError(
+            f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs; use `one_pass`."
+        )
+    try:
+        grads = TaskGradients(
+            model,
+            tasks,
+            engine,
+            private=private_parameters(model),
+            verify=config.verify_gradients,
+            halves=combiner.requires == "halves",
+            window=window,
+            buffer_dtype=BUFFER_DTYPES[config.gradient_buffer_dtype],
+            buffer_device="cpu" if config.gradient_buffer_device == "cpu" else None,
+            scaler=LossScaler() if config.fp16 else None,
+        )
+    except ValueError as error:
+        key = "gradient_window" if "`window`" in str(error) else "gradient_engine"
+        raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
+    logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
+    return grads
+
+
+def check_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
+    """Read a few tokens through the layers as the engine has wired them, so that what it cannot honour shows at once.
+
+    Args:
+        config: The configuration.
+        model: The model, where it will be trained.
+        grads: Its task gradients. Rows dealt to halves are not tried.
+
+    Raises:
+        InputError: If a layer does not get the rows of the batch.
+    """
+    if not grads.engine.wires or grads.halves is not None:
+        return
+    precision = precision_of(config)
+    device = next(model.parameters()).device.type
+    try:
+        with grads.engine.open(), torch.autocast(device, precision, enabled=precision is not None):
+            try_rows(model, grads.num_tasks)
+    except ValueError as error:
+        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
+
+
+def _window_of(config: TrainConfig, engine: str) -> int:
+    """Choose the steps of the running statistics: by default where a second buffer of rows is small."""
+    if config.gradient_window is not None:
+        return config.gradient_window
+    small = config.finetuning_type == "lora" and engine != "two_pass" and config.fsdp != "full"
+    return DEFAULT_WINDOW if small else 0

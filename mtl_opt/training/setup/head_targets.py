@@ -1,0 +1,262 @@
+"""Heads of a run: checking what a configuration says of them, and their labels and targets from the data."""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mtl_opt.checks import Check, choice, mapping, number, whole
+from mtl_opt.data import Entry, Row, Source, TargetView, TaskRows, TaskSettings, View, label_names, with_targets
+from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.evaluation import METRICS, split_name
+from mtl_opt.models import HEADS, LOSSES, POOLINGS, head_options, reads
+
+logger = logging.getLogger(__name__)
+
+
+def labels(key: str, value: Any) -> list[str]:
+    """Check a list of label names.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        The names.
+
+    Raises:
+        InputError: If it is no list of at least two different names.
+    """
+    entries = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(entry, bool) for entry in entries):
+        raise InputError(f"`{key}`: YAML reads yes, no, on, off, true and false as truth values; put labels in quotes.")
+    names = [str(entry) for entry in entries]
+    texts = all(isinstance(entry, str | int) and str(entry).strip() == str(entry) != "" for entry in entries)
+    if not texts or len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(f"`{key}` must be at least two different names, got {value!r}.")
+    return names
+
+
+OPTIONS: dict[str, Check] = {
+    "labels": labels,
+    "pooling": choice(*POOLINGS),
+    "dropout": number(0, 1, below=True),
+    "hidden": whole(0),
+    "label_smoothing": number(0, 1, below=True),
+    "loss": choice(*LOSSES),
+    "rank": whole(0),
+    "alpha": whole(1),
+}
+"""Options of heads and how their values are checked; which type has which, the constructors say."""
+
+
+def head_table(key: str, value: Any) -> dict[str, Any]:
+    """Check what stands under `heads`.
+
+    Args:
+        key: Name of the key.
+        value: Its value.
+
+    Returns:
+        Per task `type` and the options that are given.
+
+    Raises:
+        InputError: If an entry is no mapping, has no type, or a value is not allowed.
+        UnknownNameError: If there is no such type or option.
+    """
+    found = {}
+    for task, entry in mapping(key, value).items():
+        where = f"{key}.{task}"
+        given = {name: option for name, option in mapping(where, entry).items() if option is not None}
+        if "type" not in given:
+            raise InputError(f"`{where}.type` is missing; allowed: {', '.join(HEADS)}.")
+        if given["type"] not in HEADS:
+            raise UnknownNameError(f"value of `{where}.type`:", given["type"], HEADS)
+        allowed = head_options(given["type"])
+        for name in given:
+            if name != "type" and name not in allowed:
+                raise UnknownNameError(f"key under `{where}` (type {given['type']}):", name, ["type", *allowed])
+        checked = {name: OPTIONS[name](f"{where}.{name}", option) for name, option in given.items() if name != "type"}
+        found[task] = {"type": given["type"], **checked}
+    return found
+
+
+def check_heads(config: Any) -> None:
+    """Refuse settings that do not go with heads.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        InputError: If there are heads, and keys that they contradict.
+        UnknownNameError: If a head is for no task.
+    """
+    if not config.heads:
+        return
+    for key, value, why in (
+        ("packing", config.packing, "a head needs whole rows"),
+        ("streaming", config.streaming, "the labels of a task are checked before training"),
+        ("torch_compile", config.torch_compile, "which rows a head gets differs from step to step"),
+        ("fsdp", config.fsdp != "none", "heads are kept whole in every process"),
+    ):
+        if value:
+            raise InputError(f"`{key}` does not go with `heads`: {why}.")
+    if config.tasks is not None:
+        for task in config.heads:
+            if task not in config.tasks:
+                raise UnknownNameError("task under `heads`:", task, config.tasks)
+
+
+def readings(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Tell what an answer is of the tasks that a head answers.
+
+    Args:
+        heads: The heads of a configuration.
+
+    Returns:
+        "row" or "words" by task; tasks that answer in text are left out.
+    """
+    found = {task: reads(head["type"]) for task, head in heads.items()}
+    return {task: kind for task, kind in found.items() if kind != "text"}
+
+
+def is_labelled(head: Mapping[str, Any] | None) -> bool:
+    """Tell whether a task is answered by labels or numbers, so that nothing is generated.
+
+    Args:
+        head: Its head; None where it has none.
+
+    Returns:
+        False for a task that answers in text.
+    """
+    return head is not None and reads(head["type"]) != "text"
+
+
+def labelled_entry(entry: Entry, heads: Mapping[str, Mapping[str, Any]]) -> Entry:
+    """Let the rows of an entry have numbers and missing labels as answers, where they may belong to a head.
+
+    Args:
+        entry: The entry.
+        heads: The heads of a configuration.
+
+    Returns:
+        The entry.
+    """
+    return replace(
+        entry,
+        train=labelled_source(entry.train, heads),
+        eval=None if entry.eval is None else labelled_source(entry.eval, heads),
+    )
+
+
+def labelled_source(source: Source, heads: Mapping[str, Mapping[str, Any]]) -> Source:
+    """Let the rows of a source have numbers and missing labels as answers, where they may belong to a head.
+
+    Args:
+        source: The source.
+        heads: The heads of a configuration.
+
+    Returns:
+        The source.
+    """
+    own = readings(heads)
+    may = source.task in own if source.strict else bool(own)
+    return replace(source, spec=replace(source.spec, labels=True)) if may else source
+
+
+def attach_heads(
+    rows: TaskRows, heads: Mapping[str, Mapping[str, Any]], skip_bad_rows: bool
+) -> tuple[TaskRows, dict[str, dict[str, Any]]]:
+    """Fill in the labels of every head, and put targets to the rows of its task.
+
+    Args:
+        rows: The rows of every task.
+        heads: The heads of the configuration.
+        skip_bad_rows: Whether rows with a bad answer are left out.
+
+    Returns:
+        The rows with targets and the metrics of their tasks, and the heads with their labels.
+
+    Raises:
+        UnknownNameError: If a head is for a task that has no rows.
+    """
+    for task in heads:
+        if task not in rows.train:
+            raise UnknownNameError("task under `heads`:", task, rows.train)
+    full = {task: _with_labels(task, dict(head), rows) for task, head in heads.items()}
+    train, tokens = dict(rows.train), dict(rows.train_tokens)
+    held, held_tokens = dict(rows.eval), dict(rows.eval_tokens)
+    codes, bad = dict(rows.labels), list(rows.bad)
+    for task, kind in readings(heads).items():
+        names = full[task].get("labels")
+        options: dict[str, Any] = {"names": names, "words": kind == "words", "skip_bad_rows": skip_bad_rows}
+        train[task], tokens[task], wrong = with_targets(task, train[task], tokens[task], **options)
+        held[task], held_tokens[task], also = with_targets(task, held[task], held_tokens[task], **options)
+        bad += wrong + also
+        train[task], tokens[task] = _only_labelled(task, train[task], tokens[task])
+        if names is not None and kind == "row":
+            codes[task] = _codes(tokens[task])
+    settings = {task: measured_by(task, one, full.get(task)) for task, one in rows.settings.items()}
+    return replace(
+        rows, train=train, train_tokens=tokens, eval=held, eval_tokens=held_tokens, labels=codes, bad=bad,
+        settings=settings,
+    ), full  # fmt: skip
+
+
+def measured_by(task: str, settings: TaskSettings, head: Mapping[str, Any] | None) -> TaskSettings:
+    """Fill in by what a task with a head is measured, and refuse metrics that do not fit.
+
+    Args:
+        task: Name of the task.
+        settings: What the user says of it.
+        head: Its head; None where it has none.
+
+    Returns:
+        The settings, with metrics where the head answers by labels or numbers.
+
+    Raises:
+        InputError: If a metric needs something else than the task answers.
+    """
+    labelled = is_labelled(head)
+    kind = "texts" if not labelled else "labels" if head is not None and "labels" in head else "numbers"
+    fitting = {"texts": ("labels", "texts", "loss"), "labels": ("labels", "loss"), "numbers": ("numbers", "loss")}[kind]
+    for name in settings.metrics:
+        base = split_name(name, f"`metrics` of task `{task}`")[0]
+        if METRICS[base].needs not in fitting and not (labelled and base == "exact_match" and kind == "labels"):
+            raise InputError(f"`metrics` of task `{task}`: `{base}` does not fit a task that answers in {kind}.")
+    if settings.metrics or not labelled:
+        return settings
+    return replace(settings, metrics=("accuracy", "f1_macro") if kind == "labels" else ("mse", "pearson"))
+
+
+def _codes(tokens: TargetView) -> np.ndarray:  # [rows]
+    """Number the labels of the rows for stratified batches; -1 for none."""
+    return np.where(np.isnan(tokens.targets), -1, np.nan_to_num(tokens.targets)).astype(np.int32)
+
+
+def _only_labelled(task: str, rows: View[Row], tokens: TargetView) -> tuple[View[Row], TargetView]:
+    """Keep the rows that have a label: the others would fill steps in which there is nothing to learn."""
+    known = np.flatnonzero(~np.isnan(tokens.targets))
+    if not len(known):
+        raise InputError(f"Task `{task}` has a head, and none of its training rows has a label.")
+    if len(known) < len(tokens):
+        missing = len(tokens) - len(known)
+        logger.info("Task %s: %d training rows without a label are left out.", task, missing)
+    return rows.pick(known), tokens.pick(known)
+
+
+def _with_labels(task: str, head: dict[str, Any], rows: TaskRows) -> dict[str, Any]:
+    """Collect the labels of a head from the training rows where the configuration names none."""
+    if head_options(head["type"]).get("labels", None) is not inspect.Parameter.empty or "labels" in head:
+        return head
+    found = label_names(rows.train[task], reads(head["type"]) == "words")
+    if len(found) < 2:
+        raise InputError(
+            f"`heads.{task}`: the training rows have fewer than two labels ({', '.join(found) or 'none'}); name them "
+            "all in `labels`."
+        )
+    logger.info("Task %s: %d labels found: %s.", task, len(found), ", ".join(found))
+    return {**head, "labels": found}

@@ -1,0 +1,169 @@
+"""Draws to batches: rows of every task, cut to this process and to what memory holds, perhaps made ahead."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from mtl_opt.batch import TaskBatch
+from mtl_opt.data import EncodedRow, Sampler, collate, collate_packed, rank_slice
+from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.processes import rank, world_size
+from mtl_opt.training.setup.data import Prepared
+
+Draws = list[dict[str, list[int]]]
+"""The draws of one step."""
+
+
+class BatchLoader:
+    """Give the batches of one step after the other, and remember where the sampler stood after the last one given.
+
+    Batches are prepared ahead by threads; draws are made in order by the caller's thread, so that rows, and what a
+    resumed run sees, do not depend on the number of threads. A mixing that learns is asked only when a step begins.
+
+    Args:
+        sampler: Which rows come next.
+        make: Makes the batches of a step from its draws.
+        draws_per_step: Draws of a step.
+        threads: Threads that prepare batches; 0: the caller prepares them when asked.
+        ahead: Steps prepared ahead per thread.
+    """
+
+    def __init__(
+        self, sampler: Sampler, make: Callable[[Draws], list[TaskBatch]], draws_per_step: int, threads: int, ahead: int
+    ) -> None:
+        self.sampler = sampler
+        self.make = make
+        self.draws_per_step = draws_per_step
+        self.ahead = 0 if sampler.mixer.learns else threads * ahead
+        self.pool = ThreadPoolExecutor(threads, "batches") if self.ahead else None
+        self.waiting: deque[tuple[Future[list[TaskBatch]], dict[str, Any]]] = deque()
+        self.state = sampler.state_dict()
+
+    def next(self) -> list[TaskBatch]:
+        """Give the batches of the next step.
+
+        Returns:
+            Its micro-batches, on the CPU.
+        """
+        if self.pool is None:
+            batches = self.make(self._draw())
+            self.state = self.sampler.state_dict()
+            return batches
+        while len(self.waiting) <= self.ahead:
+            future = self.pool.submit(self.make, self._draw())
+            self.waiting.append((future, self.sampler.state_dict()))
+        future, self.state = self.waiting.popleft()
+        return future.result()
+
+    def _draw(self) -> Draws:
+        """Draw the rows of one step."""
+        return [self.sampler.draw() for _ in range(self.draws_per_step)]
+
+    def observe(self, losses: Mapping[str, float], step: int) -> None:
+        """Hand the losses of a step to a mixing that learns.
+
+        Args:
+            losses: Mean loss of every task that was present.
+            step: Number of the step, from 0.
+        """
+        if self.sampler.mixer.learns:
+            self.sampler.observe(losses, step)
+            self.state = self.sampler.state_dict()
+
+    def epochs(self) -> dict[str, float]:
+        """Tell how often each task has been seen in the steps given so far.
+
+        Returns:
+            Passes through each task's rows.
+        """
+        return {task: self.state["drawn"][task] / size if size else 0.0 for task, size in self.sampler.sizes.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Describe where the sampler stood after the last step given.
+
+        Returns:
+            What `load_state_dict` takes.
+        """
+        return self.state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the very row that would have come next.
+
+        Args:
+            state: What `state_dict` gave.
+        """
+        self.waiting.clear()
+        self.sampler.load_state_dict(state)
+        self.state = self.sampler.state_dict()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+def build_loader(config: TrainConfig, prepared: Prepared, sampler: Sampler) -> BatchLoader:
+    """Build what gives the batches of one step after the other.
+
+    Args:
+        config: The configuration.
+        prepared: The data, cut to the tasks of the run.
+        sampler: Which rows come next.
+
+    Returns:
+        The loader, before its first step.
+    """
+    threads = config.dataloader_num_workers
+    if None in prepared.sizes.values():
+        threads = min(threads, 1)  # a stream is read in order
+    accumulation, ahead = config.gradient_accumulation_steps, config.dataloader_prefetch_factor
+    return BatchLoader(sampler, batch_maker(config, prepared), accumulation, threads, ahead)
+
+
+def batch_maker(config: TrainConfig, prepared: Prepared) -> Callable[[Draws], list[TaskBatch]]:
+    """Say how the batches of a step are made from its draws.
+
+    Args:
+        config: `tokens_per_batch` and `packing`.
+        prepared: The data, cut to the tasks of the run.
+
+    Returns:
+        What makes them, for this process alone.
+    """
+    pad = prepared.tokenizer.pad_token_id
+
+    def make(draws: Draws) -> list[TaskBatch]:
+        batches = []
+        for draw in draws:
+            mine = rank_slice(draw, rank(), world_size())
+            rows = [[prepared.train[task][i] for i in mine[task]] for task in prepared.tasks]
+            for part in split_by_tokens(rows, config.tokens_per_batch):
+                packed = config.packing
+                batches.append(collate_packed(part, pad, widest=config.cutoff_len) if packed else collate(part, pad))
+        return batches
+
+    return make
+
+
+def split_by_tokens(rows: Sequence[Sequence[EncodedRow]], limit: int | None) -> list[list[list[EncodedRow]]]:
+    """Divide the rows of a micro-batch so that no part has more tokens, padding included, than fit.
+
+    Gradients of the parts add up to that of the whole, so this changes memory and time, not what is learnt.
+
+    Args:
+        rows: Rows of every task.
+        limit: Largest number of tokens of a part; None for any.
+
+    Returns:
+        Parts with rows of every task; the rows as they are where they fit.
+    """
+    flat = [(len(row.input_ids), task, i) for task, mine in enumerate(rows) for i, row in enumerate(mine)]
+    if limit is None or max((length for length, _, _ in flat), default=0) * len(flat) <= limit:
+        return [[list(mine) for mine in rows]]
+    parts: list[list[tuple[int, int, int]]] = [[]]
+    for length, task, i in sorted(flat):
+        if length * (len(parts[-1]) + 1) > limit and parts[-1]:
+            parts.append([])
+        parts[-1].append((length, task, i))
+    return [[[rows[t][i] for _, task, i in sorted(part) if task == t] for t in range(len(rows))] for part in parts]

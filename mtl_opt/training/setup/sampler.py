@@ -1,0 +1,184 @@
+"""Configuration and data → how many steps there are, and the sampler that says which rows come in which."""
+
+import logging
+import math
+from collections.abc import Mapping
+
+from mtl_opt.data import Facts, RowOrder, Sampler, build_mixer
+from mtl_opt.errors import InputError
+from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.processes import world_size
+from mtl_opt.training.setup.data import Prepared
+
+logger = logging.getLogger(__name__)
+
+
+def rows_per_task(config: TrainConfig, num_tasks: int) -> int:
+    """Tell how many rows of each task a process has in one micro-batch.
+
+    Args:
+        config: `per_device_train_batch_size`, divided over the tasks, where it is given; else `rows_per_task`.
+        num_tasks: Number of tasks.
+
+    Returns:
+        The number, at least 1.
+    """
+    if config.per_device_train_batch_size is None:
+        return config.rows_per_task
+    return max(1, config.per_device_train_batch_size // num_tasks)
+
+
+def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
+    """Count the optimizer steps of a run.
+
+    Args:
+        config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
+        num_rows: Training rows of all tasks together.
+        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch.
+
+    Returns:
+        Optimizer steps.
+    """
+    if config.max_steps > 0:
+        return config.max_steps
+    per_step = rows_per_task(config, num_tasks) * num_tasks * config.gradient_accumulation_steps * world_size()
+    return max(1, math.ceil(config.num_train_epochs * num_rows / per_step))
+
+
+def facts_of(config: TrainConfig, prepared: Prepared, total_steps: int) -> Facts:
+    """Collect what a mixing may know.
+
+    Args:
+        config: The configuration.
+        prepared: The data, cut to the tasks of the run.
+        total_steps: Steps of the run.
+
+    Returns:
+        The facts.
+    """
+    tasks = prepared.tasks
+    sizes = prepared.sizes
+    rows = rows_per_task(config, len(tasks)) * len(tasks) * config.gradient_accumulation_steps * world_size()
+    known = {task: float(prepared.train[task].lengths.mean()) for task in tasks if sizes[task] is not None}
+    lengths = known if len(known) == len(tasks) else {}
+    return Facts(sizes, total_steps, rows, seed_of(config), lengths, ratios_of(config, prepared))
+
+
+def ratios_of(config: TrainConfig, prepared: Prepared) -> dict[str, float]:
+    """Find the shares that the user gives; with `only_tasks` those of the tasks left, scaled to sum up to 1."""
+    given = config.ratios
+    if given is None:
+        found = {task: prepared.settings[task].ratio for task in prepared.tasks}
+        given = {task: ratio for task, ratio in found.items() if ratio is not None}
+    if config.only_tasks is None or not given:
+        return dict(given)
+    unknown = [task for task in given if task not in prepared.settings]
+    left = {task: given[task] for task in (*prepared.tasks, *unknown) if task in given}
+    total = sum(left.values())
+    return {task: ratio / total for task, ratio in left.items()} if total else left
+
+
+def seed_of(config: TrainConfig) -> int:
+    """Tell the seed of the order of rows."""
+    return config.seed if config.data_seed is None else config.data_seed
+
+
+def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int]:
+    """Build the sampler, and count the steps it makes.
+
+    Args:
+        config: The configuration.
+        prepared: The data, cut to the tasks of the run.
+
+    Returns:
+        The sampler before its first draw, and the steps of the run.
+
+    Raises:
+        InputError: If mixing and data do not go together.
+    """
+    sizes = prepared.sizes
+    known = [size for size in sizes.values() if size is not None]
+    if len(known) < len(sizes) and (config.group_by_length or config.stratify_by or config.exhaustion != "repeat"):
+        raise InputError(
+            "`group_by_length`, `stratify_by` and `exhaustion` need the number of rows; a stream has none."
+        )
+    total = num_steps(config, sum(known), len(sizes))
+    _log_division(config, len(sizes))
+    sampler = new_sampler(config, prepared, total)
+    if config.exhaustion == "repeat":
+        return sampler, total
+    whole = count_steps(new_sampler(config, prepared, total), config)
+    return sampler, whole if config.max_steps < 0 else min(whole, config.max_steps)
+
+
+def _log_division(config: TrainConfig, num_tasks: int) -> None:
+    """Say what a batch size that does not divide over the tasks comes to."""
+    given, rows = config.per_device_train_batch_size, rows_per_task(config, num_tasks)
+    if given is not None and given != rows * num_tasks:
+        logger.info(
+            "per_device_train_batch_size %d over %d tasks: %d rows of each, %d in all.",
+            given, num_tasks, rows, rows * num_tasks,
+        )  # fmt: skip
+
+
+def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sampler:
+    """Build a sampler for a run of so many steps.
+
+    Args:
+        config: The configuration.
+        prepared: The data, cut to the tasks of the run.
+        total_steps: Steps of the run.
+
+    Returns:
+        The sampler before its first draw.
+
+    Raises:
+        InputError: If the task or rows that a setting needs are not there.
+    """
+    sizes, seed = prepared.sizes, seed_of(config)
+    rows = rows_per_task(config, len(sizes))
+    if config.stratify_by and not any((labels >= 0).any() for labels in prepared.labels.values()):
+        raise InputError("`stratify_by: label`: no row has a label (formatting classification or multiple_choice).")
+    orders = {
+        task: RowOrder(
+            task, size, seed, rows * world_size(),
+            prepared.labels[task] if config.stratify_by and (prepared.labels[task] >= 0).any() else None,
+            prepared.train[task].lengths if config.group_by_length else None,
+        )
+        for task, size in sizes.items()
+    }  # fmt: skip
+    # One task alone, such as a single-task baseline, has all rows whatever the shares are.
+    name, own = (config.mixing, config.mixing_args) if len(sizes) > 1 else ("balanced", {})
+    mixer = build_mixer(name, facts_of(config, prepared, total_steps), own)
+    return Sampler(
+        sizes, rows, seed, mixer, processes=world_size(), draws_per_step=config.gradient_accumulation_steps,
+        tasks_per_step=config.tasks_per_step, orders=orders,
+        limits=row_limits(config, sizes) if config.exhaustion == "once" else None,
+    )  # fmt: skip
+
+
+def row_limits(config: TrainConfig, sizes: Mapping[str, int | None]) -> dict[str, int]:
+    """Count the rows each task has in `num_train_epochs` passes."""
+    return {task: math.ceil(config.num_train_epochs * (size or 0)) for task, size in sizes.items()}
+
+
+def count_steps(sampler: Sampler, config: TrainConfig) -> int:
+    """Count the steps until the rows are used up in the sense of `exhaustion`, from the sampler itself.
+
+    Args:
+        sampler: A sampler for this alone.
+        config: `exhaustion`, and `num_train_epochs` passes through a task's rows.
+
+    Returns:
+        The steps, at least 1; a mixing that learns is taken at its first shares.
+    """
+    limits = row_limits(config, sampler.sizes)
+    enough = all if config.exhaustion in {"stop_all", "once"} else any
+    never = [task for task, share in zip(sampler.sizes, sampler.mixer.shares(0), strict=True) if not share]
+    wanted = {task: limit for task, limit in limits.items() if task not in never or config.exhaustion == "once"}
+    steps = 0
+    while not enough(sampler.drawn[task] >= limit for task, limit in wanted.items()):
+        for _ in range(config.gradient_accumulation_steps):
+            sampler.skip()
+        steps += 1
+    return max(1, steps)

@@ -1,0 +1,113 @@
+"""From a configuration to what a step moves."""
+
+from pathlib import Path
+
+import pytest
+from tiny_run import TASKS, config_of, log_lines
+
+from mtl_opt.combiners import COMBINERS
+from mtl_opt.errors import InputError
+from mtl_opt.training import train
+from mtl_opt.training.config.keys import SCHEDULERS
+from mtl_opt.training.run.state import build_run
+from mtl_opt.training.setup.combiner import build_combiner
+from mtl_opt.training.setup.data import prepare
+from mtl_opt.training.setup.sampler import num_steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"max_steps": 7}, 7),
+        ({"max_steps": -1, "num_train_epochs": 1}, 4),  # 23 rows, 6 in each step
+        ({"max_steps": -1, "num_train_epochs": 2.5}, 10),
+        ({"max_steps": -1, "num_train_epochs": 1, "gradient_accumulation_steps": 2}, 2),
+        ({"max_steps": -1, "num_train_epochs": 0.001}, 1),
+    ],
+)
+def test_an_epoch_draws_as_many_rows_as_there_are(settings, changes, steps):
+    assert num_steps(config_of(settings, **changes), 23, 3) == steps
+
+
+def rates_of(settings, **changes):
+    train(config_of(settings, **changes))
+    return [line["lr"] for line in log_lines_of(settings) if "lr" in line]
+
+
+def log_lines_of(settings):
+    return log_lines(Path(settings["output_dir"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates"),
+    [
+        ({"lr_scheduler_type": "linear"}, [1, 0.75, 0.5, 0.25]),
+        ({"lr_scheduler_type": "constant"}, [1, 1, 1, 1]),
+        ({"lr_scheduler_type": "linear", "warmup_steps": 2}, [0, 0.5, 1, 0.5]),
+        ({"lr_scheduler_type": "linear", "warmup_steps": 0.5}, [0, 0.5, 1, 0.5]),
+        ({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 4}, [0, 0.25, 0.5, 0.75]),
+        ({"lr_scheduler_type": "cosine"}, [1, 0.853553, 0.5, 0.146447]),
+    ],
+    ids=str,
+)
+def test_the_learning_rate_of_every_step_is_that_of_its_schedule(settings, changes, rates):
+    assert rates_of(settings, **changes) == pytest.approx([0.01 * rate for rate in rates], rel=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_schedule_that_may_be_named_can_be_built(settings, scheduler):
+    config = config_of(settings, lr_scheduler_type=scheduler, warmup_steps=1)
+    run = build_run(config, prepare(config))
+    assert run.parts.scheduler.get_last_lr()[0] >= 0
+
+
+def test_weighted_takes_the_weights_of_the_tasks_and_its_own_arguments_win(settings):
+    for task, weight in zip(TASKS, (1.0, 2.0, 0.5), strict=True):
+        settings["tasks"][task]["weight"] = weight
+    settings["combiner"] = "weighted"
+    train(config_of(settings))
+    (line, *_) = [line for line in log_lines_of(settings) if "lr" in line]
+    assert [line[f"weight_{task}"] for task in TASKS] == [1.0, 2.0, 0.5]
+    own = config_of(settings, combiner_args={"task_weights": [3, 4, 5]})
+    assert build_combiner(own, list(TASKS), prepare(own).settings).get_buffer("fixed").tolist() == [3, 4, 5]
+    assert build_combiner(config_of(settings), ["anger"], prepare(config_of(settings)).settings).get_buffer(
+        "fixed"
+    ).tolist() == [0.5]
+
+
+def test_a_random_combiner_follows_the_seed_of_the_run(settings):
+    config = config_of(settings, combiner="pcgrad", seed=7)
+    assert build_combiner(config, list(TASKS), prepare(config).settings).seed == 7
+    own = config_of(settings, combiner="pcgrad", combiner_args={"seed": 3})
+    assert build_combiner(own, list(TASKS), prepare(own).settings).seed == 3
+
+
+@pytest.mark.parametrize("combiner", sorted(COMBINERS))
+def test_an_unknown_argument_is_named_for_every_combiner(settings, combiner):
+    config = config_of(settings, combiner=combiner, combiner_args={"unheard_of": 1})
+    with pytest.raises(InputError, match="no argument `unheard_of`"):
+        build_combiner(config, list(TASKS), prepare(config).settings)
+
+
+def test_draws_depend_on_the_seed_alone(settings):
+    def first_batch(**changes):
+        config = config_of(settings, **changes)
+        return build_run(config, prepare(config)).next_batches()[0].input_ids.tolist()
+
+    assert first_batch(seed=1) == first_batch(seed=1, combiner="pcgrad", lora_dropout=0.2) != first_batch(seed=2)
+
+
+def test_the_engine_asked_for_is_used_or_refused(settings):
+    config = config_of(settings, gradient_engine="per_task")
+    assert build_run(config, prepare(config)).parts.grads.engine.name == "per_task"
+    tied = config_of(settings, gradient_engine="one_pass", finetuning_type="full")
+    with pytest.raises(InputError, match="`gradient_engine: one_pass`"):
+        build_run(tied, prepare(tied))
+
+
+def test_only_tasks_keeps_the_order_of_the_data(settings):
+    data = prepare(config_of(settings))
+    assert data.only(["anger", "qa"]).tasks == ["qa", "anger"]
+    assert data.only(None) is data
+    with pytest.raises(InputError, match="Did you mean `anger`"):
+        data.only(["angr"])
