@@ -70,41 +70,20 @@ class Segments:
     equal: bool
 
     def split(self, *tensors: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # [*shape, ..., features]
-        """Cut tensors with the same leading shape into the rows of each task.
-
-        Args:
-            tensors: Inputs or gradients of a layer. `[*shape, ...]`
-
-        Yields:
-            A task and its rows of every tensor. `[rows, ...]`
-        """
+        """Cut tensors with the same leading shape into the rows of each task."""
         flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
         for task, rows in self.rows.items():
             yield task, tuple(t[rows] for t in flat)
 
     def pieces(self, *tensors: Tensor) -> Iterator[tuple[int, tuple[Tensor, ...]]]:  # [*shape, ..., features]
-        """Cut tensors like `split`, but without copying them: a task with several runs of rows comes once per run.
-
-        Args:
-            tensors: Inputs or gradients of a layer. `[*shape, ...]`
-
-        Yields:
-            A task and some of its rows of every tensor. `[rows, ...]`
-        """
+        """Cut tensors like `split`, but without copying them: a task with several runs of rows comes once per run."""
         flat = [t.flatten(0, len(self.shape) - 1) for t in tensors]
         for task, rows in self.rows.items():
             for run in self.runs[task] or (rows,):
                 yield task, tuple(t[run] for t in flat)
 
     def spread(self, values: Tensor) -> Tensor:  # [tasks] -> [*shape]
-        """Give every row the value of its task.
-
-        Args:
-            values: One value per task. `[tasks]`
-
-        Returns:
-            One value per row. `[*shape]`
-        """
+        """Give every row the value of its task."""
         found = values.new_zeros(self.shape)
         for task, rows in self.rows.items():
             found.view(-1)[rows] = values[task]
@@ -112,18 +91,7 @@ class Segments:
 
 
 def segments_of(ids: Tensor, num_tasks: int) -> Segments:  # [batch] or [batch, seq]
-    """Find the rows of every task.
-
-    Args:
-        ids: Task index of each row, or of each token of packed rows. `[batch]` or `[batch, seq]`
-        num_tasks: Number of tasks.
-
-    Returns:
-        The rows of each present task.
-
-    Raises:
-        ValueError: If `ids` is no batch of task indices below `num_tasks`.
-    """
+    """Find the rows of every task."""
     if ids.dim() not in {1, 2} or ids.is_floating_point() or ids.numel() == 0:
         raise ValueError(f"`ids` must be integers [batch] or [batch, seq], got {ids.dtype} {tuple(ids.shape)}.")
     flat = ids.detach().flatten().cpu()
@@ -203,12 +171,6 @@ def current_task_rows() -> Tensor | None:
 def current_segments(num_tasks: int) -> Segments | None:
     """Tell which rows belong to which task, found once per context for all modules that ask.
 
-    Args:
-        num_tasks: Number of tasks.
-
-    Returns:
-        The rows of each present task; None outside any context.
-
     A `ValueError` says when the ids are no task indices below `num_tasks`.
     """
     if not _OPEN:
@@ -220,25 +182,13 @@ def current_segments(num_tasks: int) -> Segments | None:
 
 
 def note_length(x: Tensor) -> None:  # [batch, seq, ...]
-    """Remember how many tokens a row has while the innermost `task_rows` context is open.
-
-    Args:
-        x: Something known to begin with `[batch, seq]`, such as token ids; of other rows it says nothing.
-    """
+    """Remember how many tokens a row has while the innermost `task_rows` context is open."""
     if _OPEN and x.dim() > 1 and x.shape[:1] == _OPEN[-1].ids.shape[:1]:
         _OPEN[-1].length = x.shape[1]
 
 
 def rows_apart(x: Tensor) -> Tensor | None:  # [batch * seq, dim] -> [batch, seq, dim]
-    """Give the rows back to a layer's input whose tokens were all written below each other, as OPT does.
-
-    Args:
-        x: Input of a layer.
-
-    Returns:
-        A view with the rows apart; None where the input is no such list of all tokens, or nobody has noted how many
-        tokens a row has. `[batch, seq, dim]`
-    """
+    """Give the rows back to a layer's input whose tokens were all written below each other, as OPT does."""
     if not _OPEN or x.dim() != 2:
         return None
     ids, length = _OPEN[-1].ids, _OPEN[-1].length

@@ -12,16 +12,7 @@ Check = Callable[[str, Any], Any]
 
 
 def setting(check: Check, text: str, default: Any = None) -> Any:
-    """Declare one key of the configuration.
-
-    Args:
-        check: How its value is checked; None is let through where it is the default.
-        text: What the key means, for `--help`.
-        default: Its default.
-
-    Returns:
-        A dataclass field.
-    """
+    """Declare one key of the configuration."""
     metadata = {"check": check, "text": text}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -29,15 +20,7 @@ def setting(check: Check, text: str, default: Any = None) -> Any:
 
 
 def whole(low: int, high: int | None = None) -> Check:
-    """Check a whole number.
-
-    Args:
-        low: Smallest allowed.
-        high: Largest allowed; None: no limit.
-
-    Returns:
-        The check.
-    """
+    """Check a whole number."""
 
     def check(key: str, value: Any) -> int:
         number_ = _number(key, value, "a whole number")
@@ -49,17 +32,7 @@ def whole(low: int, high: int | None = None) -> Check:
 
 
 def number(low: float, high: float | None = None, *, above: bool = False, below: bool = False) -> Check:
-    """Check a finite number.
-
-    Args:
-        low: Smallest allowed.
-        high: Largest allowed; None: no limit.
-        above: Whether `low` itself is not allowed.
-        below: Whether `high` itself is not allowed.
-
-    Returns:
-        The check.
-    """
+    """Check a finite number."""
 
     def check(key: str, value: Any) -> float:
         found = float(_within(key, _number(key, value, "a number"), low, high))
@@ -71,28 +44,13 @@ def number(low: float, high: float | None = None, *, above: bool = False, below:
 
 
 def steps(key: str, value: Any) -> float:
-    """Check a number of steps, or a share of all steps below 1.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The number.
-    """
+    """Check a number of steps, or a share of all steps below 1."""
     found = _number(key, value, "a number of steps")
     return found if 0 < found < 1 else whole(1)(key, value)
 
 
 def one_of(*numbers: int) -> Check:
-    """Check a whole number against the few that are allowed.
-
-    Args:
-        numbers: The numbers allowed.
-
-    Returns:
-        The check.
-    """
+    """Check a whole number against the few that are allowed."""
 
     def check(key: str, value: Any) -> int:
         if _number(key, value, "a whole number") not in numbers:
@@ -103,14 +61,7 @@ def one_of(*numbers: int) -> Check:
 
 
 def choice(*names: str) -> Check:
-    """Check one of several names.
-
-    Args:
-        names: The names allowed.
-
-    Returns:
-        The check.
-    """
+    """Check one of several names."""
 
     def check(key: str, value: Any) -> str:
         if value not in names:
@@ -121,72 +72,28 @@ def choice(*names: str) -> Check:
 
 
 def text(key: str, value: Any) -> str:
-    """Check a non-empty text.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The text.
-
-    Raises:
-        InputError: If it is no text or empty.
-    """
+    """Check a non-empty text."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"`{key}` must be a non-empty text, got {value!r}.")
     return value
 
 
 def flag(key: str, value: Any) -> bool:
-    """Check true or false.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The value.
-
-    Raises:
-        InputError: If it is neither.
-    """
+    """Check true or false."""
     if not isinstance(value, bool):
         raise InputError(f"`{key}` must be true or false, got {value!r}.")
     return value
 
 
 def mapping(key: str, value: Any) -> dict[str, Any]:
-    """Check a mapping with texts as keys.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The mapping.
-
-    Raises:
-        InputError: If it is no mapping.
-    """
+    """Check a mapping with texts as keys."""
     if not isinstance(value, Mapping):
         raise InputError(f"`{key}` must be a mapping `name: value`, got {value!r}.")
     return {str(name): entry for name, entry in value.items()}
 
 
 def names(key: str, value: Any) -> list[str]:
-    """Check a list of different names, or one text with commas.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The names.
-
-    Raises:
-        InputError: If it is no such list, is empty, or names something twice.
-    """
+    """Check a list of different names, or one text with commas."""
     entries = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(entries, Sequence) or not entries or not all(isinstance(e, str) and e for e in entries):
         raise InputError(f"`{key}` must be a list of names, got {value!r}.")
@@ -196,15 +103,7 @@ def names(key: str, value: Any) -> list[str]:
 
 
 def whole_numbers(low: int, high: int) -> Check:
-    """Check a list of different whole numbers, or one number.
-
-    Args:
-        low: Smallest allowed.
-        high: Largest allowed.
-
-    Returns:
-        The check.
-    """
+    """Check a list of different whole numbers, or one number."""
 
     def check(key: str, value: Any) -> list[int]:
         entries = value if isinstance(value, list | tuple) else [value]
@@ -217,15 +116,7 @@ def whole_numbers(low: int, high: int) -> Check:
 
 
 def either(first: Check, second: Check) -> Check:
-    """Check against two kinds; the first one's sentence is shown where neither fits.
-
-    Args:
-        first: Tried first.
-        second: Tried where the first refuses.
-
-    Returns:
-        The check.
-    """
+    """Check against two kinds; the first one's sentence is shown where neither fits."""
 
     def check(key: str, value: Any) -> Any:
         try:

@@ -57,18 +57,7 @@ def generate(
 def generate_batch(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], ids: Sequence[int], **options: Any
 ) -> list[list[int]]:
-    """Answer one batch; the rows of beams and returned sequences have the task of their prompt.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        prompts: Token ids of each prompt.
-        ids: Task index of each prompt.
-        options: What `model.generate` takes.
-
-    Returns:
-        Token ids of the answers, `num_return_sequences` per prompt.
-    """
+    """Answer one batch; the rows of beams and returned sequences have the task of their prompt."""
     device = next(model.parameters()).device
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     width = max(map(len, prompts))
@@ -95,20 +84,7 @@ def generate_batch(
 
 
 def task_ids(model: Any, tasks: Sequence[str | int] | str | int, number: int) -> list[int]:
-    """Find the index of the task of every prompt.
-
-    Args:
-        model: The model; one without tasks takes any name.
-        tasks: Tasks by name or index, or one for all.
-        number: Number of prompts.
-
-    Returns:
-        One index per prompt.
-
-    Raises:
-        UnknownNameError: If there is no such task.
-        ValueError: If there is not one per prompt.
-    """
+    """Find the index of the task of every prompt."""
     given = [tasks] * number if isinstance(tasks, str | int) else list(tasks)
     if len(given) != number:
         raise ValueError(f"`tasks` must be one task or one per prompt ({number}), got {len(given)}.")
@@ -125,16 +101,7 @@ def task_ids(model: Any, tasks: Sequence[str | int] | str | int, number: int) ->
 
 
 def answer_text(ids: Sequence[int], tokenizer: Any, stop: str | None) -> str:
-    """Decode an answer up to the end token or the text that ends it.
-
-    Args:
-        ids: Token ids behind the prompt.
-        tokenizer: The tokenizer.
-        stop: Text that ends an answer; it may be a special token itself. None for the end token alone.
-
-    Returns:
-        The answer.
-    """
+    """Decode an answer up to the end token or the text that ends it."""
     ids = list(ids)
     if tokenizer.eos_token_id in ids:
         ids = ids[: ids.index(tokenizer.eos_token_id)]
@@ -161,11 +128,7 @@ class TextStream:
         self.written = 0
 
     def put(self, value: Tensor) -> None:  # [1, seq] first, then [1]
-        """Take the prompt first, then every new token.
-
-        Args:
-            value: Token ids of the only row.
-        """
+        """Take the prompt first, then every new token."""
         if not self.prompt_seen:
             self.prompt_seen = True
             return

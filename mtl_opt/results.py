@@ -16,14 +16,7 @@ CONFLICT = "conflict.jsonl"
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse an `output_dir` that cannot be written to, before time is spent on what would go there.
-
-    Args:
-        folder: The folder, which need not exist.
-
-    Raises:
-        InputError: If it is or lies below a file, or may not be written.
-    """
+    """Refuse an `output_dir` that cannot be written to, before time is spent on what would go there."""
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OSError as error:  # such as a name that is too long
@@ -35,15 +28,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a file in one move: a reader finds the old content or the new, never a part.
-
-    Args:
-        path: The file, in an `output_dir`.
-        content: Its new content.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
+    """Write a file in one move: a reader finds the old content or the new, never a part."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
@@ -54,27 +39,12 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object in one move.
-
-    Args:
-        path: The file.
-        value: The object.
-    """
+    """Write a JSON object in one move."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def read_results(folder: Path) -> dict[str, Any] | None:
-    """Read the results of a finished run.
-
-    Args:
-        folder: Folder of the run.
-
-    Returns:
-        Its results; None where it has not finished.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
+    """Read the results of a finished run."""
     path = folder / RESULTS
     if not path.exists():
         return None
@@ -85,26 +55,12 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 
 def holds_run(folder: Path) -> bool:
-    """Tell whether a folder holds a run, finished or not.
-
-    Args:
-        folder: The folder, which need not exist.
-
-    Returns:
-        True if it does.
-    """
+    """Tell whether a folder holds a run, finished or not."""
     known = (CONFIG, RESULTS, LOG, "results.jsonl", "adapter_config.json", "model.safetensors")
     return any((folder / name).exists() for name in known) or bool(checkpoints(folder))
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """List the complete checkpoints of a run.
-
-    Args:
-        folder: Folder of the run.
-
-    Returns:
-        Their folders, oldest first.
-    """
+    """List the complete checkpoints of a run."""
     found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name.split("-", 1)[1].isdecimal()]
     return sorted(found, key=lambda p: int(p.name.split("-", 1)[1]))

@@ -59,19 +59,7 @@ class GroupOptions:
 
 
 def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dict[str, Any]:
-    """Measure how much tasks help each other in one run, group them, and write configurations to run.
-
-    Args:
-        config: A configuration; its `output_dir` gets `affinity.json`, `group-N.yaml` for every group, `selective.yaml`
-            (one model, an adapter per group) and the folder of the run.
-        options: How.
-
-    Returns:
-        What `affinity.json` holds.
-
-    Raises:
-        InputError: If there are too few tasks, or the folder holds a single run.
-    """
+    """Measure how much tasks help each other in one run, group them, and write configurations to run."""
     options = options or GroupOptions()
     output = Path(config.output_dir)
     if world_size() > 1:
@@ -103,14 +91,6 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
 
 def cluster(affinity: Tensor, number: int | None = None) -> tuple[list[list[int]], dict[int, float]]:
     """Group tasks by average linkage on `largest affinity - affinity`.
-
-    Args:
-        affinity: How much the task of the row helps that of the column; made symmetric first. NaN counts as the lowest
-            affinity there is. `[tasks, tasks]`
-        number: Number of groups; None for the best by `CRITERION`, of equal ones the fewest.
-
-    Returns:
-        Task indices of every group, and the criterion by number of groups.
 
     Examples:
         >>> import torch

@@ -66,13 +66,7 @@ class LayerWatch:
         write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept or [head]))
 
     def __call__(self, parts: Parts, batches: Sequence[TaskBatch], step: int) -> None:  # noqa: ARG002 - as `Watch`
-        """Measure a step.
-
-        Args:
-            parts: What the step moves.
-            batches: Not looked at.
-            step: Its number.
-        """
+        """Measure a step."""
         if step > self.steps:
             return
         grads = parts.grads
@@ -134,17 +128,7 @@ class BlockConflict:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read what was measured; a last line torn by a kill is dropped.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its lines; none where there is no file.
-
-    Raises:
-        InputError: If a line is not ours.
-    """
+    """Read what was measured; a last line torn by a kill is dropped."""
     found: list[dict[str, Any]] = []
     texts = path.read_bytes().split(b"\n") if path.exists() else []
     for number, text in enumerate(texts, start=1):
@@ -157,17 +141,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_measured(folder: Path) -> Measured:
-    """Read the measurements of a run.
-
-    Args:
-        folder: Folder of the run.
-
-    Returns:
-        The Gramians.
-
-    Raises:
-        InputError: If nothing was measured.
-    """
+    """Read the measurements of a run."""
     lines = read_lines(folder / FILE)
     if len(lines) < 2:
         raise InputError(f"`{folder}` holds no measured step ({FILE}); choose another `output_dir`.")
@@ -193,17 +167,7 @@ def corrected_gramian(
     squares: Tensor,  # [tasks]
     seen: Tensor,  # [tasks]
 ) -> Tensor:  # [tasks, tasks]
-    """Take the noise out of the Gramian of sums of gradients.
-
-    Args:
-        product: Inner products of the sums. `[tasks, tasks]`
-        squares: Sums of the squared norms. `[tasks]`
-        seen: Number of gradients in each sum. `[tasks]`
-
-    Returns:
-        Inner products of the expected gradients; on the diagonal the mean squared norm where the unbiased estimate is
-        not positive, 0 for a task that was never seen. `[tasks, tasks]`
-    """
+    """Take the noise out of the Gramian of sums of gradients."""
     gramian = product / (seen[:, None] * seen[None, :]).clamp(min=1)
     signal = (product.diagonal() - squares) / (seen * (seen - 1)).clamp(min=1)
     power = squares / seen.clamp(min=1)
@@ -212,15 +176,7 @@ def corrected_gramian(
 
 
 def conflicts(measured: Measured, threshold: float = 0.0) -> list[BlockConflict]:
-    """Score every block.
-
-    Args:
-        measured: What was measured.
-        threshold: A pair conflicts where its cosine is below this, in [-1, 1].
-
-    Returns:
-        The blocks, the most conflicting first: by rate, then by the lower mean cosine.
-    """
+    """Score every block."""
     found = []
     for name, number in measured.parameters.items():
         own = _score(measured.steps[name], threshold)
@@ -230,14 +186,7 @@ def conflicts(measured: Measured, threshold: float = 0.0) -> list[BlockConflict]
 
 
 def pair_cosines(gramians: Tensor) -> Tensor:  # [measurements, tasks, tasks] -> [measurements, pairs]
-    """Read the cosine of every pair; NaN where a task is absent.
-
-    Args:
-        gramians: Gramians. `[measurements, tasks, tasks]`
-
-    Returns:
-        Cosines in [-1, 1]. `[measurements, pairs]`
-    """
+    """Read the cosine of every pair; NaN where a task is absent."""
     size = gramians.shape[-1]
     first, second = torch.triu_indices(size, size, offset=1)
     if not len(gramians):
@@ -258,28 +207,14 @@ def _or(value: float, otherwise: float) -> float:
 
 
 def plain_name(name: str) -> str:
-    """Name a layer as the base model does.
-
-    Args:
-        name: Its name in a wrapped model.
-
-    Returns:
-        The name without what wrappers put before it.
-    """
+    """Name a layer as the base model does."""
     for wrapper in WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
 
 
 def is_block(name: str) -> bool:
-    """Tell whether a layer is a numbered block.
-
-    Args:
-        name: Its name.
-
-    Returns:
-        True for such as `model.layers.3`.
-    """
+    """Tell whether a layer is a numbered block."""
     return name.rsplit(".", 1)[-1].isdigit()
 
 

@@ -55,17 +55,6 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
 
     Both runs have the same seed, data order, steps and learning rate; adapters start as no change to the base in both.
     Killed or stopped, the same call goes on where it was.
-
-    Args:
-        config: A configuration with `sharing: hard`; its `output_dir` gets `layer_conflict.json`, `config.yaml`,
-            `comparison.json` and one folder per run.
-        options: How many blocks, and what a conflict is.
-
-    Returns:
-        What `comparison.json` holds.
-
-    Raises:
-        InputError: If the configuration, its data or `k` do not fit.
     """
     options = options or ShareOptions()
     output = Path(config.output_dir)
@@ -100,15 +89,7 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
 
 
 def check_start(config: TrainConfig, output: Path) -> None:
-    """Refuse what cannot be measured from full sharing.
-
-    Args:
-        config: The configuration.
-        output: Folder for everything.
-
-    Raises:
-        InputError: If the configuration shares less than all, or the folder holds a single run.
-    """
+    """Refuse what cannot be measured from full sharing."""
     if world_size() > 1:
         raise InputError(f"`mtl-opt share` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
     if config.sharing != "hard":
@@ -121,18 +102,7 @@ def check_start(config: TrainConfig, output: Path) -> None:
 def measured_run(
     config: TrainConfig, data: Prepared, folder: Path, steps: int, least_blocks: int = 1
 ) -> dict[str, Any]:
-    """Train with everything as configured, and measure every block on the way.
-
-    Args:
-        config: The configuration.
-        data: Its data.
-        folder: Where to.
-        steps: Steps that are measured.
-        least_blocks: Blocks that the model must have.
-
-    Returns:
-        Results of the run.
-    """
+    """Train with everything as configured, and measure every block on the way."""
     window = config.gradient_window
     if not window and config.denoised is None and config.gradient_engine != "two_pass" and steps >= LEAST_WINDOW:
         window = steps // 10 * 10
@@ -142,18 +112,7 @@ def measured_run(
 
 
 def choose(found: list[BlockConflict], k: int | None) -> list[str]:
-    """Take the most conflicting numbered blocks.
-
-    Args:
-        found: Scores, the most conflicting first.
-        k: How many; None for a quarter, rounded up.
-
-    Returns:
-        Their names, in that order.
-
-    Raises:
-        InputError: If there are fewer.
-    """
+    """Take the most conflicting numbered blocks."""
     blocks = [one.block for one in found if is_block(one.block)]
     k = math.ceil(len(blocks) / 4) if k is None else k
     if not 1 <= k <= len(blocks):

@@ -57,13 +57,7 @@ class LookaheadWatch:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __call__(self, parts: Parts, batches: Sequence[TaskBatch], step: int) -> None:
-        """Measure, every so many steps.
-
-        Args:
-            parts: What the step moves.
-            batches: Micro-batches of the step.
-            step: Its number.
-        """
+        """Measure, every so many steps."""
         if step % self.every:
             return
         found = lookahead(parts, batches, self.rate)
@@ -74,16 +68,7 @@ class LookaheadWatch:
 
 @torch.no_grad()
 def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor:  # -> [tasks, tasks]
-    """Take a step for every task in turn, and take it back.
-
-    Args:
-        parts: What the step moves; its rows are there, nothing is combined yet.
-        batches: Micro-batches of the step.
-        rate: Learning rate that sets the length of a step.
-
-    Returns:
-        `Z[i, j]`, NaN where one of the two is absent. `[tasks, tasks]`
-    """
+    """Take a step for every task in turn, and take it back."""
     grads = parts.grads
     was_training = parts.model.training
     parts.model.eval()
@@ -126,17 +111,7 @@ def _losses(parts: Parts, batches: Sequence[TaskBatch]) -> Tensor:  # -> [tasks]
 
 
 def lookahead_affinity(folder: Path) -> Tensor:  # -> [tasks, tasks]
-    """Average what was measured over training.
-
-    Args:
-        folder: Folder of the run.
-
-    Returns:
-        Mean of `Z`; NaN where two tasks never met. `[tasks, tasks]`
-
-    Raises:
-        InputError: If nothing was measured.
-    """
+    """Average what was measured over training."""
     lines = read_lines(folder / FILE)
     if not lines:
         raise InputError(f"`{folder}` holds no measured step ({FILE}); choose another `output_dir`.")
@@ -145,14 +120,7 @@ def lookahead_affinity(folder: Path) -> Tensor:  # -> [tasks, tasks]
 
 
 def cosine_affinity(measured: Measured) -> Tensor:  # -> [tasks, tasks]
-    """Average the cosine of every pair over training, over all shared parameters.
-
-    Args:
-        measured: Gramians of all blocks; corrected for noise where there are enough windows.
-
-    Returns:
-        Mean cosines; NaN where two tasks never met. `[tasks, tasks]`
-    """
+    """Average the cosine of every pair over training, over all shared parameters."""
     parts = measured.windows if measured.corrected else measured.steps
     whole = torch.stack(list(parts.values())).sum(0)
     return torch.stack([cosines(one) for one in whole]).nanmean(0)

@@ -23,11 +23,7 @@ One run, then affinity.json, group-N.yaml for every group and selective.yaml (on
 
 
 def add_share_verbs(verbs: Any) -> None:
-    """Describe the verbs.
-
-    Args:
-        verbs: What argparse adds verbs to.
-    """
+    """Describe the verbs."""
     raw = argparse.RawDescriptionHelpFormatter
     share = verbs.add_parser(
         "share", help="make the most conflicting blocks private, retrain, compare", epilog=SHARE, formatter_class=raw

@@ -24,11 +24,7 @@ GENERATE = """examples:
 
 
 def add_after_verbs(verbs: Any) -> None:
-    """Describe the verbs.
-
-    Args:
-        verbs: What argparse adds verbs to.
-    """
+    """Describe the verbs."""
     raw = argparse.RawDescriptionHelpFormatter
     export = verbs.add_parser(
         "export", help="write a trained run as plain models, one per task", epilog=EXPORT, formatter_class=raw

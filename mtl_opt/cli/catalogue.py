@@ -13,11 +13,7 @@ Table = dict[str, dict[str, Any]]
 
 
 def add_list_verb(verbs: Any) -> None:
-    """Add the verb to the command line.
-
-    Args:
-        verbs: What argparse adds verbs to.
-    """
+    """Add the verb to the command line."""
     listing = verbs.add_parser("list", help="list what can be chosen")
     listing.add_argument("what", choices=sorted(TABLES))
     listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
@@ -25,11 +21,7 @@ def add_list_verb(verbs: Any) -> None:
 
 
 def run_list(options: argparse.Namespace) -> None:
-    """Print a registry.
-
-    Args:
-        options: The arguments.
-    """
+    """Print a registry."""
     build, columns = TABLES[options.what]
     table = build()
     if options.json:

@@ -11,12 +11,7 @@ PLACEHOLDER = {"model_name_or_path": "-", "tasks": {"-": {"file": "-"}}, "output
 
 
 def add_compare_verbs(verbs: Any, **settings_help: Any) -> None:
-    """Describe the verbs.
-
-    Args:
-        verbs: Takes them.
-        **settings_help: How the keys of the configuration are shown below the help of `compare`.
-    """
+    """Describe the verbs."""
     compare = verbs.add_parser("compare", help="train with several methods and compare", **settings_help)
     compare.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
     compare.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")

@@ -11,11 +11,7 @@ SKIP = "leave bad rows out, count and list them"
 
 
 def add_data_verbs(verbs: Any) -> None:
-    """Describe the verbs below `mtl-opt data`.
-
-    Args:
-        verbs: Takes the verb `data`.
-    """
+    """Describe the verbs below `mtl-opt data`."""
     data = verbs.add_parser("data", help="look at the data of a configuration")
     below = data.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, run, text in (
@@ -38,14 +34,7 @@ def add_data_verbs(verbs: Any) -> None:
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """Collect the settings of the command line.
-
-    Args:
-        options: The arguments.
-
-    Returns:
-        Arguments `key=value`.
-    """
+    """Collect the settings of the command line."""
     return [*options.overrides, *(["skip_bad_rows=true"] if options.skip_bad_rows else [])]
 
 
@@ -129,12 +118,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print columns; numbers on the right.
-
-    Args:
-        heads: Names of the columns.
-        rows: Cells.
-    """
+    """Print columns; numbers on the right."""
     from unicodedata import east_asian_width
 
     def width(text: str) -> int:

@@ -14,11 +14,7 @@ SAID = {
 
 
 def add_report_verb(verbs: Any) -> None:
-    """Describe the verb.
-
-    Args:
-        verbs: Takes the verb `report`.
-    """
+    """Describe the verb."""
     report = verbs.add_parser("report", help="write report.html on a comparison or a run: one file, opens from disk")
     report.add_argument("folder", help="output_dir of `mtl-opt compare`, or of one run of `mtl-opt train`")
     report.add_argument("--plots", action="store_true", help="also plots/*.png and *.pdf for papers (matplotlib)")

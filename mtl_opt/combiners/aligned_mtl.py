@@ -105,15 +105,7 @@ class AlignedMTL(Combiner):
 def graded_svd(
     rows: np.ndarray,  # [tasks, tasks]
 ) -> tuple[np.ndarray, np.ndarray] | None:  # [tasks], [tasks, tasks]
-    """Decompose rows of very different lengths by one-sided Jacobi rotations, every singular value precisely.
-
-    Args:
-        rows: Rows that would be well conditioned at length 1. `[tasks, tasks]`
-
-    Returns:
-        The singular values, largest first, and the orthogonal factor `V Uᵀ` of `rows = V Σ Uᵀ` `[tasks]`,
-        `[tasks, tasks]`; None where the rotations did not converge.
-    """
+    """Decompose rows of very different lengths by one-sided Jacobi rotations, every singular value precisely."""
     # Every option 0: full accuracy for columns of any lengths, both factors, nothing rounded to 0 or perturbed.
     values, left, right, work, _, failed = lapack.dgejsv(rows.T, joba=0, jobu=0, jobv=0, jobr=0, jobt=0, jobp=0)
     return None if failed else (values * (work[0] / work[1]), right @ left.T)

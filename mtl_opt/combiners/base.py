@@ -31,14 +31,7 @@ class Step:
     like: Tensor
 
     def leave(self, weights: Tensor) -> Tensor:  # [tasks] -> [tasks]
-        """Bring weights back to the caller's dtype and device.
-
-        Args:
-            weights: The weights of the present tasks. `[tasks]`
-
-        Returns:
-            The same weights. `[tasks]`
-        """
+        """Bring weights back to the caller's dtype and device."""
         return weights.to(self.like)
 
 

@@ -92,17 +92,7 @@ def beyond_mean(
     c: float,
     precision: float,
 ) -> np.ndarray | None:  # [tasks]
-    """Solve for what CAGrad adds to the mean gradient.
-
-    Args:
-        rows: The task gradients that are not 0. `[tasks, coordinates]`
-        mean: The mean gradient. `[coordinates]`
-        c: Radius of the ball over the length of `mean`.
-        precision: Share below which an inner product of unit rows is rounding.
-
-    Returns:
-        The weights of the rows in the part beyond the mean `[tasks]`; None where a search did not converge.
-    """
+    """Solve for what CAGrad adds to the mean gradient."""
     radius = c * float(np.linalg.norm(mean))
     lengths = np.linalg.norm(rows, axis=1)
     if radius <= c * precision * lengths.mean():  # c = 0, or gradients that cancel

@@ -10,17 +10,7 @@ from torch import Tensor
 def rows_of(
     jacobian: Tensor,  # [tasks, params]
 ) -> Tensor:  # [tasks, params]
-    """Take the rows out of the autograd graph, in float32 at least.
-
-    Args:
-        jacobian: One row per present task. `[tasks, params]`
-
-    Returns:
-        The same rows. `[tasks, params]`
-
-    Raises:
-        ValueError: If `jacobian` is not a matrix: gradients that were already summed cannot be told apart.
-    """
+    """Take the rows out of the autograd graph, in float32 at least."""
     if jacobian.dim() != 2:
         raise ValueError(
             f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
@@ -32,17 +22,7 @@ def rows_of(
 def halves_of(
     jacobians: Tensor,  # [2, tasks, params]
 ) -> Tensor:  # [2, tasks, params]
-    """Take the rows of two halves of a step out of the autograd graph, in float32 at least.
-
-    Args:
-        jacobians: One row per half and present task. `[2, tasks, params]`
-
-    Returns:
-        The same rows. `[2, tasks, params]`
-
-    Raises:
-        ValueError: If there are not two matrices.
-    """
+    """Take the rows of two halves of a step out of the autograd graph, in float32 at least."""
     if jacobians.dim() != 3 or len(jacobians) != 2:
         raise ValueError(
             "`jacobian` must be [2, tasks, params], the gradients of two independent halves of the rows, got shape "
@@ -62,20 +42,7 @@ def checked_gramian(
     names: Sequence[str],
     two_samples: bool = False,
 ) -> Tensor:  # [tasks, tasks]
-    """Copy a Gramian to float64 on the CPU and refuse what is none.
-
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        names: Names of the tasks.
-        two_samples: Whether it is `J1 J2ᵀ` of two samples, which need neither be symmetric nor have a diagonal of
-            squared norms.
-
-    Returns:
-        The copy. `[tasks, tasks]`
-
-    Raises:
-        ValueError: If an entry is not finite, or the matrix cannot be a Gramian.
-    """
+    """Copy a Gramian to float64 on the CPU and refuse what is none."""
     matrix = gramian.detach().to("cpu", torch.float64)
     entries = (
         matrix.numpy()
@@ -96,18 +63,7 @@ def checked_losses(
     losses: Tensor,  # [tasks]
     names: Sequence[str],
 ) -> Tensor:  # [tasks]
-    """Copy losses to float64 on the CPU and refuse a wrong number or a non-finite value.
-
-    Args:
-        losses: One loss per task. `[tasks]`
-        names: Names of the tasks.
-
-    Returns:
-        The copy. `[tasks]`
-
-    Raises:
-        ValueError: If there are more or fewer than tasks, or one is not finite.
-    """
+    """Copy losses to float64 on the CPU and refuse a wrong number or a non-finite value."""
     if losses.shape != (len(names),):
         raise ValueError(f"`losses` must be [{len(names)}], one per task, got shape {tuple(losses.shape)}.")
     vector = losses.detach().to("cpu", torch.float64)

@@ -208,15 +208,7 @@ class CoBa(Combiner):
 
 
 def divergence_factor(worst_slopes: np.ndarray, tau: float) -> float:  # [observations]
-    """Tell whether the worst task still converges as fast as it used to: 1 if so, towards 0 where it diverges.
-
-    Args:
-        worst_slopes: Slopes of the worst task so far, the latest last. `[observations]`
-        tau: Sharpness.
-
-    Returns:
-        The factor; above 1 where the latest slope is steeper than usual.
-    """
+    """Tell whether the worst task still converges as fast as it used to: 1 if so, towards 0 where it diverges."""
     num_slopes = len(worst_slopes)
     return num_slopes * float(softmax(_over(-tau * num_slopes * worst_slopes, np.abs(worst_slopes).sum()))[-1])
 

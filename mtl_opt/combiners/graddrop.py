@@ -106,16 +106,7 @@ def pick_signs(
     leaks: Tensor | None,  # [tasks]
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:  # [params], []
-    """Drop one sign in every coordinate.
-
-    Args:
-        rows: One gradient per row. `[tasks, params]`
-        leaks: Share of each row that is kept in any case, None for none. `[tasks]`
-        generator: Where the randomness comes from, on the device of the rows.
-
-    Returns:
-        The combined gradient `[params]`, and a number that is finite where all entries are `[]`.
-    """
+    """Drop one sign in every coordinate."""
     # One random number per column waits where the result will stand: it does not depend on blocks or threads.
     combined = rows.new_empty(rows.shape[1]).uniform_(generator=generator)
 

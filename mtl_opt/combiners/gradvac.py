@@ -103,14 +103,6 @@ def vaccinate(
 
     A correction leaves the part of the gradient that is orthogonal to the other one as it is, which gives the new
     length without cancellation.
-
-    Args:
-        cosines: Inner products of the unit gradients; 0 on the diagonal of a zero gradient. `[tasks, tasks]`
-        targets: Cosines aimed at. `[tasks, tasks]`
-        orders: Order in which the task of a row meets all tasks; itself is skipped. `[tasks, tasks]`
-
-    Returns:
-        In row i, the unit gradients added to unit gradient i, and the cosines it had, NaN where there was none.
     """
     num_tasks = len(cosines)
     rows = np.arange(num_tasks)

@@ -136,17 +136,7 @@ def least_distance(
     bounds: np.ndarray,  # [rows]
     precision: float,
 ) -> np.ndarray | None:  # [rows]
-    """Find the shortest `x = rowsᵀ λ` with `rows x >= bounds`.
-
-    Args:
-        rows: Unit vectors. `[rows, coordinates]`
-        bounds: What the product with each of them must reach; one at least is positive. `[rows]`
-        precision: Share below which the residual counts as 0, and the bounds as impossible to meet.
-
-    Returns:
-        The multipliers λ, at least 0; all 0 where no `x` meets the bounds, None where the solver gave up.
-        `[rows]`
-    """
+    """Find the shortest `x = rowsᵀ λ` with `rows x >= bounds`."""
     size = float(np.abs(bounds).max())
     system = np.vstack([rows.T, bounds / size])
     target = np.zeros(len(system))

@@ -87,15 +87,7 @@ def trimmed_mean(
     rows: Tensor,  # [tasks, params]
     rounds: int,
 ) -> tuple[Tensor, Tensor]:  # [params], []
-    """Average every column without its extremes.
-
-    Args:
-        rows: One gradient per row. `[tasks, params]`
-        rounds: How often the largest and the smallest value are left out; less than half of the rows.
-
-    Returns:
-        The mean of the rest `[params]`, and a number that is finite where all entries are `[]`.
-    """
+    """Average every column without its extremes."""
     share = rows.new_full((len(rows) - 2 * rounds,), 1 / (len(rows) - 2 * rounds))
     if not rounds:
         combined = share @ rows
@@ -136,16 +128,7 @@ def subtracted(
     block: Tensor,  # [rows, width]
     out: Tensor,  # [width]
 ) -> Tensor | None:  # []
-    """Average without the extremes by adding all values up and taking the two away, where that is precise.
-
-    Args:
-        block: Some columns of all rows. `[rows, width]`
-        out: Takes the result. `[width]`
-
-    Returns:
-        A finite number `[]`; None where an extreme is not finite or more than `PRECISE` times the largest result: then
-        `out` holds nothing of use.
-    """
+    """Average without the extremes by adding all values up and taking the two away, where that is precise."""
     high, low = block.amax(0), block.amin(0)
     largest = torch.maximum(high.amax(), -low.amin())
     share = 1 / (len(block) - 2)
@@ -189,14 +172,8 @@ class Tournament:
         one: Tensor,  # [rows // 2, width]
         other: Tensor,  # [rows // 2, width]
         last: Tensor,  # [rows % 2, width]
-    ) -> None:
-        """Compare the rows of a block, which are left as they are; `rest` is filled.
-
-        Args:
-            one: The first half of the rows. `[rows // 2, width]`
-            other: The second half. `[rows // 2, width]`
-            last: The odd row, where there is one. `[rows % 2, width]`
-        """
+    ) -> None:  # [rows // 2, width], [rows // 2, width], [rows % 2, width]
+        """Compare the rows of a block, which are left as they are; `rest` is filled."""
         torch.maximum(one, other, out=self._high)
         torch.minimum(one, other, out=self._low)
         if len(self._last):
@@ -205,11 +182,7 @@ class Tournament:
             compare(one, other, out=out)
 
     def extremes(self) -> Tensor:  # []
-        """Add up rows that hold, among others, the largest and the smallest value of every column of the last `play`.
-
-        Returns:
-            A number that is finite where all entries of the block are. `[]`
-        """
+        """Add up rows that hold the largest and the smallest value of every column of the last `play`."""
         first, *others = (rows.sum() for rows in self._finals)
         return first + others[0] if others else first
 

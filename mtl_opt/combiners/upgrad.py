@@ -64,16 +64,7 @@ def added_by_projection(
     cosines: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray | None:  # [tasks, tasks]
-    """Project every unit gradient onto the directions that conflict with none.
-
-    Args:
-        cosines: Inner products of the unit gradients. `[tasks, tasks]`
-        precision: Share below which an inner product is rounding.
-
-    Returns:
-        In row i, what the projection of unit gradient i adds to it: coefficients of all unit gradients, at least 0.
-        `[tasks, tasks]`. None where a solve did not converge.
-    """
+    """Project every unit gradient onto the directions that conflict with none."""
     added = np.zeros_like(cosines)
     rows = factor(cosines, precision)
     columns = np.ascontiguousarray(rows.T)
@@ -94,15 +85,7 @@ def cancelling_shares(
     rows: np.ndarray,  # [tasks, coordinates]
     precision: float,
 ) -> np.ndarray | None:  # [tasks]
-    """Find gradients of which a positive combination is 0: they all project to 0, which saves their solves.
-
-    Args:
-        rows: Unit gradients, or 0. `[tasks, coordinates]`
-        precision: Squared length below which a combination counts as 0.
-
-    Returns:
-        The coefficients, at least 0, of a combination that is 0 `[tasks]`; None where there is none.
-    """
+    """Find gradients of which a positive combination is 0: they all project to 0, which saves their solves."""
     alive = np.flatnonzero(rows.any(1))
     found = min_norm_point(rows[alive]) if len(alive) else None
     if found is None or np.square(found @ rows[alive]).sum() > precision:

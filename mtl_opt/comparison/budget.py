@@ -31,19 +31,6 @@ def steps_of(
 
     Equal time becomes a number of steps once, from a short pilot of every method, and is written to `budget.json`: so
     every run has its whole learning-rate schedule, and running again gives the same numbers.
-
-    Args:
-        budget: `N steps` or `N seconds`; None: what the settings say.
-        methods: The methods.
-        seed: Seed of the pilots.
-        shared: Raw settings that every run shares.
-        cache: Prepares the data.
-
-    Returns:
-        Steps by name of method; empty without a budget.
-
-    Raises:
-        InputError: If the folder holds results under another budget.
     """
     if budget is None:
         return {}
@@ -73,15 +60,7 @@ def steps_of(
 
 
 def seconds_per_step(config: TrainConfig, cache: DataCache) -> float:
-    """Take a few steps and time them; nothing is measured or written.
-
-    Args:
-        config: Configuration of a run.
-        cache: Prepares its data.
-
-    Returns:
-        Median seconds of a step after the first ones.
-    """
+    """Take a few steps and time them; nothing is measured or written."""
     config = replace(config, eval_steps=None, save_steps=None)
     run = build_run(config, cache.of(config).only(config.only_tasks))
     try:

@@ -164,12 +164,7 @@ class _Comparison:
 
 
 def say_of_norm_matching(config: CompareConfig, base: TrainConfig) -> None:
-    """Say that clipping undoes what `norm_matched` does, and Adam hardly sees it.
-
-    Args:
-        config: What is compared.
-        base: Settings that all runs share.
-    """
+    """Say that clipping undoes what `norm_matched` does, and Adam hardly sees it."""
     if config.norm_matched and base.max_grad_norm > 0:
         logger.warning(
             "`norm_matched`: every update is clipped to `max_grad_norm: %g` afterwards, and Adam-type optimizers are "

@@ -55,16 +55,7 @@ class Entry:
 
 
 def methods_of(config: CompareConfig, shared: Mapping[str, Any], tasks: Sequence[str]) -> list[Method]:
-    """List what is compared.
-
-    Args:
-        config: What is compared.
-        shared: Raw settings that every run shares.
-        tasks: Names of the tasks.
-
-    Returns:
-        The methods, and the baseline of every task behind them.
-    """
+    """List what is compared."""
     matched = [False, True] if config.norm_matched == "both" else [bool(config.norm_matched)]
     nothing: list[str | None] = [None]
     grid = product(config.combiners, config.sharings or nothing, config.mixings or nothing, matched)
@@ -93,18 +84,7 @@ def _baseline(config: CompareConfig, task: str) -> Method:
 def entry_of(
     method: Method, seed: int, shared: Mapping[str, Any], rate: float | None = None, steps: int | None = None
 ) -> Entry:
-    """Build one run; one that was interrupted goes on from its newest checkpoint.
-
-    Args:
-        method: What it is a run of.
-        seed: Its seed.
-        shared: Raw settings that every run shares.
-        rate: Its learning rate; None: that of `shared`.
-        steps: Its number of steps; None: that of `shared`.
-
-    Returns:
-        The run.
-    """
+    """Build one run; one that was interrupted goes on from its newest checkpoint."""
     name = f"{method.name}-seed{seed}"
     return Entry(name, "baseline" if method.task else "method", method,
                  _config(name, method, seed, shared, rate, steps))  # fmt: skip
@@ -113,17 +93,7 @@ def entry_of(
 def search_entries(
     config: CompareConfig, methods: Sequence[Method], shared: Mapping[str, Any], steps: Mapping[str, int]
 ) -> Iterator[Entry]:
-    """List the runs that search for the learning rate of every method, all with the same budget.
-
-    Args:
-        config: What is compared.
-        methods: The methods.
-        shared: Raw settings that every run shares.
-        steps: Number of steps by name of method, where a budget says so.
-
-    Yields:
-        The runs; they never see the held-out rows.
-    """
+    """List the runs that search for the learning rate of every method, all with the same budget."""
     if config.learning_rates is None or len(config.learning_rates) < 2:
         return
     unseen = {**shared, "val_from_train": config.search_val_size, "eval_steps": None}
@@ -133,14 +103,7 @@ def search_entries(
 
 
 def search_seeds(config: CompareConfig) -> list[int]:
-    """Give the seeds of the search.
-
-    Args:
-        config: What is compared.
-
-    Returns:
-        `search_seeds`, or the first of `seeds`.
-    """
+    """Give the seeds of the search."""
     return config.search_seeds or config.seeds[:1]
 
 

@@ -26,15 +26,7 @@ class DataCache:
         self.untrained: dict[str, dict[str, dict[str, float]]] = {}
 
     def of(self, config: TrainConfig) -> Prepared:
-        """Prepare the data of a run.
-
-        Args:
-            config: Its configuration.
-
-        Returns:
-            The data of all tasks. Runs that begin with the same function share what was measured of the untrained
-            model: one adapter begins as the base model does, whatever the seed; other sharing, and heads, need not.
-        """
+        """Prepare the data of a run."""
         keys = {key: getattr(config, key) for key in (*DATA_KEYS, "model_name_or_path")}
         seeds = {"seed": config.seed, "data_seed": config.data_seed} if config.streaming else {}
         name = json.dumps({**keys, **seeds}, sort_keys=True, default=str)
@@ -46,20 +38,7 @@ class DataCache:
 
 
 def run_one(name: str, config: TrainConfig, cache: DataCache) -> dict[str, Any]:
-    """Train one run.
-
-    Args:
-        name: Its name, for errors.
-        config: Its configuration.
-        cache: Prepares its data.
-
-    Returns:
-        `results`: what `all_results.json` holds, or None where the run diverged; `diverged`: in what, or None;
-        `hardware` of the process that trained it.
-
-    Raises:
-        InputError: If something does not fit; the sentence names the run.
-    """
+    """Train one run."""
     try:
         return {"results": train(config, cache.of(config)), "diverged": None, "hardware": hardware()}
     except DivergedError as error:
@@ -69,14 +48,7 @@ def run_one(name: str, config: TrainConfig, cache: DataCache) -> dict[str, Any]:
 
 
 def seconds_before(config: TrainConfig) -> float:
-    """Read what a run has spent in steps and evaluation before it goes on.
-
-    Args:
-        config: Its configuration.
-
-    Returns:
-        Seconds of the calls before; 0 for a run that begins, or whose files cannot be read: training says so.
-    """
+    """Read what a run has spent in steps and evaluation before it goes on."""
     folder = Path(config.output_dir)
     try:
         if (folder / RESULTS).exists():
@@ -88,12 +60,5 @@ def seconds_before(config: TrainConfig) -> float:
 
 
 def busy_seconds(results: Mapping[str, Any]) -> float:
-    """Add up the seconds in steps and evaluation.
-
-    Args:
-        results: Results of a run, or its line.
-
-    Returns:
-        The seconds; 0 for a run that diverged.
-    """
+    """Add up the seconds in steps and evaluation."""
     return float((results.get("train_runtime") or 0) + (results.get("evaluation_runtime") or 0))

@@ -21,14 +21,7 @@ _values = attrgetter(*(field.name for field in fields(Row) if field.name not in 
 
 
 def provenance(data: Prepared) -> dict[str, Any]:
-    """Describe what a run is made of.
-
-    Args:
-        data: Its data, of all tasks.
-
-    Returns:
-        Versions of `PACKAGES` and `python`, `git_commit`, `data_hash`, `hardware`.
-    """
+    """Describe what a run is made of."""
     return {
         **{package: metadata.version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -39,11 +32,7 @@ def provenance(data: Prepared) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Ask git for the commit of this package's sources.
-
-    Returns:
-        The commit, with `-dirty` behind it where sources were changed since; None where the package is not in git.
-    """
+    """Ask git for the commit of this package's sources."""
     folder = Path(mtl_opt.__file__).parent
 
     def git(*words: str) -> str:
@@ -59,15 +48,7 @@ def git_commit() -> str | None:
 
 
 def data_hash(data: Prepared) -> str | None:
-    """Hash all rows of all tasks, as text.
-
-    Args:
-        data: The data.
-
-    Returns:
-        SHA-256 over tasks and rows in their order, whatever the files are called; None for streams, of which not all
-        rows are read.
-    """
+    """Hash all rows of all tasks, as text."""
     digest = hashlib.sha256()
     for task in data.tasks:
         if not data.train_rows.get(task):
@@ -80,21 +61,13 @@ def data_hash(data: Prepared) -> str | None:
 
 
 def hardware() -> str:
-    """Name the processor and the accelerators.
-
-    Returns:
-        Such as `Intel(R) Xeon(R) CPU, 2 threads`, accelerators behind it.
-    """
+    """Name the processor and the accelerators."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return ", ".join([processor(), f"{torch.get_num_threads()} threads", *gpus])
 
 
 def processor() -> str:
-    """Name the processor.
-
-    Returns:
-        Its model where Linux says so, else what Python knows.
-    """
+    """Name the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

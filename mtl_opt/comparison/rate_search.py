@@ -11,15 +11,7 @@ token."""
 
 
 def search_score(line: Mapping[str, Any], select_by: str) -> float | None:
-    """Judge a run of the search by one number.
-
-    Args:
-        line: Its line in `results.jsonl`.
-        select_by: "metric" for the main metrics of the tasks, "loss" for their losses.
-
-    Returns:
-        Mean over the main tasks, higher is better; None where one is not finite.
-    """
+    """Judge a run of the search by one number."""
     values = []
     helping = line.get("auxiliary") or []
     for task in [task for task in line["tasks"] if task not in helping] or line["tasks"]:
@@ -32,16 +24,7 @@ def search_score(line: Mapping[str, Any], select_by: str) -> float | None:
 
 
 def choose_rates(lines: Iterable[Mapping[str, Any]], names: Mapping[tuple[str, str | None], str]) -> dict[str, float]:
-    """Choose the best learning rate of every method.
-
-    Args:
-        lines: Lines of the search.
-        names: Method label and task → name of the method.
-
-    Returns:
-        Name of the method → the rate with the highest mean score over the seeds of the search; among equal ones that
-        with the lower loss, then the smaller one. A rate at which any run diverged is taken only where all did.
-    """
+    """Choose the best learning rate of every method."""
     found: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
     for line in lines:
         by_rate = found.setdefault(names[line["method"], line["task"]], {})

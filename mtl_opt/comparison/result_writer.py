@@ -44,25 +44,11 @@ class ResultLines:
         self.known = known_lines(output / FILE)
 
     def refuse_other_settings(self, entries: Sequence[Entry], own: Collection[str]) -> None:
-        """Refuse to put runs with different settings or data into one table; an `InputError` says what differs.
-
-        Args:
-            entries: The runs that are wanted now.
-            own: Keys that every method has for itself.
-        """
+        """Refuse to put runs with different settings or data into one table; an `InputError` says what differs."""
         refuse_other_settings(self.output, entries, self.known, self.provenance["data_hash"], own)
 
     def add(self, entry: Entry, reply: Mapping[str, Any], select_by: str) -> dict[str, Any]:
-        """Write what a run gave as one line.
-
-        Args:
-            entry: The run.
-            reply: What `run_one` gave.
-            select_by: By what the search judges.
-
-        Returns:
-            The line.
-        """
+        """Write what a run gave as one line."""
         line = self._line(entry, reply)
         if entry.role == "search":
             line["search_score"] = search_score(line, select_by)
@@ -72,15 +58,7 @@ class ResultLines:
         return line
 
     def judge(self, entries: Sequence[Entry], select_by: str) -> list[dict[str, Any]]:
-        """Judge runs of the search by what is asked for now; a call before may have judged them by something else.
-
-        Args:
-            entries: The runs, which have their lines.
-            select_by: By what the search judges.
-
-        Returns:
-            Their lines.
-        """
+        """Judge runs of the search by what is asked for now; a call before may have judged them by something else."""
         lines = [self.known[entry.name] for entry in entries]
         scores = [search_score(line, select_by) for line in lines]
         if scores != [line.get("search_score") for line in lines]:
@@ -151,17 +129,7 @@ def _now() -> str:
 
 
 def known_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the results there are; a last line torn by a kill is dropped from the file.
-
-    Args:
-        path: `results.jsonl`.
-
-    Returns:
-        The lines by name of run.
-
-    Raises:
-        InputError: If another line than the last is no result.
-    """
+    """Read the results there are; a last line torn by a kill is dropped from the file."""
     if not path.exists():
         return {}
     lines = path.read_bytes().split(b"\n")  # bytes: a line can be torn inside a Chinese character
@@ -180,12 +148,7 @@ def known_lines(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one line, on a line of its own even where a kill came before the last line break.
-
-    Args:
-        path: The file.
-        line: The line.
-    """
+    """Add one line, on a line of its own even where a kill came before the last line break."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.read_bytes() if path.exists() else b""
     line_break = "\n" if written and not written.endswith(b"\n") else ""
@@ -199,14 +162,7 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def short(line: Mapping[str, Any]) -> str:
-    """Sum a run up in a few words.
-
-    Args:
-        line: Its line.
-
-    Returns:
-        Its main metrics, or in what it diverged.
-    """
+    """Sum a run up in a few words."""
     if line["non_finite"]:
         return f"diverged: {line['non_finite'][0]}"
     values = {task: line["metrics"].get(f"eval_{task}_{metric}") for task, metric in line["main_metric"].items()}

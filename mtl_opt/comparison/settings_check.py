@@ -28,14 +28,7 @@ OF_ALL = (
 
 
 def own_keys(config: CompareConfig) -> frozenset[str]:
-    """Say which keys every method has for itself.
-
-    Args:
-        config: What is compared.
-
-    Returns:
-        `learning_rate` where it is searched, `max_steps` where a budget in time says it.
-    """
+    """Say which keys every method has for itself."""
     searched = {"learning_rate"} if len(config.learning_rates or []) > 1 else set()
     timed = {"max_steps"} if config.budget is not None and config.budget.endswith("seconds") else set()
     return frozenset(searched | timed)
@@ -48,18 +41,7 @@ def refuse_other_settings(
     data_hash: str | None,
     own: Collection[str],
 ) -> None:
-    """Refuse to put runs with different settings or data into one table.
-
-    Args:
-        folder: Folder of the comparison, for the sentence.
-        entries: The runs that are wanted now.
-        known: The lines there are, by name of run; of earlier releases they may lack `config` and `provenance`.
-        data_hash: Hash of the data of now; None for streams.
-        own: Keys that every method has for itself.
-
-    Raises:
-        InputError: If a line there is has something else than a run that is wanted.
-    """
+    """Refuse to put runs with different settings or data into one table."""
     for entry in entries:
         wanted = asdict(entry.config)
         for name, line in known.items():
@@ -81,18 +63,7 @@ def refuse_other_settings(
 
 
 def compared_keys(entry: Entry, line: Mapping[str, Any], wanted: Mapping[str, Any], own: Collection[str]) -> list[str]:
-    """Say in which settings a run must agree with a line there is.
-
-    Args:
-        entry: The run.
-        line: The line.
-        wanted: The settings of the run.
-        own: Keys that every method has for itself.
-
-    Returns:
-        All keys for the run itself, all but the seed for the same method at another seed, those that no axis varies for
-        another method; a search tries several learning rates.
-    """
+    """Say in which settings a run must agree with a line there is."""
     if line["run"] == entry.name:
         return [key for key in wanted if key not in CHANGE_NOTHING]
     search = {"learning_rate"} if "search" in (entry.role, line.get("role")) else set()

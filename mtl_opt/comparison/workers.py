@@ -28,15 +28,7 @@ Reply = dict[str, Any]
 
 
 def run_here(entries: Iterable[Entry], cache: DataCache) -> Iterator[tuple[Entry, Reply]]:
-    """Train runs one after the other in this process.
-
-    Args:
-        entries: The runs.
-        cache: Prepares their data.
-
-    Yields:
-        Every run with its reply, as `run_one` gives it.
-    """
+    """Train runs one after the other in this process."""
     for entry in entries:
         yield entry, run_one(entry.name, entry.config, cache)
 
@@ -72,11 +64,7 @@ class Worker:
         self.entry: Entry | None = None
 
     def start(self, entry: Entry) -> None:
-        """Give it a run.
-
-        Args:
-            entry: The run.
-        """
+        """Give it a run."""
         self.entry = entry
         job = {"name": entry.name, "config": asdict(entry.config)}
         try:
@@ -86,14 +74,7 @@ class Worker:
             return  # reading its answer says so
 
     def answer(self) -> tuple[Entry, Reply]:
-        """Wait for the reply to the run it was given.
-
-        Returns:
-            The run and its reply.
-
-        Raises:
-            InputError: If the process has ended without one.
-        """
+        """Wait for the reply to the run it was given."""
         assert self.entry is not None
         entry, self.entry = self.entry, None
         text = self.output.readline()
@@ -158,17 +139,7 @@ class Workers:
             return ""
 
     def run(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Reply]]:
-        """Train runs, several at a time.
-
-        Args:
-            entries: The runs.
-
-        Yields:
-            Every run with its reply, in the order in which they finish.
-
-        Raises:
-            InputError: If a run cannot be trained, or a worker died.
-        """
+        """Train runs, several at a time."""
         waiting = deque(entries)
         while len(self.workers) < min(self.jobs, len(entries)):
             self.workers.append(Worker(len(self.workers), self.jobs, self.output / FOLDER))

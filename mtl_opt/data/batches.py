@@ -64,14 +64,5 @@ def collate_prompts(
 
 
 def pad(values: Sequence[int], width: int, filler: int) -> list[int]:
-    """Lengthen a row on the right.
-
-    Args:
-        values: The row.
-        width: Its new length.
-        filler: What is put behind.
-
-    Returns:
-        The row with `filler` behind it.
-    """
+    """Lengthen a row on the right."""
     return [*values, *([filler] * (width - len(values)))]

@@ -18,16 +18,6 @@ Owned = tuple[int, EncodedRow]
 def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
     """Pack lengths into as few bins as first-fit-decreasing finds: at most 11/9 of the fewest possible, and 6/9 more.
 
-    Args:
-        lengths: What is packed; none above `width`.
-        width: Room of a bin.
-
-    Returns:
-        Positions in `lengths` of each bin.
-
-    Raises:
-        ValueError: If a length does not fit.
-
     Examples:
         >>> first_fit([3, 8, 2, 5, 1], width=8)
         [[1], [3, 0], [2, 4]]
@@ -47,15 +37,7 @@ def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def best_packing(lengths: Sequence[int], widest: int) -> list[list[int]]:
-    """Choose the width of the packs: that of the longest row, or up to four times that where it saves tokens.
-
-    Args:
-        lengths: Tokens of each row.
-        widest: Widest pack allowed; the longest row is, whatever it says.
-
-    Returns:
-        Positions in `lengths` of each pack.
-    """
+    """Choose the width of the packs: that of the longest row, or up to four times that where it saves tokens."""
     longest = max(lengths)
     best = first_fit(lengths, longest)
     for width in sorted({min(times * longest, widest) for times in (2, 4)}):

@@ -113,21 +113,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, strict: bool) -> Entry:
-    """Read one entry.
-
-    Args:
-        name: Its name; that of the task where `task` gives no other.
-        entry: What the user wrote.
-        base: Folder to which its paths are relative.
-        where: What to call it in errors.
-        strict: Whether rows that name another task are an error.
-
-    Returns:
-        The sources of its rows.
-
-    Raises:
-        InputError: If a value is not allowed, or its rows are no supervised text.
-    """
+    """Read one entry."""
     values = check_entry(entry, where)
     refuse_other_rows(entry, values, where)
     task = values.get("task", name)

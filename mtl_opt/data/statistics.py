@@ -32,14 +32,7 @@ WORD = re.compile(r"[\u3400-\u9fff\uac00-\ud7af\u3040-\u30ff]|[^\W\u3400-\u9fff\
 
 
 def length_statistics(tokens: TokenView) -> dict[str, float]:
-    """Describe the lengths of rows.
-
-    Args:
-        tokens: The rows.
-
-    Returns:
-        Smallest, mean, median, 95th percentile, largest and total number of tokens.
-    """
+    """Describe the lengths of rows."""
     lengths = tokens.lengths
     return {
         "min": int(lengths.min()),
@@ -52,16 +45,7 @@ def length_statistics(tokens: TokenView) -> dict[str, float]:
 
 
 def text_statistics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Describe labels, duplicates and diversity of rows.
-
-    Args:
-        rows: The rows.
-
-    Returns:
-        `labels`: different answers; `label_entropy`: of the answers, in bits; `exact_duplicates`: rows that an earlier
-        one equals; `near_duplicates`: rows, not counted before, whose letters are nearly those of an earlier one, among
-        `near_duplicates_of` rows; `distinct_1` to `distinct_3`: different n-grams of words over all n-grams.
-    """
+    """Describe labels, duplicates and diversity of rows."""
     answers: Counter[str] = Counter()
     seen: set[int] = set()
     exact = 0
@@ -99,28 +83,14 @@ def text_of(row: Row) -> str:
 
 
 def entropy(counts: Iterable[int]) -> float:
-    """Compute the entropy of counts.
-
-    Args:
-        counts: How often each value occurs.
-
-    Returns:
-        The entropy in bits.
-    """
+    """Compute the entropy of counts."""
     numbers = list(counts)
     total = sum(numbers)
     return abs(-sum(count / total * math.log2(count / total) for count in numbers))
 
 
 def shingles(text: str) -> Numbers:  # [shingles]
-    """Hash every stretch of `SHINGLE` letters of a text, blanks and case left out.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The different hashes. `[shingles]`
-    """
+    """Hash every stretch of `SHINGLE` letters of a text, blanks and case left out."""
     plain = "".join(text.casefold().split()) or " "
     letters = np.frombuffer(plain.encode("utf-32-le", errors="replace"), dtype=np.uint32).astype(np.uint64)
     if len(letters) < SHINGLE:
@@ -135,12 +105,6 @@ def near_duplicates(texts: Sequence[str]) -> int:
     """Count texts whose shingles are nearly those of an earlier one.
 
     Candidates are found by locality-sensitive hashing of MinHash signatures, then compared exactly.
-
-    Args:
-        texts: Different texts.
-
-    Returns:
-        Number of texts with an earlier near duplicate.
 
     References:
         Broder, "On the resemblance and containment of documents", SEQUENCES 1997.
@@ -167,14 +131,6 @@ def near_duplicates(texts: Sequence[str]) -> int:
 
 
 def similarity(first: Numbers, second: Numbers) -> float:  # [shingles], [shingles]
-    """Compute the Jaccard similarity of two sets.
-
-    Args:
-        first: Different values, sorted. `[shingles]`
-        second: Different values, sorted. `[shingles]`
-
-    Returns:
-        Common values over all values.
-    """
+    """Compute the Jaccard similarity of two sets."""
     common = len(np.intersect1d(first, second, assume_unique=True))
     return common / (len(first) + len(second) - common)

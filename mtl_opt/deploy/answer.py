@@ -51,18 +51,7 @@ class Answering:
         return load_tokenizer(str(folder), trust_remote_code=self.trained.config.trust_remote_code)
 
     def check_task(self, task: str | None) -> str:
-        """Find the task that is meant.
-
-        Args:
-            task: Its name; None where there is only one, or none matters.
-
-        Returns:
-            Its name.
-
-        Raises:
-            InputError: If it has to be named.
-            UnknownNameError: If there is no such task.
-        """
+        """Find the task that is meant."""
         known = self.trained.tasks if self.folders is None else tuple(self.folders)
         if task is None and len(known) > 1:
             raise InputError(f"Whose prompts are these? Give `--task`, one of {', '.join(known)}.")
@@ -88,16 +77,7 @@ class Answering:
             )
 
     def answer(self, rows: Sequence[Row], tasks: Sequence[str], **options: Any) -> Iterator[tuple[int, str]]:
-        """Answer rows, those that one model answers together.
-
-        Args:
-            rows: What is asked.
-            tasks: Task of every row.
-            options: Those of `generate`.
-
-        Yields:
-            Index of a row and its answer.
-        """
+        """Answer rows, those that one model answers together."""
         size = options.pop("batch_size", 16)
         for places in self._together(tasks):
             for begin in range(0, len(places), size):
@@ -126,14 +106,7 @@ class Answering:
             )
 
     def stream(self, row: Row, task: str, write: Callable[[str], object], **options: Any) -> None:
-        """Answer one row and give its text out as it grows.
-
-        Args:
-            row: What is asked.
-            task: Its task.
-            write: Takes every new piece of text.
-            options: Those of `generate`.
-        """
+        """Answer one row and give its text out as it grows."""
         stream = TextStream(self.tokenizer, write, self._encoder(task).stop_text())
         for _ in self.answer([row], [task], streamer=stream, **options):
             pass
@@ -169,18 +142,7 @@ class Answering:
 
 
 def open_answering(where: str | Path, overrides: Sequence[str] = ()) -> Answering:
-    """Open a run, or what was exported from one.
-
-    Args:
-        where: Folder of a run or checkpoint, its YAML, or a folder that `mtl-opt export` has written.
-        overrides: Arguments `key=value` that win over the run's settings.
-
-    Returns:
-        What answers prompts.
-
-    Raises:
-        InputError: If there is neither.
-    """
+    """Open a run, or what was exported from one."""
     about = Path(where) / ABOUT
     if not about.exists():
         return Answering(open_trained(where, overrides))
@@ -195,29 +157,12 @@ def open_answering(where: str | Path, overrides: Sequence[str] = ()) -> Answerin
 
 
 def asked_row(text: str) -> Row:
-    """Make a row of a prompt.
-
-    Args:
-        text: What is asked.
-
-    Returns:
-        The row.
-    """
+    """Make a row of a prompt."""
     return Row(text, "", UNKNOWN, None, "--prompt", 1)
 
 
 def read_asked(path: str) -> list[Row]:
-    """Read rows that may lack an answer.
-
-    Args:
-        path: A JSONL, JSON, CSV or TSV file with rows in the formats of training; `prompt` or `text` alone will do.
-
-    Returns:
-        The rows.
-
-    Raises:
-        InputError: If the file cannot be read or has no rows.
-    """
+    """Read rows that may lack an answer."""
     rows = [make_row(_completed(record), path, line, RowSpec()) for line, record in read_records(path, stop_at_first)]
     if not rows:
         raise InputError(f"Data file `{path}` has no rows.")

@@ -17,30 +17,14 @@ LENGTH = 8
 
 
 def exact(model: Any) -> Any:
-    """Put a model into float32, in which a merge can be told from rounding.
-
-    Args:
-        model: A model, in evaluation mode; changed in place.
-
-    Returns:
-        The same; a quantised one as it is.
-    """
+    """Put a model into float32, in which a merge can be told from rounding."""
     quantised = any(parameter.dtype in {torch.int8, torch.uint8} for parameter in model.parameters())
     return model if quantised else model.float()
 
 
 @torch.no_grad()
 def said(model: Any, task: int = 0, text: bool = True) -> Tensor:  # -> [1, seq, outputs]
-    """Read a few tokens through the model of a run, or through a plain one.
-
-    Args:
-        model: The model.
-        task: Index of the task that they are rows of.
-        text: Whether the task answers in text.
-
-    Returns:
-        Logits, with what the task's head adds to them; last hidden states of a task that answers otherwise.
-    """
+    """Read a few tokens through the model of a run, or through a plain one."""
     base = model.base if isinstance(model, MultiTaskModel) else model
     vocabulary, device = base.get_input_embeddings().num_embeddings, next(model.parameters()).device
     tokens = torch.arange(3, 3 + LENGTH, device=device)[None] % vocabulary
@@ -70,14 +54,7 @@ class SameAnswers:
         self.said = said(whole, task, self.text)
 
     def check(self, model: Any) -> None:
-        """Stop an export that would answer otherwise than the run.
-
-        Args:
-            model: The merged model, in float32.
-
-        Raises:
-            InputError: If its outputs differ by more than rounding.
-        """
+        """Stop an export that would answer otherwise than the run."""
         found = said(model.eval(), text=self.text)
         largest = float(self.said.abs().max())
         difference = float((self.said - found).abs().max()) if self.said.shape == found.shape else float("inf")

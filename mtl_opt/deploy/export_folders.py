@@ -51,19 +51,7 @@ class ExportOptions:
 
 
 def export(where: str | Path, options: ExportOptions | None = None, overrides: Sequence[str] = ()) -> dict[str, Path]:
-    """Write a trained run as plain models, or as peft folders.
-
-    Args:
-        where: Folder of a run or checkpoint, or its YAML.
-        options: What is written where.
-        overrides: Arguments `key=value` that win over the run's settings, such as a moved `model_name_or_path`.
-
-    Returns:
-        Folder of every task; where no parameter belongs to one task all have the same.
-
-    Raises:
-        InputError: If the run cannot be exported so, or the folder is not empty or cannot be written.
-    """
+    """Write a trained run as plain models, or as peft folders."""
     options = options or ExportOptions()
     trained = open_trained(where, overrides)
     names = check_tasks(options.tasks, trained.tasks)
@@ -88,18 +76,7 @@ def export(where: str | Path, options: ExportOptions | None = None, overrides: S
 
 
 def check_tasks(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """Refuse tasks that a run does not have.
-
-    Args:
-        wanted: Names; None for all.
-        known: The run's tasks.
-
-    Returns:
-        The names, in the run's order.
-
-    Raises:
-        UnknownNameError: If a name is not among them.
-    """
+    """Refuse tasks that a run does not have."""
     for task in wanted or ():
         if task not in known:
             raise UnknownNameError("task", task, known)
@@ -222,15 +199,7 @@ def _copy_heads(trained: Trained, folder: Path) -> None:
 
 
 def lies_beside(task: str, folder: Path) -> bool:
-    """Tell whether what a task's head adds to the output layer is missing in an export, as earlier versions wrote it.
-
-    Args:
-        task: Name of the task, which answers in text.
-        folder: Folder of its export.
-
-    Returns:
-        True if so.
-    """
+    """Whether what a task's head adds to the output layer is missing in an export, as earlier versions wrote it."""
     path = folder / HEADS
     about = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else {}
     return bool(about.get(task, {}).get("rank"))

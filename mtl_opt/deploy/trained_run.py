@@ -36,11 +36,7 @@ class Trained:
     bit: int | None = None
 
     def model(self) -> Any:
-        """Load the trained model, on the CPU.
-
-        Returns:
-            The model, in evaluation mode.
-        """
+        """Load the trained model, on the CPU."""
         options: dict[str, Any] = {}
         if (self.folder / "sharing.json").exists():
             known = read_about(self.folder).get("task_options", {})
@@ -48,51 +44,24 @@ class Trained:
         return build_model(self.config, self.tasks, options, self.folder, self.heads()).eval()
 
     def heads(self) -> dict[str, Any] | None:
-        """Read what the heads of the run are for.
-
-        Returns:
-            Type and options by task; None for a run without heads.
-        """
+        """Read what the heads of the run are for."""
         if not (self.folder / HEADS).exists():
             return None
         about = json.loads((self.folder / HEADS).read_text(encoding="utf-8"))["tasks"]
         return {task: about.get(task) for task in self.tasks}
 
     def tokenizer(self) -> Any:
-        """Load the tokenizer that the run has saved.
-
-        Returns:
-            The tokenizer.
-        """
+        """Load the tokenizer that the run has saved."""
         return load_tokenizer(str(self.folder), trust_remote_code=self.config.trust_remote_code)
 
     def encoder(self, task: str, tokenizer: Any) -> Encoder:
-        """Build what makes prompts of a task, as in training.
-
-        Args:
-            task: Its name.
-            tokenizer: The tokenizer.
-
-        Returns:
-            The encoder, with the task's template and prefix.
-        """
+        """Build what makes prompts of a task, as in training."""
         settings = {entry.train.task: entry.train.settings for entry in entries_of(self.config)[0]}
         return opener_of(self.config, tokenizer).encoder_of(settings.get(task, TaskSettings()), task)
 
 
 def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> Trained:
-    """Find what a run has left.
-
-    Args:
-        where: Folder of a finished run, one of its checkpoints, or the YAML of a run, whose `output_dir` is looked at.
-        overrides: Arguments `key=value` that win over the run's settings, such as a moved base model.
-
-    Returns:
-        The run.
-
-    Raises:
-        InputError: If there is no trained run.
-    """
+    """Find what a run has left."""
     path = Path(where)
     if path.is_dir():
         folder, file = path, path / CONFIG

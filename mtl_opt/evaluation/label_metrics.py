@@ -11,15 +11,7 @@ POSITIVE = ("1", "yes", "true", "positive", "是", "有", "正面")
 
 
 def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """Compute the share of right labels.
-
-    Args:
-        predictions: Predicted labels; texts without outer white space and in Unicode NFC.
-        references: True labels.
-
-    Returns:
-        A share in [0, 1].
-    """
+    """Compute the share of right labels."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(_texts(references), _texts(predictions)))
@@ -30,13 +22,6 @@ def f1_macro(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
     A generated answer that is no such label counts as a miss of the true one; it makes no class of its own, which
     would pull the average down by however many kinds of nonsense were generated.
-
-    Args:
-        predictions: Predicted labels.
-        references: True labels.
-
-    Returns:
-        A share in [0, 1]; a label without any right answer counts 0.
     """
     from sklearn.metrics import f1_score
 
@@ -45,16 +30,7 @@ def f1_macro(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
 
 def f1_binary(predictions: Sequence[Any], references: Sequence[Any], positive: str | None = None) -> float:
-    """Compute F1 of the positive label.
-
-    Args:
-        predictions: Predicted labels.
-        references: True labels, two different ones at most.
-        positive: The positive label; None to tell it from `POSITIVE`.
-
-    Returns:
-        A share in [0, 1]; 0 without any right answer.
-    """
+    """Compute F1 of the positive label."""
     from sklearn.metrics import f1_score
 
     label = positive_label(references, positive)
@@ -63,18 +39,7 @@ def f1_binary(predictions: Sequence[Any], references: Sequence[Any], positive: s
 
 
 def positive_label(references: Sequence[Any], positive: str | None = None) -> str:
-    """Find the positive one of two labels.
-
-    Args:
-        references: True labels.
-        positive: What the user says; None to tell.
-
-    Returns:
-        The label, as text.
-
-    Raises:
-        InputError: If there are more than two labels, it is not among them, or it cannot be told.
-    """
+    """Find the positive one of two labels."""
     labels = sorted(set(_texts(references)))
     shown = ", ".join(f"`{label}`" for label in labels[:5])
     if len(labels) > 2:
@@ -90,15 +55,7 @@ def positive_label(references: Sequence[Any], positive: str | None = None) -> st
 
 
 def matthews(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """Compute the Matthews correlation coefficient, for any number of labels.
-
-    Args:
-        predictions: Predicted labels.
-        references: True labels.
-
-    Returns:
-        A correlation in [-1, 1]; 0 where either side has one label only.
-    """
+    """Compute the Matthews correlation coefficient, for any number of labels."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(_texts(references), _texts(predictions)))

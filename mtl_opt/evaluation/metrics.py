@@ -178,16 +178,7 @@ def from_loss(names: Sequence[str], loss: float) -> dict[str, float]:
 
 
 def check_pairs(name: str, predictions: Sequence[Any], references: Sequence[Any]) -> None:
-    """Refuse predictions that cannot be paired with references.
-
-    Args:
-        name: What is computed, for the error.
-        predictions: The predictions.
-        references: The references.
-
-    Raises:
-        InputError: If there are none, or their numbers differ.
-    """
+    """Refuse predictions that cannot be paired with references."""
     if len(predictions) != len(references):
         raise InputError(
             f"{name} needs one reference per prediction, got {len(predictions)} predictions and "

@@ -8,13 +8,6 @@ from statistics import fmean
 def mean_squared_error(predictions: Sequence[float], references: Sequence[float]) -> float:
     """Average the squared differences.
 
-    Args:
-        predictions: Predicted numbers.
-        references: True numbers, one per prediction.
-
-    Returns:
-        A number of at least 0, in the square of the unit.
-
     Examples:
         >>> mean_squared_error([1.0, 2.0], [1.0, 4.0])
         2.0
@@ -24,13 +17,6 @@ def mean_squared_error(predictions: Sequence[float], references: Sequence[float]
 
 def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
     """Compute the linear correlation.
-
-    Args:
-        predictions: Predicted numbers.
-        references: True numbers, one per prediction.
-
-    Returns:
-        A number in [-1, 1]; NaN where one of the two does not vary.
 
     Examples:
         >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 6)

@@ -16,14 +16,7 @@ ARTICLES = ("a", "an", "the")
 
 
 def plain(text: Any) -> str:
-    """Bring an answer to the form in which it is compared.
-
-    Args:
-        text: Any text, or the number of a class.
-
-    Returns:
-        The text in Unicode NFC without white space at both ends.
-    """
+    """Bring an answer to the form in which it is compared."""
     return normalize("NFC", str(text)).strip()
 
 
@@ -32,12 +25,6 @@ def words(text: str) -> list[str]:
 
     For ASCII the words are those of rouge-score's own tokenizer: runs of letters and digits, in lower case. Letters
     of all other scripts, which that one leaves out, are kept.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Its words in lower case, without punctuation.
 
     Examples:
         >>> words("退款3天到账, OK!")
@@ -50,13 +37,6 @@ def token_f1(predictions: Sequence[str], references: Sequence[str]) -> float:
     """Compute the F1 of the words that an answer shares with its reference, averaged over answers.
 
     Texts are normalised as in SQuAD: lower case, no punctuation, no English articles. Two empty texts are equal.
-
-    Args:
-        predictions: Generated texts.
-        references: Expected texts, one per prediction.
-
-    Returns:
-        A share in [0, 1].
 
     Examples:
         >>> token_f1(["The red shoe"], ["red shoes"])
@@ -97,12 +77,6 @@ class _Words:
 def rouge(kind: str) -> Callable[[Sequence[str], Sequence[str]], float]:
     """Make a ROUGE metric, without stemming.
 
-    Args:
-        kind: `rouge1`, `rouge2` or `rougeL`.
-
-    Returns:
-        Predictions, references → mean F-measure in [0, 1].
-
     References:
         Lin, `ROUGE: A Package for Automatic Evaluation of Summaries <https://aclanthology.org/W04-1013>`_, 2004.
     """
@@ -120,13 +94,6 @@ def rouge(kind: str) -> Callable[[Sequence[str], Sequence[str]], float]:
 def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
     """Compute corpus BLEU with sacreBLEU's defaults.
 
-    Args:
-        predictions: Generated texts.
-        references: Expected texts, one per prediction.
-
-    Returns:
-        Its score / 100; tokenizer `zh` where a reference holds ideographs, else `13a`.
-
     References:
         Post, `A Call for Clarity in Reporting BLEU Scores <https://arxiv.org/abs/1804.08771>`_, WMT 2018.
     """
@@ -138,13 +105,6 @@ def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
     """Compute corpus chrF2 with sacreBLEU's defaults; it is made of characters and needs no words.
-
-    Args:
-        predictions: Generated texts.
-        references: Expected texts, one per prediction.
-
-    Returns:
-        Its score / 100.
 
     References:
         Popović, `chrF: character n-gram F-score for automatic MT evaluation <https://aclanthology.org/W15-3049>`_,

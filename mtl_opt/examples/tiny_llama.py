@@ -17,18 +17,7 @@ Progress = Callable[[int, int, float], None]
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer; any text in any language survives encoding and decoding.
-
-    Args:
-        texts: What to learn merges from.
-        vocab_size: Number of tokens wanted, at least 259 (all bytes and the three special tokens).
-
-    Returns:
-        A tokenizer with beginning-of-text, end-of-text and padding tokens that adds none of them by itself.
-
-    Raises:
-        InputError: If the vocabulary is too small.
-    """
+    """Train a byte-level BPE tokenizer; any text in any language survives encoding and decoding."""
     special = ["<s>", "</s>", "<pad>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size < len(alphabet) + len(special):
@@ -63,24 +52,7 @@ def pretrain(
     seed: int,
     progress: Progress | None = None,
 ) -> LlamaForCausalLM:
-    """Train a tiny Llama on packed text with AdamW and a cosine schedule.
-
-    Args:
-        texts: What to learn.
-        tokenizer: Its vocabulary becomes the model's.
-        hidden_size: Width; the MLP is twice as wide.
-        num_layers: Number of layers.
-        num_heads: Number of attention heads, a divisor of `hidden_size`.
-        steps: Number of optimizer steps.
-        batch_size: Rows per step.
-        seq_len: Tokens per row.
-        learning_rate: Highest learning rate.
-        seed: Of the initial weights and of the order of the rows; the caller's random state is left alone.
-        progress: Told after each step.
-
-    Returns:
-        The model, in evaluation mode.
-    """
+    """Train a tiny Llama on packed text with AdamW and a cosine schedule."""
     rows = pack(texts, tokenizer, seq_len)
     model = new_llama(tokenizer, hidden_size, num_layers, num_heads, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -101,14 +73,7 @@ def pretrain(
 
 
 def build_tiny_llama(folder: Path, texts: Sequence[str], seed: int, progress: Progress | None = None) -> None:
-    """Train the tokenizer and the model of the embedded job and save both.
-
-    Args:
-        folder: Where `from_pretrained` will find them; made if absent.
-        texts: What to learn.
-        seed: The same texts and seed give the same model on the same machine.
-        progress: Told after each step.
-    """
+    """Train the tokenizer and the model of the embedded job and save both."""
     tokenizer = train_tokenizer(texts, vocab_size=1200)
     with one_thread():
         model = pretrain(
@@ -133,9 +98,6 @@ def one_thread() -> Iterator[None]:
     """Compute on one thread: how many there are changes the rounding, and with it how well this small model ends up.
 
     On a busy machine it is also many times as fast as threads that wait for each other at every small product.
-
-    Yields:
-        Nothing.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -148,18 +110,7 @@ def one_thread() -> Iterator[None]:
 def new_llama(
     tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: int, num_heads: int, seed: int
 ) -> LlamaForCausalLM:
-    """Initialise a Llama without touching the caller's random state.
-
-    Args:
-        tokenizer: Gives vocabulary and special tokens.
-        hidden_size: Width.
-        num_layers: Number of layers.
-        num_heads: Number of attention heads.
-        seed: Of the initial weights.
-
-    Returns:
-        The model with random weights.
-    """
+    """Initialise a Llama without touching the caller's random state."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -180,19 +131,7 @@ def new_llama(
 
 
 def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seq_len: int) -> Tensor:  # [rows, seq]
-    """Join texts with end-of-text tokens and cut them into rows without padding.
-
-    Args:
-        texts: What to pack.
-        tokenizer: Encodes the texts.
-        seq_len: Tokens per row; what does not fill the last row is dropped.
-
-    Returns:
-        Token ids. `[rows, seq]`
-
-    Raises:
-        InputError: If the texts do not fill one row.
-    """
+    """Join texts with end-of-text tokens and cut them into rows without padding."""
     ids: list[int] = []
     for text in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
         ids += [*text, tokenizer.eos_token_id]
@@ -203,16 +142,7 @@ def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seq_len: int)
 
 
 def shuffled_batches(num_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:  # [batch]
-    """Draw rows without end, every row once before any comes again.
-
-    Args:
-        num_rows: How many rows there are.
-        batch_size: Rows per batch.
-        seed: Of the order.
-
-    Yields:
-        Indices of the rows of the next batch. `[batch]`
-    """
+    """Draw rows without end, every row once before any comes again."""
     generator = torch.Generator().manual_seed(seed)
     waiting = torch.empty(0, dtype=torch.long)
     while True:
@@ -223,15 +153,7 @@ def shuffled_batches(num_rows: int, batch_size: int, seed: int) -> Iterator[Tens
 
 
 def warmup_cosine(step: int, steps: int) -> float:
-    """Rise over the first twentieth of the steps, then fall along a cosine to a tenth.
-
-    Args:
-        step: Steps done.
-        steps: Steps in all.
-
-    Returns:
-        Share of the highest learning rate, in (0, 1].
-    """
+    """Rise over the first twentieth of the steps, then fall along a cosine to a tenth."""
     warmup = max(1, steps // 20)
     if step < warmup:
         return (step + 1) / warmup

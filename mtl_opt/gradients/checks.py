@@ -10,17 +10,7 @@ from mtl_opt.gradients.rows.columns import whole
 
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Refuse names that do not tell the tasks apart.
-
-    Args:
-        tasks: Names of the tasks, in the order of the rows.
-
-    Returns:
-        The names.
-
-    Raises:
-        ValueError: If it is one text, there is no name, or one occurs twice.
-    """
+    """Refuse names that do not tell the tasks apart."""
     if isinstance(tasks, str):
         raise ValueError(f"`tasks` must be a sequence of names, got {tasks!r}.")
     if not tasks or len(set(tasks)) != len(tasks):
@@ -29,14 +19,7 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 def refuse_wrapped(model: nn.Module) -> None:
-    """Refuse a model whose gradients somebody else sums.
-
-    Args:
-        model: The model.
-
-    Raises:
-        ValueError: If it is wrapped for data parallelism, by torch or by DeepSpeed.
-    """
+    """Refuse a model whose gradients somebody else sums."""
     if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         raise ValueError(
             f"`model` must not be wrapped in {type(model).__name__}: it would mix the tasks' rows. "
@@ -50,16 +33,7 @@ def refuse_wrapped(model: nn.Module) -> None:
 
 
 def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> None:  # [tasks]
-    """Refuse losses that are not one per task.
-
-    Args:
-        losses: As given to `backward`. `[tasks]`
-        tasks: Names of the tasks.
-        halves: Whether they are those of two halves, `[2, tasks]`.
-
-    Raises:
-        ValueError: If the shape is another, or nothing can be differentiated.
-    """
+    """Refuse losses that are not one per task."""
     allowed = [(2, len(tasks)), (2 * len(tasks),)] if halves else [(len(tasks),)]
     if losses.shape not in allowed:
         raise ValueError(
@@ -71,15 +45,7 @@ def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> 
 
 
 def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
-    """Refuse a loss that nothing trained can change.
-
-    Args:
-        task: Whose loss.
-        gradients: Its gradients, or their norms.
-
-    Raises:
-        ValueError: If all are 0 or missing.
-    """
+    """Refuse a loss that nothing trained can change."""
     if not any(gradient is not None and bool(whole(gradient).any()) for gradient in gradients):
         raise ValueError(
             f"The loss of task `{task}` depends on no trainable parameter: its gradient is exactly 0 in the first step."
@@ -87,14 +53,7 @@ def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
 
 
 def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Refuse to add rows beside a gradient that somebody else has summed.
-
-    Args:
-        parameters: The shared parameters by name.
-
-    Raises:
-        ValueError: If one of them has a gradient.
-    """
+    """Refuse to add rows beside a gradient that somebody else has summed."""
     for name, parameter in parameters.items():
         if parameter.grad is not None:
             raise ValueError(
@@ -104,19 +63,7 @@ def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:
 
 
 def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:  # [tasks], [tasks] -> [tasks]
-    """Refuse counts that are not one number of tokens or rows per task.
-
-    Args:
-        counts: As given to `backward`. `[tasks]`
-        losses: The losses they belong to. `[tasks]`
-        tasks: Names of the tasks.
-
-    Returns:
-        The counts in float64 on the device of the losses. `[tasks]`
-
-    Raises:
-        ValueError: If the shape is another, or a count is negative or not finite.
-    """
+    """Refuse counts that are not one number of tokens or rows per task."""
     if counts.shape != losses.shape:
         raise ValueError(
             f"`counts` must be {list(losses.shape)}, one per task ({', '.join(tasks)}), got shape "
@@ -130,15 +77,7 @@ def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tens
 
 
 def check_penalty(term: Tensor, written: bool) -> None:  # []
-    """Refuse a penalty that could not reach the gradient.
-
-    Args:
-        term: As given to `penalty`. `[]`
-        written: Whether the gradient of the step is written.
-
-    Raises:
-        ValueError: If it is no scalar, depends on nothing, or comes too late.
-    """
+    """Refuse a penalty that could not reach the gradient."""
     if term.dim() != 0 or not term.requires_grad:
         raise ValueError(
             f"`term` must be a scalar that depends on a trainable parameter, got shape {tuple(term.shape)}."
@@ -149,17 +88,7 @@ def check_penalty(term: Tensor, written: bool) -> None:  # []
 
 @contextmanager
 def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
-    """Refuse a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks.
-
-    Args:
-        version: Gives a number that changes whenever rows are written to.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ValueError: If the rows were written to.
-    """
+    """Refuse a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks."""
     before = version()
     yield
     if version() != before:
@@ -170,16 +99,7 @@ def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
 
 
 def check_trainable(shared: bool, private: bool, engine: str) -> None:
-    """Refuse a model that an engine can do nothing for.
-
-    Args:
-        shared: Whether it has trainable shared parameters.
-        private: Whether it has trainable private ones.
-        engine: Name of the engine.
-
-    Raises:
-        ValueError: If nothing can be trained, or the engine needs shared parameters and there are none.
-    """
+    """Refuse a model that an engine can do nothing for."""
     if not shared and not private:
         raise ValueError("`model` has no trainable parameter: there is no gradient to combine.")
     if not shared and engine not in {"auto", "one_pass", "per_task"}:

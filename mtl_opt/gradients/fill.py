@@ -37,14 +37,7 @@ class Filling:
 
     @contextmanager
     def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
-        """Say which task owns each row of the batch.
-
-        Args:
-            ids: Task index of each row, or of each token of packed rows. `[batch]` or `[batch, seq]`
-
-        Yields:
-            Nothing.
-        """
+        """Say which task owns each row of the batch."""
         before = self.owners, self._segments
         try:
             with task_rows(ids), self.engine.open():
@@ -56,26 +49,13 @@ class Filling:
             self.open_rows.forget()  # the rows around these are found again
 
     def opened(self) -> Tensor:  # -> [batch] or [batch, seq]
-        """Say where each open row goes.
-
-        Returns:
-            Rows of the buffer. `[batch]` or `[batch, seq]`
-
-        Raises:
-            ValueError: If no rows are open.
-        """
+        """Say where each open row goes."""
         if self.owners is None:
             raise ValueError("No rows are open; ask inside `with grads.rows(ids):`.")
         return self.owners
 
     def backward(self, step: Step, losses: Tensor, counts: Tensor | None) -> None:  # [tasks], [tasks]
-        """Add `counts · ∇losses` to the rows.
-
-        Args:
-            step: The step under way.
-            losses: Mean losses. `[tasks]` or `[2, tasks]`
-            counts: What they average; None counts 1 where there are rows. `[tasks]` or `[2, tasks]`
-        """
+        """Add `counts · ∇losses` to the rows."""
         self._check(step, losses)
         names = tuple(step.tasks) * (1 if self.halves is None else 2)
         if counts is None:

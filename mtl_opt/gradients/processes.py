@@ -30,28 +30,14 @@ class Processes:
         return dist.get_rank(self.group) if self.world > 1 else 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by its sum over all processes, in place.
-
-        Args:
-            tensor: What this process has; the same shape in all.
-
-        Returns:
-            The same tensor.
-        """
+        """Replace a tensor by its sum over all processes, in place."""
         if self.world > 1:
             dist.all_reduce(tensor, group=self.group)
             self.sent += tensor.numel() * tensor.element_size()
         return tensor
 
     def gather(self, tensor: Tensor) -> Tensor:  # [*shape] -> [processes, *shape]
-        """Collect a small tensor from all processes.
-
-        Args:
-            tensor: What this process has; the same shape in all. `[*shape]`
-
-        Returns:
-            One entry per process. `[processes, *shape]`
-        """
+        """Collect a small tensor from all processes."""
         found = torch.zeros(self.world, *tensor.shape, dtype=tensor.dtype, device=tensor.device)
         found[self.rank] = tensor
         return self.sum(found)

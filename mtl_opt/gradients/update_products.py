@@ -17,13 +17,6 @@ def update_products(grads: "TaskGradients") -> tuple[Tensor, float] | None:  # [
     With weights `w` this is `G w` and needs no rows. A method that looks at the Jacobian itself (GradDrop), or whose
     weights differ from block to block, leaves only the gradient. Every process must ask.
 
-    Args:
-        grads: The task gradients, after `combine`, `write` or `write_vector` and before `zero`.
-
-    Returns:
-        Inner products of every row with the gradient, and the gradient's norm, both as it stands now (clipped or not);
-        None for an engine that keeps no rows of the parameters. `[tasks]`
-
     Examples:
         >>> import torch
         >>> from mtl_opt import TaskGradients

@@ -131,15 +131,7 @@ def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
 
 
 def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
-    """Put fresh adapters into the target layers.
-
-    Args:
-        model: The base model.
-        lora: The settings.
-
-    Returns:
-        A `PeftModel`.
-    """
+    """Put fresh adapters into the target layers."""
     config = lora_config(model, lora)
     if not isinstance(config.target_modules, str):
         _check_targets(model, sorted(config.target_modules))
@@ -147,15 +139,7 @@ def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
 
 
 def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
-    """Say to peft what `lora` says.
-
-    Args:
-        model: The model that gets the adapters.
-        lora: The settings.
-
-    Returns:
-        The settings in peft's words.
-    """
+    """Say to peft what `lora` says."""
     return LoraConfig(
         task_type="FEATURE_EXTRACTION" if model.get_output_embeddings() is None else "CAUSAL_LM",
         r=lora.rank,

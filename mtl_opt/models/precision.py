@@ -30,18 +30,7 @@ class QuantizationSettings:
 
 
 def quantized(settings: QuantizationSettings, dtype: torch.dtype) -> dict[str, Any]:
-    """Build the arguments of `from_pretrained` that quantise the weights while they are read.
-
-    Args:
-        settings: How they are stored.
-        dtype: Number format in which a 4-bit layer computes.
-
-    Returns:
-        Arguments; the model is put where it will be trained, since quantising happens there.
-
-    Raises:
-        InputError: If bitsandbytes is not installed.
-    """
+    """Build the arguments of `from_pretrained` that quantise the weights while they are read."""
     if find_spec("bitsandbytes") is None:
         raise InputError(
             f"`quantization_bit: {settings.bit}` needs the package bitsandbytes, which is not installed "
@@ -65,9 +54,6 @@ def keep_weights(model: nn.Module) -> None:
 
     It rounds their scales to bfloat16 on the way and does not undo it for training: the base that is trained on would
     be another than the one that was loaded.
-
-    Args:
-        model: A quantised model.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

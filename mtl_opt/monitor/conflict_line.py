@@ -68,14 +68,7 @@ def diagnose(events: Sequence[StepEvent], tasks: Sequence[str]) -> Line | None:
 
 
 def corrected_line(found: Corrected) -> Line:
-    """Write an estimate as plain values.
-
-    Args:
-        found: The estimate.
-
-    Returns:
-        Its `cosines`, `low`, `high`, `verdict`, `signal_to_noise` and `steps`.
-    """
+    """Write an estimate as plain values."""
     return {
         "cosines": rounded(found.cosines),
         "low": rounded(found.low),
@@ -87,28 +80,12 @@ def corrected_line(found: Corrected) -> Line:
 
 
 def layer_lines(gramians: Mapping[str, Tensor]) -> dict[str, Any]:  # {layer: [tasks, tasks]}
-    """Write the cosines of every layer as plain values.
-
-    Args:
-        gramians: Gramian of each layer. `{layer: [tasks, tasks]}`
-
-    Returns:
-        Cosines of each layer.
-    """
+    """Write the cosines of every layer as plain values."""
     return dict(zip(gramians, rounded(cosines_of(torch.stack(list(gramians.values())))), strict=True))
 
 
 def shadow_lines(event: StepEvent) -> dict[str, Any]:
-    """Compare the update that was taken with what other combiners would have done.
-
-    Args:
-        event: A step in which they were asked.
-
-    Returns:
-        By name: `weights`; `angle` to the update taken, in degrees; `change`, predicted to first order, of every task's
-        loss in nats for a step of plain gradient descent with the learning rate and the clipping of the run
-        (`predicted_changes`; None for absent tasks); `on_this_trajectory`; `note`.
-    """
+    """Compare the update that was taken with what other combiners would have done."""
     readings = event.shadows or {}
     nothing = torch.full_like(event.losses, torch.nan, dtype=torch.float64)
     known = [nothing if one.weights is None else one.weights.double() for one in readings.values()]
@@ -154,16 +131,8 @@ def _share(event: StepEvent) -> Tensor:  # [tasks]
     return fitted_weights(event.gramian, event.products) * event.products.double() / event.update_norm**2
 
 
-def rounded(values: Tensor, digits: int = DIGITS) -> Any:
-    """Turn a tensor into plain numbers that are short to write.
-
-    Args:
-        values: Numbers. `[...]`
-        digits: Significant digits that are kept.
-
-    Returns:
-        Nested lists; None where a number is not finite.
-    """
+def rounded(values: Tensor, digits: int = DIGITS) -> Any:  # values [...]
+    """Turn a tensor into plain numbers that are short to write."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, list):
@@ -197,14 +166,7 @@ def diagnosis_scalars(line: Mapping[str, Any], tasks: Sequence[str]) -> dict[str
 
 
 def all_cosines(events: Sequence[StepEvent]) -> Tensor:  # [steps * pairs]
-    """Collect the cosines of every pair in every step, for a histogram.
-
-    Args:
-        events: The steps.
-
-    Returns:
-        The defined ones. `[steps * pairs]`
-    """
+    """Collect the cosines of every pair in every step, for a histogram."""
     taken = [cosines(event.gramian) for event in events if not event.skipped]
     if not taken:
         return torch.empty(0)

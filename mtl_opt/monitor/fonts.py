@@ -29,14 +29,7 @@ UNUSED = "\uffff"  # never a character: every font draws its "missing glyph" for
 
 @cache
 def known_font_files(folders: tuple[str, ...] = FOLDERS) -> tuple[Path, ...]:
-    """Search the folders once for fonts that are known to cover much.
-
-    Args:
-        folders: Folders to search, with all that is below them.
-
-    Returns:
-        At most one file per known font, best first; of several weights the regular one.
-    """
+    """Search the folders once for fonts that are known to cover much."""
     files = [path for folder in folders for path in Path(os.path.expanduser(folder)).rglob("*.[ot]t[fc]")]
     found = []
     for start in KNOWN_FONTS:
@@ -48,28 +41,13 @@ def known_font_files(folders: tuple[str, ...] = FOLDERS) -> tuple[Path, ...]:
 
 @cache
 def default_font(size: int) -> ImageFont.FreeTypeFont:
-    """Load Pillow's own font.
-
-    Args:
-        size: Height in pixels.
-
-    Returns:
-        The font.
-    """
+    """Load Pillow's own font."""
     return ImageFont.load_default(size)
 
 
 @cache
 def load_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
-    """Load a font file.
-
-    Args:
-        path: The file.
-        size: Height in pixels.
-
-    Returns:
-        The font; None where the file cannot be read as one.
-    """
+    """Load a font file."""
     try:  # the bytes, not the path: for a path that it cannot read Pillow takes a system font of the same name
         return ImageFont.truetype(BytesIO(path.read_bytes()), size)
     except OSError:
@@ -77,46 +55,21 @@ def load_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
 
 
 def can_draw(font: ImageFont.FreeTypeFont, text: str) -> bool:
-    """Tell whether a font has a glyph for every character of a text.
-
-    Args:
-        font: The font to ask.
-        text: The text to be drawn.
-
-    Returns:
-        True where no character comes out as the "missing glyph" box.
-    """
+    """Tell whether a font has a glyph for every character of a text."""
     # Pillow gives no access to a font's character map, so the pixels are compared.
     missing = glyph(font, UNUSED)
     return all(char.isspace() or (char.isprintable() and glyph(font, char) != missing) for char in set(text))
 
 
 def glyph(font: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], bytes]:
-    """Draw one character.
-
-    Args:
-        font: The font to draw with.
-        char: One character.
-
-    Returns:
-        Size and pixels of the character.
-    """
+    """Draw one character."""
     mask = font.getmask(char)
     return mask.size, bytes(mask)
 
 
 @cache
 def font_for(text: str, size: int, folders: tuple[str, ...] = FOLDERS) -> ImageFont.FreeTypeFont | None:
-    """Find a font that can draw a text: Pillow's own where it is enough, else one installed on the system.
-
-    Args:
-        text: The text to be drawn.
-        size: Height in pixels.
-        folders: Folders to search for fonts; searched only when Pillow's own is not enough, and only once.
-
-    Returns:
-        The font; None where no font has all characters.
-    """
+    """Find a font that can draw a text: Pillow's own where it is enough, else one installed on the system."""
     if can_draw(default_font(size), text):
         return default_font(size)
     fonts = (load_font(path, size) for path in known_font_files(folders))

@@ -15,12 +15,6 @@ def magnitude_similarity(
 
     1 where both are equally long; near 0 the longer one drowns the other in a plain sum, whatever their angle.
 
-    Args:
-        gramian: Inner products of the task gradients. `[..., tasks, tasks]`
-
-    Returns:
-        Similarities in (0, 1]; NaN where a gradient is zero. `[..., tasks, tasks]`
-
     References:
         Yu, Kumar, Gupta, Levine, Hausman, Finn, `Gradient Surgery for Multi-Task Learning
         <https://arxiv.org/abs/2001.06782>`_, NeurIPS 2020, Definition 2.
@@ -45,13 +39,6 @@ def curvature_bound(
     gradients are better projected than summed, for long enough steps, where the curvature along the sum is at least
     this share of the largest curvature there is. So a value of 1 or more says that no curvature makes a projection
     provably better, a value near 0 that nearly any does.
-
-    Args:
-        gramian: Inner products of the task gradients. `[..., tasks, tasks]`
-
-    Returns:
-        Bounds of at least 0, symmetric, 0 on the diagonal; infinite where two gradients are opposite but for rounding
-        and NaN where one is zero. `[..., tasks, tasks]`
 
     References:
         Yu, Kumar, Gupta, Levine, Hausman, Finn, `Gradient Surgery for Multi-Task Learning
@@ -83,13 +70,6 @@ def condition_number(
     1 where all gradients are orthogonal and equally long; large where one dominates or some are nearly dependent.
     It depends on the scale of the losses, as the update does.
 
-    Args:
-        gramian: Inner products of the task gradients. `[..., tasks, tasks]`
-
-    Returns:
-        A number of at least 1 over the tasks with a gradient; infinite where their gradients are linearly dependent
-        but for rounding, NaN where there is none. `[...]`
-
     References:
         Senushkin, Patakin, Kuznetsov, Konushin, `Independent Component Alignment for Multi-Task Learning
         <https://arxiv.org/abs/2305.19000>`_, CVPR 2023, Section 3.
@@ -113,14 +93,7 @@ def condition_number(
 def conflict_rates(
     gramian: Tensor,  # [..., tasks, tasks]
 ) -> Tensor:  # [...]
-    """Compute the share of pairs that pull apart (negative inner product).
-
-    Args:
-        gramian: Inner products of the task gradients. `[..., tasks, tasks]`
-
-    Returns:
-        A share in [0, 1] of the pairs with two non-zero gradients; NaN where there is no such pair. `[...]`
-    """
+    """Compute the share of pairs that pull apart (negative inner product)."""
     rows, columns = torch.triu_indices(gramian.shape[-1], gramian.shape[-1], offset=1, device=gramian.device)
     pairs = cosines_of(gramian)[..., rows, columns]
     return ((pairs < 0).sum(-1) / pairs.isfinite().sum(-1)).double()
@@ -135,13 +108,6 @@ def update_shares(
     With $d = \sum_j w_j g_j$ the shares add up to 1. A negative one says that the task's weighted gradient points
     against the update.
 
-    Args:
-        gramian: Inner products of the task gradients. `[..., tasks, tasks]`
-        weights: What they were weighted with. `[..., tasks]`
-
-    Returns:
-        The shares; NaN where the update is zero. `[..., tasks]`
-
     Examples:
         >>> update_shares(torch.tensor([[9.0, 0.0], [0.0, 1.0]]), torch.ones(2))
         tensor([0.9000, 0.1000], dtype=torch.float64)
@@ -155,14 +121,7 @@ def update_shares(
 def cosines_of(
     gramian: Tensor,  # [..., tasks, tasks]
 ) -> Tensor:  # [..., tasks, tasks]
-    """Normalise any number of Gramians.
-
-    Args:
-        gramian: Inner products of the task gradients. `[..., tasks, tasks]`
-
-    Returns:
-        The cosines in float64; NaN where a gradient is zero. `[..., tasks, tasks]`
-    """
+    """Normalise any number of Gramians."""
     length = _lengths(gramian)
     return (gramian.double() / length[..., :, None] / length[..., None, :]).clamp(-1, 1)
 

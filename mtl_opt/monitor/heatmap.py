@@ -39,27 +39,12 @@ class Label:
 
 
 def task_number(index: int) -> str:
-    """Give the short name of a task, the same in pictures and in TensorBoard's text `tasks`.
-
-    Args:
-        index: Index of the task, from 0.
-
-    Returns:
-        `T1` for the first task.
-    """
+    """Give the short name of a task, the same in pictures and in TensorBoard's text `tasks`."""
     return f"T{index + 1}"
 
 
 def task_label(index: int, name: str) -> Label:
-    """Choose what to draw for a task.
-
-    Args:
-        index: Index of the task, from 0.
-        name: Name of the task.
-
-    Returns:
-        The name; `T3 long na…` where it is too wide; `T3` where no font can draw it.
-    """
+    """Choose what to draw for a task."""
     font = font_for(name, FONT)
     if font is None or not name.strip():
         return Label(task_number(index), default_font(FONT))
@@ -71,14 +56,7 @@ def task_label(index: int, name: str) -> Label:
 
 
 def colour(cosine: float) -> Colour:
-    """Map a cosine to its colour.
-
-    Args:
-        cosine: A number in [-1, 1], or NaN.
-
-    Returns:
-        Red for negative, near white for zero, blue for positive, grey for NaN.
-    """
+    """Map a cosine to its colour."""
     if cosine != cosine:
         return GREY
     stops = np.array(RED if cosine < 0 else BLUE, dtype=float)
@@ -89,15 +67,7 @@ def colour(cosine: float) -> Colour:
 def draw_cell(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine: float, text: str, grey: bool = False
 ) -> None:
-    """Draw one coloured box with its value, or a dash where there is none.
-
-    Args:
-        draw: Where to draw.
-        box: Left, top, right and bottom in pixels.
-        cosine: The value that gives the colour.
-        text: What to write into the box.
-        grey: Whether the box has the colour of what is not known.
-    """
+    """Draw one coloured box with its value, or a dash where there is none."""
     fill = GREY if grey else colour(cosine)
     ink = BLACK if 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 140 else WHITE
     draw.rectangle(box, fill=fill, outline=WHITE)
@@ -109,14 +79,7 @@ def draw_cell(
 
 
 def draw_labels(image: Image.Image, rows: Sequence[Label], columns: Sequence[Label], corner: tuple[int, int]) -> None:
-    """Write the labels beside the rows and above the columns.
-
-    Args:
-        image: Where to draw.
-        rows: One label per row.
-        columns: One label per column; they all run upwards where one is wider than its column.
-        corner: Left and top edge of the cells in pixels.
-    """
+    """Write the labels beside the rows and above the columns."""
     draw, (left, top) = ImageDraw.Draw(image), corner
     for index, label in enumerate(rows):
         middle = top + index * CELL + CELL // 2
@@ -135,24 +98,12 @@ def draw_labels(image: Image.Image, rows: Sequence[Label], columns: Sequence[Lab
 
 
 def runs_upwards(columns: Sequence[Label]) -> bool:
-    """Tell whether the labels above the columns are turned.
-
-    Args:
-        columns: One label per column.
-
-    Returns:
-        True where one does not fit its column.
-    """
+    """Tell whether the labels above the columns are turned."""
     return max(label.width for label in columns) > CELL - 6
 
 
 def draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
-    """Draw the colour scale.
-
-    Args:
-        draw: Where to draw.
-        top: Top edge of the legend in pixels.
-    """
+    """Draw the colour scale."""
     values = [-level for level in reversed(LEVELS[1:])] + list(LEVELS)
     for index, value in enumerate(values):
         x = PAD + index * SWATCH_WIDTH
@@ -193,19 +144,7 @@ def layer_heatmap(
     layers: Sequence[str],
     pairs: Sequence[tuple[int, int]],
 ) -> Tensor:  # uint8 [3, height, width]
-    """Draw the cosines of pairs of tasks layer by layer, the first layer above.
-
-    Args:
-        cosines: Cosines in [-1, 1]; NaN where undefined. `[layers, pairs]`
-        layers: Names of the layers; their last two parts are shown.
-        pairs: Indices of the two tasks of each column, which are shown by their numbers.
-
-    Returns:
-        The picture as uint8. `[3, height, width]`
-
-    Raises:
-        ValueError: Where the shape does not fit the names.
-    """
+    """Draw the cosines of pairs of tasks layer by layer, the first layer above."""
     if cosines.shape != (len(layers), len(pairs)):
         raise ValueError(f"`cosines` must be [{len(layers)}, {len(pairs)}], got shape {tuple(cosines.shape)}.")
     rows = [Label(".".join(name.split(".")[-2:])[-LAYER_TEXT:], default_font(FONT)) for name in layers]
@@ -219,17 +158,7 @@ def heatmap(
     columns: Sequence[Label],
     uncertain: Tensor | None = None,  # [rows, columns]
 ) -> Tensor:  # uint8 [3, height, width]
-    """Draw a table of cosines.
-
-    Args:
-        values: Cosines in [-1, 1]; NaN where undefined. `[rows, columns]`
-        rows: What stands beside the rows.
-        columns: What stands above the columns.
-        uncertain: Values whose sign is not known, as `cosine_heatmap` draws them. `[rows, columns]`
-
-    Returns:
-        The picture as uint8. `[3, height, width]`
-    """
+    """Draw a table of cosines."""
     doubts = (torch.zeros_like(values) if uncertain is None else uncertain).tolist()
     above = max(label.width for label in columns) if runs_upwards(columns) else FONT + 4
     left, top = PAD + max(label.width for label in rows) + GAP, PAD + above + GAP

@@ -12,12 +12,6 @@ from typing import Any
 def clock_text(seconds: float) -> str:
     """Write a duration.
 
-    Args:
-        seconds: Length in seconds.
-
-    Returns:
-        The duration as `h:mm:ss`; a day is 24 hours.
-
     Examples:
         >>> clock_text(3675.9), clock_text(100_000)
         ('1:01:15', '27:46:40')
@@ -27,14 +21,7 @@ def clock_text(seconds: float) -> str:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Read one line of a log.
-
-    Args:
-        line: The line in UTF-8.
-
-    Returns:
-        Its object; None for a line that is empty or was torn by a crash.
-    """
+    """Read one line of a log."""
     try:
         row = json.loads(line)
     except ValueError:  # also broken UTF-8: a line can be torn inside a Chinese character
@@ -43,13 +30,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def drop_lines_after(path: Path, step: int, key: str = "current_steps") -> None:
-    """Drop the lines of later steps and torn lines from a log; all at once or not at all.
-
-    Args:
-        path: The log.
-        step: Last step whose lines stay.
-        key: Where a line says its step.
-    """
+    """Drop the lines of later steps and torn lines from a log; all at once or not at all."""
     rows = [parse_line(line) for line in path.read_bytes().splitlines()]
     kept = [row for row in rows if row is not None and row.get(key, 0) <= step]
     temporary = path.with_name(path.name + ".tmp")
@@ -61,14 +42,7 @@ def drop_lines_after(path: Path, step: int, key: str = "current_steps") -> None:
 
 
 def line_text(row: Mapping[str, Any]) -> str:
-    """Write one line of a log.
-
-    Args:
-        row: The object.
-
-    Returns:
-        The line with its line break; Chinese stays readable.
-    """
+    """Write one line of a log."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 

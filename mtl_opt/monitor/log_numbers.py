@@ -15,12 +15,6 @@ from mtl_opt.monitor.events import StepEvent
 def distinct(names: Iterable[str]) -> list[str]:
     """Give equal names a number, so that no value is written over another.
 
-    Args:
-        names: Names that may repeat.
-
-    Returns:
-        As many names, all different; the first of equal ones is unchanged.
-
     Examples:
         >>> distinct(["a", "b", "a"])
         ['a', 'b', 'a_2']
@@ -37,12 +31,6 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 def scalar_keys(tasks: Sequence[str]) -> list[str]:
     """List every key that `scalars` can give, in its order.
-
-    Args:
-        tasks: Names of the tasks.
-
-    Returns:
-        The keys. Two pairs can join to one text (`a` with `b_c`, `a_b` with `c`): the second gets a number.
 
     Examples:
         >>> scalar_keys(["qa", "sum"])[2:7]
@@ -74,14 +62,7 @@ def scalars(event: StepEvent, tasks: Sequence[str]) -> dict[str, float]:
 
 
 def measured(event: StepEvent) -> list[float]:
-    """Read the numbers of one step without their names.
-
-    Args:
-        event: What happened in the step.
-
-    Returns:
-        One number per key of `scalar_keys`; NaN where a value is undefined.
-    """
+    """Read the numbers of one step without their names."""
     present, num_tasks = event.counts > 0, len(event.counts)
     numbers = [event.losses[present].mean().item(), *of_present(present, event.losses)]
     numbers += [event.grad_norm, *of_present(present, norms(event.gramian))]
@@ -95,16 +76,8 @@ def measured(event: StepEvent) -> list[float]:
 def of_present(
     present: Tensor,  # [tasks]
     values: Tensor,  # [tasks]
-) -> list[float]:
-    """Blank out the values of absent tasks.
-
-    Args:
-        present: Which tasks took part in the step. `[tasks]`
-        values: One value per task. `[tasks]`
-
-    Returns:
-        The values, NaN for absent tasks.
-    """
+) -> list[float]:  # [tasks], [tasks]
+    """Blank out the values of absent tasks."""
     return torch.where(present, values, nan).tolist()
 
 

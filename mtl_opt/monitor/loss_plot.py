@@ -16,25 +16,12 @@ Curve = tuple[list[int], list[float]]
 
 
 def can_plot() -> bool:
-    """Tell whether matplotlib is there.
-
-    Returns:
-        True if it is.
-    """
+    """Tell whether matplotlib is there."""
     return find_spec("matplotlib") is not None
 
 
 def plot_losses(log: Path, tasks: Sequence[str]) -> list[Path]:
-    """Draw the losses of a run beside its log.
-
-    Args:
-        log: `trainer_log.jsonl`.
-        tasks: Names of the tasks.
-
-    Returns:
-        `training_loss.png` with the mean and one curve per task, and `training_loss_TASK.png` per task with the loss
-        on held-out rows beside that of training; nothing where no step was logged.
-    """
+    """Draw the losses of a run beside its log."""
     rows = [row for row in map(parse_line, log.read_bytes().splitlines()) if row is not None]
     curves = {task: curve(rows, f"loss_{task}") for task in tasks}
     written = []
@@ -50,28 +37,13 @@ def plot_losses(log: Path, tasks: Sequence[str]) -> list[Path]:
 
 
 def curve(rows: Sequence[Mapping[str, Any]], key: str) -> Curve | None:
-    """Read one curve of a log.
-
-    Args:
-        rows: Lines of the log.
-        key: What to read.
-
-    Returns:
-        Steps and values; None where no line has it.
-    """
+    """Read one curve of a log."""
     points = [(row["current_steps"], row[key]) for row in rows if key in row]
     return ([step for step, _ in points], [value for _, value in points]) if points else None
 
 
 def file_name(task: str) -> str:
-    """Make a task's name part of a file name.
-
-    Args:
-        task: Its name.
-
-    Returns:
-        The name; what some file systems refuse becomes `_`.
-    """
+    """Make a task's name part of a file name."""
     return re.sub(r'[\\/:*?"<>|]', "_", task)
 
 

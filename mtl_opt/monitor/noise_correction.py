@@ -42,22 +42,13 @@ def corrected(
     blocks: Tensor,  # [blocks, tasks, tasks]
     power: Tensor,  # [blocks, tasks]
     steps: int,
-) -> Corrected | None:
+) -> Corrected | None:  # blocks [blocks, tasks, tasks], power [blocks, tasks]
     """Estimate the cosines of the expected gradients from independent blocks of steps.
 
     The gradient of a batch is signal plus noise, and the noise shrinks its cosines towards 0. The blocks hold unbiased
     estimates of the inner products of the expected gradients; the cosine is the ratio of their means, and its interval
     that of the jackknife over the blocks (Student's t, 95 %). A task whose signal is not clearly positive (one-sided t
     test of its blocks, 95 %) has no direction that could be measured: its cosines are left undefined, "noise".
-
-    Args:
-        blocks: Unbiased Gramian of the expected gradients in each block, NaN where a task was seen too rarely.
-            `[blocks, tasks, tasks]`
-        power: Mean squared norm of single steps' gradients in each block. `[blocks, tasks]`
-        steps: Steps that the blocks cover.
-
-    Returns:
-        Cosines, intervals and verdicts; None before there are enough blocks.
     """
     if len(blocks) < MIN_BLOCKS:
         return None

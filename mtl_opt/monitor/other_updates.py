@@ -16,14 +16,6 @@ def angles(
 ) -> Tensor:  # [methods]
     """Measure the angles between weighted sums of the same rows.
 
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        others: Weights of each other method. `[methods, tasks]`
-        taken: Weights of the update that was taken. `[tasks]`
-
-    Returns:
-        Degrees in [0, 180], exactly 0 for the same weights; NaN where an update is zero. `[methods]`
-
     Examples:
         >>> angles(torch.eye(2), torch.tensor([[1.0, 1.0], [2.0, 0.0]]), torch.tensor([1.0, 1.0]))
         tensor([ 0.0000, 45.0000], dtype=torch.float64)
@@ -41,17 +33,7 @@ def angles_to_vector(
     products: Tensor,  # [tasks]
     norm: float,
 ) -> Tensor:  # [methods]
-    """Measure the angles to an update that is no weighted sum of the rows.
-
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        others: Weights of each other method. `[methods, tasks]`
-        products: Inner products of the rows with the update that was taken. `[tasks]`
-        norm: Norm of that update.
-
-    Returns:
-        Degrees in [0, 180], to about 0.02; NaN where an update is zero. `[methods]`
-    """
+    """Measure the angles to an update that is no weighted sum of the rows."""
     unit = _unit(others.double(), gramian.double())
     cosine = unit @ products.double() / (norm if norm > 0 else torch.nan)
     return cosine.clamp(-1, 1).acos() * (180 / pi)
@@ -61,15 +43,7 @@ def fitted_weights(
     gramian: Tensor,  # [tasks, tasks]
     products: Tensor,  # [tasks]
 ) -> Tensor:  # [tasks]
-    """Find the weighted sum of the rows that is nearest to an update that is none.
-
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        products: Inner products of the rows with the update. `[tasks]`
-
-    Returns:
-        The weights of least squares. `[tasks]`
-    """
+    """Find the weighted sum of the rows that is nearest to an update that is none."""
     exact = gramian.double()
     tolerance = 4 * len(exact) * torch.finfo(gramian.dtype).eps
     return torch.linalg.pinv(exact, rtol=tolerance, hermitian=True) @ products.double()
@@ -86,15 +60,6 @@ def predicted_changes(
     The step is $-\eta\, s\, d$ with the learning rate of the run, $d = w^\top J$, and $s = \min(1, max\_norm / |d|)$
     where gradients are clipped. An optimizer with state (AdamW) rescales every coordinate by what it remembers, so its
     step differs; the signs, and how methods compare, are what these numbers are for.
-
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        weights: Weights of each method. `[methods, tasks]`
-        learning_rate: Learning rate of the step.
-        max_norm: Largest norm of the combined gradient; 0: no limit.
-
-    Returns:
-        Changes in nats, negative where the loss falls. `[methods, tasks]`
 
     Examples:
         >>> predicted_changes(torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([[1.0, 1.0]]), 0.1)

@@ -43,14 +43,7 @@ MAX_PAIRS = 45
 
 
 def tag_text(name: str) -> str:
-    """Replace what a tag cannot hold: line breaks, control characters, broken Unicode.
-
-    Args:
-        name: A task name or key. Chinese, spaces, dots and brackets are fine.
-
-    Returns:
-        The name as it appears in tags. A slash is replaced too, since TensorBoard reads it as a folder.
-    """
+    """Replace what a tag cannot hold: line breaks, control characters, broken Unicode."""
     return "".join(char if char.isprintable() and char != "/" else "_" for char in name)
 
 

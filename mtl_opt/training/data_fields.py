@@ -8,18 +8,7 @@ from mtl_opt.errors import InputError
 
 
 def task_table(key: str, value: Any) -> dict[str, Any]:
-    """Check the entries under `tasks`.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The entries, with numbers as numbers.
-
-    Raises:
-        InputError: If an entry is no mapping, or one of its values is not allowed.
-    """
+    """Check the entries under `tasks`."""
     tasks = {name: mapping(f"{key}.{name}", entry) for name, entry in mapping(key, value).items()}
     if not tasks:
         raise InputError(f"`{key}` must name at least one task.")
@@ -33,18 +22,7 @@ def task_table(key: str, value: Any) -> dict[str, Any]:
 
 
 def shares(key: str, value: Any) -> dict[str, float]:
-    """Check shares of tasks.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The shares; they sum up to 1.
-
-    Raises:
-        InputError: If they are no shares, or sum up to something else.
-    """
+    """Check shares of tasks."""
     found = {task: number(0, 1)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
     if abs(sum(found.values()) - 1) > 1e-6:
         raise InputError(f"`{key}` must sum up to 1, got {sum(found.values()):.6g}.")

@@ -11,13 +11,7 @@ COSTS = ("conflict_rate", "steps_per_second", "peak_memory_mb")
 
 
 def write_hparams_row(folder: Path, line: Mapping[str, Any], metrics: Sequence[str]) -> None:
-    """Write the row of one run beside its events; a run that has its row is left alone.
-
-    Args:
-        folder: Folder of the run.
-        line: Its line in `results.jsonl`.
-        metrics: Names of the metrics of all runs: the table has the same columns for each.
-    """
+    """Write the row of one run beside its events; a run that has its row is left alone."""
     events = folder / "runs"
     if any(events.glob("*.hparams")):
         return

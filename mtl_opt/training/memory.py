@@ -18,11 +18,7 @@ def reset_peak() -> None:
 
 
 def peak_mb() -> float:
-    """Read the peak since `reset_peak`.
-
-    Returns:
-        Bytes that torch allocated on the GPU, else resident memory of the process, in MiB (10^6 bytes are 0.95).
-    """
+    """Read the peak since `reset_peak`."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     try:

@@ -113,17 +113,5 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
 ) -> Optimizer:
-    """Build an optimizer over what is trained.
-
-    Args:
-        name: One of `OPTIMIZERS`.
-        parameters: What is trained, or groups of it with settings of their own.
-        learning_rate: Peak learning rate.
-        weight_decay: Weight decay.
-        betas: Of Adam and Lion.
-        epsilon: Of Adam and RMSprop.
-
-    Returns:
-        The optimizer.
-    """
+    """Build an optimizer over what is trained."""
     return OPTIMIZERS[name](parameters, Settings(learning_rate, weight_decay, betas, epsilon))

@@ -13,51 +13,28 @@ from accelerate.utils import InitProcessGroupKwargs
 
 
 def world_size() -> int:
-    """Ask how many processes the launcher has started.
-
-    Returns:
-        1 without a launcher.
-    """
+    """Ask how many processes the launcher has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Ask which of them this is.
-
-    Returns:
-        Its number, 0 for the one that writes.
-    """
+    """Ask which of them this is."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
-    """Tell whether this process writes files, logs and progress bars.
-
-    Returns:
-        True for process 0.
-    """
+    """Tell whether this process writes files, logs and progress bars."""
     return rank() == 0
 
 
 def bar_disabled() -> bool | None:
-    """Say what `tqdm(disable=...)` is to be.
-
-    Returns:
-        None (a bar where there is a terminal) in the main process, True in the others.
-    """
+    """Say what `tqdm(disable=...)` is to be."""
     return None if is_main() else True
 
 
 @contextmanager
 def joined(timeout: int) -> Iterator[torch.device]:
-    """Join the other processes for as long as a run takes.
-
-    Args:
-        timeout: Seconds after which a process that waits for one that hangs gives up.
-
-    Yields:
-        The device of this process.
-    """
+    """Join the other processes for as long as a run takes."""
     mine = not (dist.is_available() and dist.is_initialized())
     limits = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
     # Without `cpu=True` Accelerate sets up no communication for processes without an accelerator.
@@ -77,15 +54,7 @@ def wait_for_all() -> None:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Agree on a wish.
-
-    Args:
-        flag: The wish of this process.
-        device: Its device.
-
-    Returns:
-        Whether any process has it.
-    """
+    """Agree on a wish."""
     if world_size() == 1:
         return flag
     wish = torch.tensor(float(flag), device=device)
@@ -94,14 +63,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 def gathered(value: Any) -> list[Any]:
-    """Collect what every process has.
-
-    Args:
-        value: Anything that can be pickled.
-
-    Returns:
-        One entry per process.
-    """
+    """Collect what every process has."""
     if world_size() == 1:
         return [value]
     found: list[Any] = [None] * world_size()

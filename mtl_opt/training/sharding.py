@@ -16,12 +16,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def shard(model: nn.Module, what: str) -> None:
-    """Spread a model over the processes, layer by layer.
-
-    Args:
-        model: The model, the same in every process.
-        what: "base" spreads what is frozen and keeps what is trained whole; "full" spreads everything.
-    """
+    """Spread a model over the processes, layer by layer."""
     kept = {p for p in model.parameters() if p.requires_grad} if what == "base" else set()
     for layer in _layers(model):
         fully_shard(layer, ignored_params=kept)
@@ -35,26 +30,12 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tell whether what is trained is spread over the processes.
-
-    Args:
-        model: The model.
-
-    Returns:
-        True after `shard(model, "full")`.
-    """
+    """Tell whether what is trained is spread over the processes."""
     return any(p.requires_grad and hasattr(p, "to_local") for p in model.parameters())
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any] | None:
-    """Gather what `save_pretrained` is to write; every process must ask.
-
-    Args:
-        model: The model.
-
-    Returns:
-        All weights, on the CPU of process 0; None where nothing trained is spread, so that it finds them itself.
-    """
+    """Gather what `save_pretrained` is to write; every process must ask."""
     if not is_sharded(model):
         return None
     every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -63,26 +44,12 @@ def whole_weights(model: nn.Module) -> dict[str, Any] | None:
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Gather the state of an optimizer; every process must ask.
-
-    Args:
-        model: The model.
-        optimizer: The optimizer.
-
-    Returns:
-        What `load_optimizer_state` takes.
-    """
+    """Gather the state of an optimizer; every process must ask."""
     return get_optimizer_state_dict(model, optimizer, options=WHOLE) if is_sharded(model) else optimizer.state_dict()
 
 
 def load_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Give every process its part of a gathered state.
-
-    Args:
-        model: The model.
-        optimizer: The optimizer.
-        state: What `optimizer_state` gave.
-    """
+    """Give every process its part of a gathered state."""
     if is_sharded(model):
         set_optimizer_state_dict(model, optimizer, state, options=StateDictOptions(full_state_dict=True))
     else:

@@ -35,14 +35,8 @@ class TaskAdam(nn.Module):
         values: Tensor,  # [tasks] of all tasks, changed in place
         gradient: Tensor,  # [present]
         tasks: Sequence[int],
-    ) -> None:
-        """Move the values of the present tasks against their gradient.
-
-        Args:
-            values: What is learnt, one number per bound task; changed in place. `[tasks]`
-            gradient: Gradient for the present tasks. `[present]`
-            tasks: Indices of the present tasks.
-        """
+    ) -> None:  # values [tasks], gradient [present]
+        """Move the values of the present tasks against their gradient."""
         at, new = list(tasks), gradient.numpy()
         first, second, steps = self.first.numpy(), self.second.numpy(), self.steps.numpy()  # views
         steps[at] += 1

@@ -9,55 +9,21 @@ Numbers = float | Mapping[str, float] | Sequence[float]
 
 
 def positive(name: str, value: float) -> float:
-    """Refuse an argument that is not a positive finite number.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is not positive and finite.
-    """
+    """Refuse an argument that is not a positive finite number."""
     if not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a positive number, got {value}.")
     return float(value)
 
 
 def count_of(name: str, value: int, least: int) -> int:
-    """Refuse an argument that is not a whole number of at least `least`.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        least: The smallest allowed value.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is no such number.
-    """
+    """Refuse an argument that is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
     return value
 
 
 def finite_numbers(name: str, given: Numbers) -> np.ndarray:  # [] or [n]
-    """Refuse numbers that no task could have, before the tasks are known.
-
-    Args:
-        name: Name of the argument.
-        given: Its value.
-
-    Returns:
-        The numbers without their names. `[]` or `[n]`
-
-    Raises:
-        ValueError: If a number is not finite.
-    """
+    """Refuse numbers that no task could have, before the tasks are known."""
     values = np.asarray(list(given.values()) if isinstance(given, Mapping) else given, dtype=float)
     if not np.isfinite(values).all():
         raise ValueError(f"`{name}` must be finite, got {given}.")
@@ -65,14 +31,7 @@ def finite_numbers(name: str, given: Numbers) -> np.ndarray:  # [] or [n]
 
 
 def check_preference(given: Mapping[str, float] | Sequence[float] | None) -> None:
-    """Refuse a preference that is not positive and finite.
-
-    Args:
-        given: One number per task, by name or in task order; None: none is stated.
-
-    Raises:
-        ValueError: If a number is not positive and finite.
-    """
+    """Refuse a preference that is not positive and finite."""
     values = list(given.values()) if isinstance(given, Mapping) else list([] if given is None else given)
     if not all(0 < v < float("inf") for v in values):
         raise ValueError(f"`preference` must be positive finite numbers, got {given}.")

@@ -22,16 +22,6 @@ def fair_weights(
 
     They minimise the strictly convex $\tfrac12 w^\top G w - \sum_i \int w_i^{-power}$. Rows are scaled first so that
     every task alone would get the value 1: $w_i = \gamma_i \lVert g_i \rVert^{-2/(1+power)}$.
-
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        power: 1 for the Nash bargaining solution, 1/α for α-fairness; positive.
-        precision: Share of their squared lengths below which a sum of rows counts as 0.
-
-    Returns:
-        The weights, 0 for a zero gradient, and how the search ended. "stationary": positive weights cancel the
-        rows, or some of them, no weights solve the equation, and those that cancel are returned, scaled to add up to
-        the number of tasks. "stopped": the last iterate of a search that did not converge. `[tasks]`
     """
     lengths = unit_rows(gramian)[1]
     alive = lengths > 0
@@ -52,27 +42,13 @@ def cap(
     gramian: np.ndarray,  # [tasks, tasks]
     max_norm: float | None,
 ) -> np.ndarray:  # [tasks]
-    """Shorten weights so that the update is no longer than `max_norm`.
-
-    Args:
-        weights: The weights. `[tasks]`
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-        max_norm: Largest norm allowed; None: any.
-
-    Returns:
-        The weights, scaled by at most 1. `[tasks]`
-    """
+    """Shorten weights so that the update is no longer than `max_norm`."""
     norm = np.sqrt(max(float(weights @ gramian @ weights), 0.0))
     return weights if max_norm is None or norm <= max_norm else weights * (max_norm / norm)
 
 
 def note_outcome(combiner: Combiner, outcome: Outcome) -> None:
-    """Say that a step had no solution, or that its search did not converge; the first time as a warning too.
-
-    Args:
-        combiner: The method.
-        outcome: How the search ended: "solved", "stationary" or "stopped".
-    """
+    """Say that a step had no solution, or that its search did not converge; the first time as a warning too."""
     if outcome == "stationary":
         combiner.note("the gradients cancel (Pareto-stationary): the update is 0", warn=True)
     elif outcome == "stopped":

@@ -15,19 +15,7 @@ def blocks_of(
     by: str | None,
     wrapper: str,
 ) -> dict[str, Tensor | None]:
-    """Read what `weights` was given as a mapping of blocks; from an accelerator all of them come in one transfer.
-
-    Args:
-        gramian: One Gramian, one per block, or None where losses are enough.
-        by: The blocks that are wanted, None for one Gramian.
-        wrapper: Name of the class, for the error.
-
-    Returns:
-        The Gramian of every block, on the CPU where there are several; one Gramian is that of the block `WHOLE`.
-
-    Raises:
-        ValueError: If it is one Gramian where blocks are wanted, or there is no block.
-    """
+    """Read what `weights` was given as a mapping of blocks; from an accelerator all of them come in one transfer."""
     if by is None:
         return {WHOLE: gramian}  # type: ignore[dict-item]  # `enter` refuses a mapping
     if not isinstance(gramian, Mapping) or not gramian:
@@ -41,15 +29,7 @@ def like_blocks(
     found: Mapping[str, Tensor],  # [tasks]
     gramian: Mapping[str, Tensor],  # [tasks, tasks]
 ) -> dict[str, Tensor]:  # [tasks]
-    """Bring the weights of all blocks to the dtype and device of the Gramians, in one transfer.
-
-    Args:
-        found: The weights of every block. `[tasks]`
-        gramian: As given to `weights`. `[tasks, tasks]`
-
-    Returns:
-        The same weights. `[tasks]`
-    """
+    """Bring the weights of all blocks to the dtype and device of the Gramians, in one transfer."""
     like = next(iter(gramian.values()))
     return dict(zip(found, torch.stack(list(found.values())).to(like), strict=True))
 
@@ -72,71 +52,35 @@ class BlockWeights(nn.Module):
         self.register_load_state_dict_pre_hook(_take_shape)
 
     def split(self, blocks: Sequence[str]) -> None:
-        """Name the blocks in the first step; later ones must have the same.
-
-        Args:
-            blocks: Names of the blocks of this step.
-        """
+        """Name the blocks in the first step; later ones must have the same."""
         if not self.blocks:
             self.blocks = list(blocks)
             self.value = torch.full((len(self.value), len(blocks)), torch.nan, dtype=torch.float64)
         check_same_blocks(blocks, self.blocks)
 
     def stacked(self, weights: Tensor | Mapping[str, Tensor]) -> Tensor:  # [present, blocks]
-        """Put the weights of all blocks into one matrix.
-
-        Args:
-            weights: The weights of the present tasks, of one block or by block. `[present]`
-
-        Returns:
-            One column per block. `[present, blocks]`
-        """
+        """Put the weights of all blocks into one matrix."""
         by_block = weights if isinstance(weights, Mapping) else {WHOLE: weights}
         return torch.stack([by_block[name].to(self.value) for name in self.blocks], dim=1)
 
     def per_block(self, tasks: Sequence[int], gramian: Tensor | Mapping[str, Tensor] | None, like: Tensor) -> Any:
-        """Give what is held as `weights` returns it.
-
-        Args:
-            tasks: Indices of the present tasks.
-            gramian: As given to `weights`.
-            like: A tensor with the wanted dtype and device where there are no blocks.
-
-        Returns:
-            The weights `[present]`, or one such tensor per block.
-        """
+        """Give what is held as `weights` returns it."""
         columns = self.value[list(tasks)].unbind(1)
         if not isinstance(gramian, Mapping):
             return columns[0].to(like)
         return like_blocks(dict(zip(self.blocks, columns, strict=True)), gramian)
 
     def get_extra_state(self) -> list[str]:
-        """Return the names of the blocks.
-
-        Returns:
-            One name per column.
-        """
+        """Return the names of the blocks."""
         return list(self.blocks)
 
     def set_extra_state(self, state: Sequence[str]) -> None:
-        """Take the names of the blocks from a checkpoint.
-
-        Args:
-            state: One name per column.
-        """
+        """Take the names of the blocks from a checkpoint."""
         self.blocks = list(state)
 
 
 def check_same_blocks(blocks: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse other blocks than in earlier steps.
-
-    Args:
-        blocks: Names of the blocks of this step.
-        known: Those of earlier steps.
-
-    Raises:
-        ValueError: If they differ.
-    """
+    """Refuse other blocks than in earlier steps."""
     if set(blocks) != set(known):
         other = sorted(set(blocks) ^ set(known))
         raise ValueError(f"`gramian` must have the same blocks in every step, got a difference in {other[:3]}.")

@@ -25,13 +25,6 @@ def over_columns(
 
     Every thread takes whole blocks. Left to torch, each of some thousand small operations would be shared out and
     waited for, which on a busy machine takes a hundred times as long.
-
-    Args:
-        rows: One gradient per row. `[tasks, params]`
-        build: Makes the work of one thread, with memory of its own. The blocks come in no particular order.
-
-    Returns:
-        The sum of what the work returned. `[]`
     """
     width = block_width(rows)
     blocks = [slice(start, min(start + width, rows.shape[1])) for start in range(0, rows.shape[1], width)]
@@ -57,15 +50,8 @@ def over_columns(
 
 def block_width(
     rows: Tensor,  # [tasks, params]
-) -> int:
-    """Choose how many columns a block has.
-
-    Args:
-        rows: One gradient per row. `[tasks, params]`
-
-    Returns:
-        A number of columns, at most that of `rows` and at least 1.
-    """
+) -> int:  # [tasks, params]
+    """Choose how many columns a block has."""
     elements = CACHED_ELEMENTS if torch.get_num_threads() == 1 else SHARED_ELEMENTS
     wanted = max(1024, elements // len(rows)) if rows.device.type == "cpu" else DEVICE_COLUMNS
     return max(1, min(wanted, rows.shape[1]))
@@ -74,16 +60,8 @@ def block_width(
 def refuse_non_finite_rows(
     rows: Tensor,  # [tasks, params]
     tasks: Sequence[str],
-) -> None:
-    """Name the first task whose gradient is not finite; nothing happens where all are.
-
-    Args:
-        rows: One gradient per row. `[tasks, params]`
-        tasks: Their names.
-
-    Raises:
-        ValueError: If a value is NaN or infinite.
-    """
+) -> None:  # rows [tasks, params]
+    """Name the first task whose gradient is not finite; nothing happens where all are."""
     for name, row in zip(tasks, rows, strict=True):
         finite = torch.isfinite(row)
         if not bool(finite.all()):

@@ -29,11 +29,7 @@ class ConeProjection(Combiner, ABC):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one preference per task; without any there is nothing to keep.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Resolve the names to one preference per task; without any there is nothing to keep."""
         if self.preference is not None:
             keep_numbers(self, "preferred", "preference", self.preference, self.tasks)
 
@@ -63,13 +59,4 @@ class ConeProjection(Combiner, ABC):
         preferred: np.ndarray,  # [tasks]
         precision: float,
     ) -> np.ndarray | None:  # [tasks]
-        """Compute what the projection adds.
-
-        Args:
-            cosines: Inner products of the unit gradients. `[tasks, tasks]`
-            preferred: Coefficients of the unit gradients before it. `[tasks]`
-            precision: Share below which an inner product is rounding.
-
-        Returns:
-            Coefficients of the unit gradients, at least 0 `[tasks]`; None where a solve did not converge.
-        """
+        """Compute what the projection adds."""

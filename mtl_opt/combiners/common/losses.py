@@ -9,18 +9,7 @@ SMALLEST_LOSS = 1e-30
 
 
 def needed_losses(combiner: Combiner, step: Step) -> np.ndarray:  # [present]
-    """Give the losses of a step to a method that cannot do without.
-
-    Args:
-        combiner: The method, named in the error.
-        step: The checked input.
-
-    Returns:
-        The losses of the present tasks. `[present]`
-
-    Raises:
-        ValueError: If no losses were passed.
-    """
+    """Give the losses of a step to a method that cannot do without."""
     if step.losses is None:
         raise ValueError(f"`{type(combiner).__name__}` needs `losses` [tasks], got None.")
     return step.losses.numpy()
@@ -31,19 +20,7 @@ def non_negative_losses(
     step: Step,
     least: np.ndarray | float = 0.0,  # [present]
 ) -> np.ndarray:  # [present]
-    """Give the losses above their smallest possible value to a method that takes their ratios or logarithms.
-
-    Args:
-        combiner: The method, named in the error.
-        step: The checked input.
-        least: The smallest value each loss can take. `[present]`
-
-    Returns:
-        The losses of the present tasks above `least`. `[present]`
-
-    Raises:
-        ValueError: If no losses were passed, or one is below its smallest value.
-    """
+    """Give the losses above their smallest possible value to a method that takes their ratios or logarithms."""
     losses = needed_losses(combiner, step)
     bounds = np.broadcast_to(least, losses.shape)
     for task, loss, bound in zip(step.tasks, losses, bounds, strict=True):
@@ -56,28 +33,13 @@ def non_negative_losses(
 
 
 def softmax(values: np.ndarray, temperature: float = 1.0) -> np.ndarray:  # [n] -> [n]
-    """Turn numbers into shares of one.
-
-    Args:
-        values: Any finite numbers. `[n]`
-        temperature: What they are divided by; small ones leave only the largest.
-
-    Returns:
-        Positive shares that add up to 1. `[n]`
-    """
+    """Turn numbers into shares of one."""
     with np.errstate(over="ignore"):  # a share that overflows here is 0
         shares = np.exp((values - values.max()) / temperature)
     return shares / shares.sum()
 
 
 def shares(preference: np.ndarray) -> np.ndarray:  # [present] -> [present]
-    """Scale a preference to add up to 1 over the present tasks.
-
-    Args:
-        preference: A positive number per present task. `[present]`
-
-    Returns:
-        The same, adding up to 1. `[present]`
-    """
+    """Scale a preference to add up to 1 over the present tasks."""
     relative = preference / preference.max()  # first to at most 1: a sum of large numbers could overflow
     return relative / relative.sum()

@@ -27,11 +27,7 @@ class AroundMain(Combiner, ABC):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Find the main tasks.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Find the main tasks."""
         assert self.tasks is not None
         assert len(self.tasks) == num_tasks
         self.main_tasks = task_indices("main", self.main, self.tasks)
@@ -58,14 +54,4 @@ class AroundMain(Combiner, ABC):
         is_main: np.ndarray,  # [tasks]
         precision: float,
     ) -> np.ndarray | None:  # [tasks]
-        """Compute the weights of a step with at least one main task.
-
-        Args:
-            cosines: Inner products of the unit gradients. `[tasks, tasks]`
-            lengths: Lengths of the gradients. `[tasks]`
-            is_main: Which tasks are main. `[tasks]`
-            precision: Share below which an inner product is rounding.
-
-        Returns:
-            The weights `[tasks]`; None where a solve did not converge.
-        """
+        """Compute the weights of a step with at least one main task."""

@@ -11,19 +11,7 @@ TaskKey = str | int
 
 
 def task_indices(argument: str, given: TaskKey | Sequence[TaskKey], tasks: Sequence[str]) -> list[int]:
-    """Find the tasks that an argument names.
-
-    Args:
-        argument: Name of the argument, for the error.
-        given: One task or several, each by name or by index.
-        tasks: Names of all tasks, in order.
-
-    Returns:
-        Their indices, in the order of `given`.
-
-    Raises:
-        ValueError: If there is no such task, one occurs twice, or none is given.
-    """
+    """Find the tasks that an argument names."""
     keys = [given] if isinstance(given, (str, int)) else list(given)
     found = []
     for key in keys:
@@ -37,19 +25,7 @@ def task_indices(argument: str, given: TaskKey | Sequence[TaskKey], tasks: Seque
 
 
 def numbers_per_task(argument: str, given: Numbers, tasks: Sequence[str]) -> Tensor:  # [tasks]
-    """Give every task its number: one for all, by name, or in task order.
-
-    Args:
-        argument: Name of the argument, for the error.
-        given: Its value.
-        tasks: Names of all tasks, in order.
-
-    Returns:
-        One number per task. `[tasks]`
-
-    Raises:
-        ValueError: If the names or the number of the values are not those of the tasks.
-    """
+    """Give every task its number: one for all, by name, or in task order."""
     if isinstance(given, Mapping):
         if set(given) != set(tasks):
             raise ValueError(f"`{argument}` must name the tasks {list(tasks)}, got {list(given)}.")
@@ -61,15 +37,7 @@ def numbers_per_task(argument: str, given: Numbers, tasks: Sequence[str]) -> Ten
 
 
 def keep_numbers(combiner: nn.Module, buffer: str, argument: str, given: Numbers, tasks: Sequence[str] | None) -> None:
-    """Resolve an argument of a combiner to one number per task, and keep it as a buffer.
-
-    Args:
-        combiner: The combiner, while it is bound.
-        buffer: Name of the buffer. `[tasks]`
-        argument: Name of the argument, for the error.
-        given: Its value.
-        tasks: Names of all tasks, in order.
-    """
+    """Resolve an argument of a combiner to one number per task, and keep it as a buffer."""
     assert tasks is not None
     combiner.register_buffer(buffer, numbers_per_task(argument, given, tasks))
 
@@ -77,13 +45,6 @@ def keep_numbers(combiner: nn.Module, buffer: str, argument: str, given: Numbers
 def keep_preference_and_ideal(
     combiner: nn.Module, preference: Numbers | None, reference: Numbers, tasks: Sequence[str] | None
 ) -> None:
-    """Resolve the two arguments of methods that weigh distances to ideal losses: buffers `preferred` and `ideal`.
-
-    Args:
-        combiner: The combiner, while it is bound.
-        preference: How much each task counts; None for all alike.
-        reference: Loss that each task could reach.
-        tasks: Names of all tasks, in order.
-    """
+    """Resolve the two arguments of methods that weigh distances to ideal losses: buffers `preferred` and `ideal`."""
     keep_numbers(combiner, "preferred", "preference", 1.0 if preference is None else preference, tasks)
     keep_numbers(combiner, "ideal", "reference", reference, tasks)

@@ -58,27 +58,12 @@ def _take_shape(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: An
 def squared_norms(
     rows: Tensor,  # [tasks, params]
 ) -> Tensor:  # [tasks, tasks]
-    """Compute a diagonal matrix of squared norms: what `enter` needs to check rows without a Gramian.
-
-    Args:
-        rows: One gradient per row. `[tasks, params]`
-
-    Returns:
-        The squared norms on the diagonal. `[tasks, tasks]`
-    """
+    """Compute a diagonal matrix of squared norms: what `enter` needs to check rows without a Gramian."""
     return torch.linalg.vector_norm(rows, dim=1).square().diag()
 
 
 def no_weights(method: str, why: str) -> ValueError:
-    """Say that a method cannot answer with weights.
-
-    Args:
-        method: Name of the class.
-        why: What its update is instead.
-
-    Returns:
-        The error to raise.
-    """
+    """Say that a method cannot answer with weights."""
     return ValueError(
         f"`{method}` has no weights for a Gramian: {why}. Call the combiner itself with the Jacobian [tasks, params]."
     )

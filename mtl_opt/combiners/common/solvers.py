@@ -10,14 +10,7 @@ from torch import Tensor
 def unit_rows(
     gramian: np.ndarray,  # [tasks, tasks]
 ) -> tuple[np.ndarray, np.ndarray]:  # [tasks, tasks], [tasks]
-    """Scale every gradient to length 1: what methods that are invariant to row scale solve on.
-
-    Args:
-        gramian: Inner products of the task gradients. `[tasks, tasks]`
-
-    Returns:
-        The cosines, 0 in the row and column of a zero gradient, and the lengths. `[tasks, tasks]`, `[tasks]`
-    """
+    """Scale every gradient to length 1: what methods that are invariant to row scale solve on."""
     lengths = np.sqrt(np.maximum(np.diag(gramian), 0.0))
     alive = lengths > 0
     inverse = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=alive)
@@ -31,28 +24,12 @@ def over_lengths(
     values: np.ndarray,  # [tasks]
     lengths: np.ndarray,  # [tasks]
 ) -> np.ndarray:  # [tasks]
-    """Turn coefficients of unit rows into weights of the rows; a zero gradient gets weight 0.
-
-    Args:
-        values: Coefficients of the unit rows. `[tasks]`
-        lengths: Lengths of the rows. `[tasks]`
-
-    Returns:
-        `values / lengths`, 0 where the length is 0. `[tasks]`
-    """
+    """Turn coefficients of unit rows into weights of the rows; a zero gradient gets weight 0."""
     return np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
 
 
 def precision_of(like: Tensor, num_tasks: int) -> float:
-    """Tell below which share of the largest an eigenvalue of a cosine matrix is rounding.
-
-    Args:
-        like: A tensor with the dtype the gradients' inner products were computed in.
-        num_tasks: Number of rows.
-
-    Returns:
-        A relative tolerance.
-    """
+    """Tell below which share of the largest an eigenvalue of a cosine matrix is rounding."""
     return 4 * num_tasks * float(torch.finfo(like.dtype).eps)
 
 
@@ -61,16 +38,7 @@ def pseudo_solve(
     right: np.ndarray,  # [tasks]
     precision: float,
 ) -> tuple[np.ndarray, float]:  # [tasks]
-    """Solve `matrix x = right` in the least-squares sense, with the smallest `x`.
-
-    Args:
-        matrix: A symmetric positive semidefinite matrix. `[tasks, tasks]`
-        right: The right-hand side. `[tasks]`
-        precision: Share of the largest eigenvalue below which one counts as 0.
-
-    Returns:
-        The solution `[tasks]`, and the share of `right` (squared norms) that the matrix can reach at all.
-    """
+    """Solve `matrix x = right` in the least-squares sense, with the smallest `x`."""
     eigenvalues, vectors = np.linalg.eigh(matrix)
     kept = vectors[:, eigenvalues > precision * max(eigenvalues[-1], 0.0)]
     inner = kept.T @ right
@@ -82,15 +50,7 @@ def factor(
     cosines: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray:  # [tasks, rank]
-    """Write cosines as `L Lᵀ`: rows of `L` are the unit gradients in as many coordinates as they span.
-
-    Args:
-        cosines: A symmetric positive semidefinite matrix with a diagonal of 1 or 0. `[tasks, tasks]`
-        precision: Pivots below this count as 0.
-
-    Returns:
-        `L`, by Cholesky with complete pivoting. `[tasks, rank]`
-    """
+    """Write cosines as `L Lᵀ`: rows of `L` are the unit gradients in as many coordinates as they span."""
     lower, pivots, rank, _ = lapack.dpstrf(cosines, tol=precision, lower=1)
     rows = np.empty_like(cosines)
     rows[pivots - 1] = np.tril(lower)
@@ -104,13 +64,6 @@ def nonnegative_solve(
     """Find `x >= 0` that minimises `‖columns x - target‖`, by the active-set method of Lawson and Hanson.
 
     Every step of the method lowers the distance, so that no active set comes back: it ends, on stationary rows too.
-
-    Args:
-        columns: One column per task, of similar lengths. `[coordinates, tasks]`
-        target: What is to be reached. `[coordinates]`
-
-    Returns:
-        The coefficients `[tasks]`; None where rounding kept the method from ending.
     """
     size = float(np.linalg.norm(target))
     if size == 0:
@@ -129,13 +82,6 @@ def min_norm_point(
     With $a > 0$, the minimiser of $\lVert \sum_i x_i p_i \rVert^2 + a^2 (\sum_i x_i - 1)^2$ over $x \ge 0$ is a
     multiple of the wanted one: the conditions of both say that $\langle p_i, \sum_j x_j p_j \rangle$ is the same where
     $x_i > 0$ and not smaller elsewhere. So this too is a non-negative least-squares problem, here on unit points.
-
-    Args:
-        points: One point per row. `[tasks, coordinates]`
-
-    Returns:
-        Coefficients that are at least 0 and add up to 1 `[tasks]`; None where `nonnegative_solve` gave up. Points at
-        0 share all of it.
     """
     lengths = np.sqrt(np.einsum("tc,tc->t", points, points))
     shortest = lengths.min()
@@ -156,15 +102,7 @@ def min_norm_point(
 
 
 def draw_orders(num_tasks: int, generator: torch.Generator) -> np.ndarray:  # [tasks, tasks]
-    """Draw for every task the order in which it meets all tasks.
-
-    Args:
-        num_tasks: Number of present tasks.
-        generator: Where the randomness comes from.
-
-    Returns:
-        A random permutation of the tasks in every row. `[tasks, tasks]`
-    """
+    """Draw for every task the order in which it meets all tasks."""
     return torch.rand(num_tasks, num_tasks, generator=generator).argsort(1).numpy()
 
 
@@ -172,15 +110,7 @@ def project_onto_simplex(
     values: np.ndarray,  # [tasks]
     total: float = 1.0,
 ) -> np.ndarray:  # [tasks]
-    """Find the nearest numbers that are at least 0 and add up to `total`.
-
-    Args:
-        values: Any finite numbers. `[tasks]`
-        total: What the result adds up to, at least 0.
-
-    Returns:
-        The projection. `[tasks]`
-    """
+    """Find the nearest numbers that are at least 0 and add up to `total`."""
     shifted = values - values.max()
     ordered = np.sort(shifted)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
@@ -192,15 +122,7 @@ def nearest_semidefinite(
     matrix: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray:  # [tasks, tasks]
-    """Find the nearest positive semidefinite matrix: negative eigenvalues become 0.
-
-    Args:
-        matrix: A symmetric matrix. `[tasks, tasks]`
-        precision: Share of the largest eigenvalue below which a negative one is rounding: nothing is changed then.
-
-    Returns:
-        The nearest one by the sum of squared differences. `[tasks, tasks]`
-    """
+    """Find the nearest positive semidefinite matrix: negative eigenvalues become 0."""
     values, vectors = np.linalg.eigh(matrix)
     if values[0] >= -precision * values[-1]:
         return matrix

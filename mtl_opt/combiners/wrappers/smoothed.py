@@ -33,22 +33,13 @@ class Wrapper(Combiner):
         self.window = combiner.window
 
     def allocate(self, num_tasks: int) -> None:
-        """Give the wrapped combiner the same tasks.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Give the wrapped combiner the same tasks."""
         assert self.tasks is not None
         assert len(self.tasks) == num_tasks
         self.inner.bind(self.tasks)
 
     def observe(self, losses: Tensor, *, tasks: Sequence[int] | None = None) -> None:  # [tasks]
-        """Hand the losses measured after the step to the wrapped combiner.
-
-        Args:
-            losses: One loss per present task. `[tasks]`
-            tasks: Their indices among the bound names; None: all of them, in order.
-        """
+        """Hand the losses measured after the step to the wrapped combiner."""
         self.inner.observe(losses, tasks=tasks)
 
 

@@ -51,7 +51,7 @@ def build_mixer(name: str, facts: Facts, arguments: Mapping[str, Any]) -> Mixer:
 
     Raises:
         InputError: If an argument is unknown or not allowed.
-    """  # noqa: DOC501 - ruff takes the function that builds the error for its class
+    """
     if name not in MIXINGS:
         raise UnknownNameError("mixing", name, MIXINGS)
     accepted = [key for key in inspect.signature(MIXINGS[name]).parameters if key != "facts"]

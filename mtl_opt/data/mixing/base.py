@@ -99,46 +99,18 @@ class Mixer(ABC):
 
 
 def normalised(weights: Sequence[float]) -> list[float]:
-    """Scale weights to shares.
-
-    Args:
-        weights: Weights of at least 0, not all 0.
-
-    Returns:
-        Shares that sum up to 1.
-    """
+    """Scale weights to shares."""
     total = math.fsum(weights)
     return [weight / total for weight in weights]
 
 
 def with_floor(shares: Sequence[float], floor: float) -> list[float]:
-    """Give a part of the rows to all tasks alike, so that none disappears.
-
-    Args:
-        shares: The shares.
-        floor: The part, in [0, 1].
-
-    Returns:
-        The shares, mixed.
-    """
+    """Give a part of the rows to all tasks alike, so that none disappears."""
     return [(1 - floor) * share + floor / len(shares) for share in shares]
 
 
 def check_argument(name: str, value: Any, low: float, high: float = math.inf) -> float:
-    """Check a number that a mixing takes.
-
-    Args:
-        name: Its name.
-        value: Its value.
-        low: Smallest allowed.
-        high: Largest allowed.
-
-    Returns:
-        The number.
-
-    Raises:
-        InputError: If it is no number in the range.
-    """
+    """Check a number that a mixing takes."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
@@ -164,16 +136,7 @@ class Quota:
         self.owed = [0.0] * num_tasks
 
     def take(self, shares: Sequence[float], rows: int, most: int | None = None) -> list[int]:
-        """Divide the rows of one draw.
-
-        Args:
-            shares: Share of every task. `[tasks]`
-            rows: Number of rows.
-            most: Largest number of tasks that get any; None for all.
-
-        Returns:
-            Rows of every task. `[tasks]`
-        """
+        """Divide the rows of one draw."""
         owed = [before + share * rows for before, share in zip(self.owed, shares, strict=True)]
         able = [t for t, share in enumerate(shares) if share > 0]
         if most is not None and most < len(able):

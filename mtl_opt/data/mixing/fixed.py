@@ -142,20 +142,7 @@ class Ratios(Mixer):
 
 
 def checked_ratios(ratios: Any, tasks: list[str], where: str) -> list[float]:
-    """Check shares by task.
-
-    Args:
-        ratios: What the user gave.
-        tasks: The tasks there are.
-        where: What to call it in errors.
-
-    Returns:
-        Share of every task.
-
-    Raises:
-        InputError: If a task has no share, or they do not sum up to 1.
-        UnknownNameError: If there is no such task.
-    """
+    """Check shares by task."""
     if not isinstance(ratios, dict) or not ratios:
         raise InputError(f"{where} must give a share for every task ({', '.join(tasks)}), got {ratios!r}.")
     for task in ratios:

@@ -52,16 +52,8 @@ class RowOrder:
         return array("q", order)
 
 
-def stratified(order: Sequence[int], labels: Any) -> list[int]:
-    """Spread every label evenly over an order, so that each stretch has the labels in their shares.
-
-    Args:
-        order: Rows in a random order.
-        labels: Label of every row. `[rows]`
-
-    Returns:
-        The same rows; within each label the order is kept.
-    """
+def stratified(order: Sequence[int], labels: Any) -> list[int]:  # labels [rows]
+    """Spread every label evenly over an order, so that each stretch has the labels in their shares."""
     rows = np.asarray(order)
     codes = np.asarray(labels)[rows]
     when = np.empty(len(rows))
@@ -73,17 +65,7 @@ def stratified(order: Sequence[int], labels: Any) -> list[int]:
 
 
 def grouped(order: Sequence[int], lengths: Any, rows_per_draw: int, chance: random.Random) -> list[int]:
-    """Put rows of similar length into the same batch, batches in a random order.
-
-    Args:
-        order: Rows in a random order.
-        lengths: Tokens of every row. `[rows]`
-        rows_per_draw: Rows of one batch.
-        chance: Shuffles the batches.
-
-    Returns:
-        The same rows.
-    """
+    """Put rows of similar length into the same batch, batches in a random order."""
     size = rows_per_draw * POOL
     batches = []
     for start in range(0, len(order), size):

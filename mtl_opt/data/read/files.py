@@ -20,30 +20,12 @@ Records: TypeAlias = Iterator[tuple[int, object]]
 
 
 def stop_at_first(error: InputError) -> None:
-    """Report a bad row by raising what is wrong with it.
-
-    Args:
-        error: What is wrong.
-
-    Raises:
-        InputError: Always.
-    """  # noqa: DOC502 - it is the argument
+    """Report a bad row by raising what is wrong with it."""
     raise error
 
 
 def read_records(file: str, report: Report) -> Records:
-    """Read the records of one text file.
-
-    Args:
-        file: The file as the user named it, in UTF-8 with or without byte order mark.
-        report: Told of every record that cannot be read.
-
-    Returns:
-        Line (index in JSON) and value of every record.
-
-    Raises:
-        InputError: If the file cannot be read, or its extension is unknown.
-    """
+    """Read the records of one text file."""
     data = read_bytes(file)
     reader = READERS.get(Path(file).suffix.lower())
     if reader is None:
@@ -79,14 +61,7 @@ def decode(data: bytes, file: str) -> str:
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """Name the encoding that bytes which are not UTF-8 look like.
-
-    Args:
-        data: The bytes.
-
-    Returns:
-        The name; None where nothing fits.
-    """
+    """Name the encoding that bytes which are not UTF-8 look like."""
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         return "UTF-16"
     high = sum(byte >= 0x80 for byte in data[:100_000])
@@ -195,14 +170,7 @@ READERS: dict[str, Callable[[str, str, Report], Records]] = {
 
 
 def json_type(value: object) -> str:
-    """Name a JSON value with its type, cut where it is long.
-
-    Args:
-        value: The value.
-
-    Returns:
-        Such as "the number 3".
-    """
+    """Name a JSON value with its type, cut where it is long."""
     match value:
         case None:
             return "null"

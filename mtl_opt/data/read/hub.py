@@ -23,21 +23,7 @@ def load(
     split: str | None = None,
     streaming: bool = False,
 ) -> Any:
-    """Load a data set by file, saved folder or name.
-
-    Args:
-        path: A file that a builder reads, a folder written by `save_to_disk`, a folder or hub name of a data set.
-        subset: Its configuration.
-        folder: Folder within it.
-        split: Its split; None for `train`.
-        streaming: Whether rows are read on the way instead of all at once.
-
-    Returns:
-        A `Dataset`, or an `IterableDataset` of a stream; classes are names, not numbers.
-
-    Raises:
-        InputError: If there is none, or it cannot be read.
-    """
+    """Load a data set by file, saved folder or name."""
     import datasets  # seconds of import that text files do not need
 
     kind = BUILDERS.get(Path(path).suffix.lower()) if Path(path).is_file() else None
@@ -82,18 +68,7 @@ def quiet(datasets: Any) -> Iterator[None]:
 
 
 def records_of(dataset: Any, path: str) -> Records:
-    """Give every record with its number.
-
-    Args:
-        dataset: What `load` gave.
-        path: Its name, for errors.
-
-    Yields:
-        Number of the record from 1, and its values; classes by name.
-
-    Raises:
-        InputError: If a record cannot be read on the way.
-    """
+    """Give every record with its number."""
     classes = {
         name: feature for name, feature in (dataset.features or {}).items() if type(feature).__name__ == "ClassLabel"
     }

@@ -79,13 +79,5 @@ UNITS = {".json": "element", ".jsonl": "line", ".csv": "line", ".tsv": "line", "
 
 
 def place(file: str, line: int) -> str:
-    """Name a row of a file in the words of its format.
-
-    Args:
-        file: The file as the user named it.
-        line: Line, or index of the element in JSON or of the row elsewhere; from 1.
-
-    Returns:
-        Such as "`qa.jsonl`, line 3".
-    """
+    """Name a row of a file in the words of its format."""
     return f"`{file}`, {UNITS.get(Path(file).suffix.lower(), 'row')} {line}"

@@ -137,17 +137,7 @@ def _records(source: Source, file: str, report: Report) -> Iterator[tuple[int, o
 
 
 def files_of(source: Source) -> list[str]:
-    """List the files of a source.
-
-    Args:
-        source: The source.
-
-    Returns:
-        One file; the files of a folder by name; the source itself where `datasets` reads it.
-
-    Raises:
-        InputError: If a folder holds no data file.
-    """
+    """List the files of a source."""
     path = Path(source.path)
     if source.hub or not path.is_dir() or (path / "state.json").exists():
         return [source.path]
@@ -169,15 +159,7 @@ def _check_task(row: Row, source: Source) -> None:
 
 
 def check_task_name(name: object, where: str) -> None:
-    """Refuse a name that cannot be a TensorBoard tag and a file name.
-
-    Args:
-        name: The name as the user wrote it.
-        where: Where it was written, for the error.
-
-    Raises:
-        InputError: If the name is no text, empty, blank at an end, or holds a slash or a control character.
-    """
+    """Refuse a name that cannot be a TensorBoard tag and a file name."""
     rule = "a task name is a text without `/`, control characters and blanks at its ends"
     if not isinstance(name, str) or name != name.strip() or name in {"", ".", ".."} or "/" in name:
         raise InputError(f"{where}: bad task name {name!r}; {rule}.")

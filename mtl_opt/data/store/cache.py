@@ -42,16 +42,7 @@ def default_root() -> Path:
 
 
 def key_of(source: Source, encoder: Encoder, skip_bad_rows: bool) -> str:
-    """Name what comes out of reading and encoding a source, by everything it depends on.
-
-    Args:
-        source: The source.
-        encoder: What makes its tokens.
-        skip_bad_rows: Whether bad rows are left out.
-
-    Returns:
-        A hexadecimal name.
-    """
+    """Name what comes out of reading and encoding a source, by everything it depends on."""
     facts = {
         "version": VERSION,
         "content": content_of(source),
@@ -116,15 +107,7 @@ def tokenizer_of(tokenizer: Any) -> str:
 
 
 def save(table: SourceTable, rows: Path, row_offsets: Any, files: Iterable[str], folder: Path) -> None:
-    """Write a table; it appears complete or not at all.
-
-    Args:
-        table: The table, with tokens.
-        rows: File with its rows.
-        row_offsets: Where each row's line begins.
-        files: Names of the files that rows come from.
-        folder: Where to.
-    """
+    """Write a table; it appears complete or not at all."""
     assert table.tokens is not None
     partial = folder
     try:
@@ -151,14 +134,7 @@ def save(table: SourceTable, rows: Path, row_offsets: Any, files: Iterable[str],
 
 
 def restore(folder: Path) -> SourceTable | None:
-    """Map a table that was saved.
-
-    Args:
-        folder: Its folder.
-
-    Returns:
-        The table; None where there is none, or it cannot be read and must be built again.
-    """
+    """Map a table that was saved."""
     if not folder.is_dir():
         return None
     try:

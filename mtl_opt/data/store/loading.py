@@ -121,18 +121,7 @@ def _labels(parts: Sequence[tuple[SourceTable, Numbers]]) -> Numbers:
 
 
 def settings_of(entries: Sequence[Entry], tables: Sequence[SourceTable]) -> dict[str, TaskSettings]:
-    """Collect what the user says of each task.
-
-    Args:
-        entries: The entries.
-        tables: What was read of each.
-
-    Returns:
-        The settings by task.
-
-    Raises:
-        InputError: If two entries say different things of one task, or a ratio is meant for several tasks.
-    """
+    """Collect what the user says of each task."""
     found: dict[str, TaskSettings] = {}
     for entry, table in zip(entries, tables, strict=True):
         settings = entry.train.settings

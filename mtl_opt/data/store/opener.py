@@ -74,21 +74,7 @@ class Opener:
 
 
 def build(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: Path | None, small: int) -> SourceTable:
-    """Read and tokenise a source.
-
-    Args:
-        source: The source.
-        encoder: What makes its tokens.
-        skip_bad_rows: Whether bad rows are left out.
-        folder: Where it is cached; None for nowhere.
-        small: A source with fewer rows than this is not cached.
-
-    Returns:
-        Its rows and tokens.
-
-    Raises:
-        InputError: If a row is bad and is not to be left out, or no row is left.
-    """
+    """Read and tokenise a source."""
     errors: list[InputError] = []
     report = errors.append if skip_bad_rows else stop_at_first
     marks = Marks(source.task)
@@ -138,11 +124,7 @@ class Marks:
         self.label_codes: list[Numbers] = []
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take the next rows.
-
-        Args:
-            rows: The rows.
-        """
+        """Take the next rows."""
         names = [row.task or str(self.task) for row in rows]
         codes = [self.tasks.setdefault(name, len(self.tasks)) for name in names]
         self.codes.append(np.array(codes, dtype=np.int32))
@@ -150,17 +132,22 @@ class Marks:
         self.label_codes.append(np.array(labels, dtype=np.int32))
 
     def columns(self) -> tuple[list[str], Numbers, list[str], Numbers]:
-        """Give names and codes.
-
-        Returns:
-            Tasks, index of the task of every row, labels, index of the label of every row.
-        """
+        """Give names and codes."""
         codes, labels = (np.concatenate([np.zeros(0, np.int32), *part]) for part in (self.codes, self.label_codes))
         return list(self.tasks), codes, list(self.labels), labels
 
 
 def encoded(rows: Iterator[Row], encoder: Encoder, report: Report) -> Iterator[tuple[list[Row], list[Tokens]]]:
-    """Tokenise rows in chunks; where one row of a chunk cannot be, it alone is reported and left out."""
+    """Tokenise rows in chunks; where one row of a chunk cannot be, it alone is reported and left out.
+
+    Args:
+        rows: The rows, read as they are needed.
+        encoder: Turns rows into tokens.
+        report: Called with the error of every row that cannot be tokenised.
+
+    Yields:
+        The rows of a chunk that were tokenised, and their tokens.
+    """
     chunk: list[Row] = []
     for row in rows:
         chunk.append(row)

@@ -62,14 +62,7 @@ class TokenTable:
 
 
 def table_of(chunks: Iterable[Sequence[Tokens]]) -> TokenTable:
-    """Put the tokens of rows into columns.
-
-    Args:
-        chunks: Rows in any number of chunks.
-
-    Returns:
-        The table; ids take two bytes each where they fit.
-    """
+    """Put the tokens of rows into columns."""
     ids: list[Numbers] = []
     lengths, spans, span_counts, flags = array("q"), array("i"), array("q"), array("B")
     for chunk in chunks:
@@ -243,16 +236,7 @@ class TokenView(View[EncodedRow]):
 
 
 def write_rows(rows: Iterable[Row], path: Path, files: dict[str, int]) -> Numbers:
-    """Write rows to a file that `StoredRows` reads.
-
-    Args:
-        rows: The rows.
-        path: The file.
-        files: Numbers the names of files; is filled.
-
-    Returns:
-        Where each row's line begins, and the end of the last.
-    """
+    """Write rows to a file that `StoredRows` reads."""
     offsets, at = array("q", [0]), 0
     with path.open("ab") as file:
         for row in rows:

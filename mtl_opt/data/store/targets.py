@@ -36,21 +36,7 @@ def _labels(row: Row, words: bool) -> list[str]:
 
 
 def class_of(label: str, names: Sequence[str], task: str, row: Row) -> int | None:
-    """Find the class of a label.
-
-    Args:
-        label: A name; or the index of one, where no name is a number itself.
-        names: Names of the classes.
-        task: Whose label it is.
-        row: Where it stands, for the error.
-
-    Returns:
-        Index of the class; None for a missing label.
-
-    Raises:
-        InputError: If the index is out of range.
-        UnknownNameError: If there is no such label.
-    """
+    """Find the class of a label."""
     if label in {"", MISSING}:
         return None
     if label in names:
@@ -66,19 +52,7 @@ def class_of(label: str, names: Sequence[str], task: str, row: Row) -> int | Non
 
 
 def number_of(text: str, task: str, row: Row) -> float:
-    """Read the number that a row should give.
-
-    Args:
-        text: The answer.
-        task: Whose it is.
-        row: Where it stands, for the error.
-
-    Returns:
-        The number; NaN where it is missing.
-
-    Raises:
-        InputError: If it is no finite number.
-    """
+    """Read the number that a row should give."""
     if not text.strip():
         return nan
     try:

@@ -35,35 +35,13 @@ class ChatTemplate(Template):
     opens: bool = False
 
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "ChatTemplate":
-        """Take the tokenizer.
-
-        Args:
-            tokenizer: Whose template is used.
-
-        Returns:
-            The template, ready for rows.
-
-        Raises:
-            InputError: If the tokenizer has no chat template.
-        """
+        """Take the tokenizer."""
         if not tokenizer.chat_template:
             raise InputError(f"Template `{self.name}` needs a chat template, and the tokenizer has none; try `chatml`.")
         return ChatTemplate(self.name, tokenizer)
 
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
-        """Give what is asked and what answers it in turn, as differences of the rendered dialogue.
-
-        Args:
-            row: The row.
-            prefix: Text before the first thing asked; empty for none.
-            learn: Which answers are learnt; the others, but for the last, are folded into what is asked.
-
-        Returns:
-            Two texts per answer that is learnt, and for the last.
-
-        Raises:
-            InputError: If the template writes the same beginning in two ways.
-        """  # noqa: DOC501, DOC502 - ruff takes the function that builds the error for its class
+        """Give what is asked and what answers it in turn, as differences of the rendered dialogue."""
         messages, tools = self.messages(row, prefix)
         skipped = len(messages) - 2 * len(learn)
         texts, done = list[str](), ""
@@ -81,16 +59,7 @@ class ChatTemplate(Template):
         return texts
 
     def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
-        """Give the same, and of what kind each piece is; one piece where the template does not show texts as they are.
-
-        Args:
-            row: The row.
-            prefix: Text before the first thing asked; empty for none.
-            learn: Which answers are learnt.
-
-        Returns:
-            Parts of each text of `segments`.
-        """
+        """Give the same, and of what kind each piece is; one piece where the template changes texts."""
         texts = self.segments(row, prefix, learn)
         pieces = self.pieces(row, prefix)
         found: list[list[Part]] = []
@@ -139,14 +108,7 @@ class ChatTemplate(Template):
         return messages, tools
 
     def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Find what the template puts behind an answer.
-
-        Args:
-            tokenizer: The tokenizer.
-
-        Returns:
-            The text; None where it puts nothing.
-        """
+        """Find what the template puts behind an answer."""
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": PROBE}]
         return self.filled(tokenizer).rendered(messages, None, "").rpartition(PROBE)[2].strip() or None
 

@@ -9,18 +9,7 @@ from mtl_opt.errors import InputError
 
 
 def encode_for_heads(encoder: Any, rows: Sequence[Row]) -> list[Tokens]:
-    """Tokenise rows, some of which a head answers.
-
-    Args:
-        encoder: An `Encoder` with `heads`.
-        rows: The rows.
-
-    Returns:
-        The tokens of each row. Of words, the spans are the first token of every word, empty where there is none.
-
-    Raises:
-        InputError: If a row whose answer is text has none, or a row does not fit.
-    """
+    """Tokenise rows, some of which a head answers."""
     found: list[Tokens | None] = [None] * len(rows)
     kinds = [encoder.heads.get(row.task or encoder.task) for row in rows]
     answered = [i for i, kind in enumerate(kinds) if kind is None]

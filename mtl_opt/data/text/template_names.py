@@ -82,7 +82,7 @@ def get_template(name: str) -> Template:
 
     Raises:
         InputError: If there is none of that name.
-    """  # noqa: DOC501, DOC502 - ruff takes the function that builds the error for its class
+    """  # noqa: DOC502 - ruff takes the function that builds the error for its class
     if name not in TEMPLATES:
         raise UnknownNameError("template", name, TEMPLATES)
     return TEMPLATES[name]

@@ -81,17 +81,7 @@ class TextTemplate(Template):
     joined: bool = False
 
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "TextTemplate":
-        """Write eos and bos into the texts.
-
-        Args:
-            tokenizer: Whose they are.
-
-        Returns:
-            The template with texts that can be used as they are.
-
-        Raises:
-            InputError: If the template needs an eos token and there is none.
-        """
+        """Write eos and bos into the texts."""
         texts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         needs_eos = any("{eos}" in str(text) for text in texts.values())
         if needs_eos and tokenizer.eos_token_id is None:
@@ -106,31 +96,13 @@ class TextTemplate(Template):
         return replace(self, **{name: write(text) for name, text in texts.items() if name != "name"})
 
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
-        """Give what is asked and what answers it in turn.
-
-        Args:
-            row: The row.
-            prefix: Text before the first thing asked; empty for none.
-            learn: Not needed: every answer has its own text.
-
-        Returns:
-            Two texts per answer.
-        """
+        """Give what is asked and what answers it in turn."""
         if not row.history and not row.system and not row.tools and row.asks == "user" and not self.default_system:
             return [f"{self.before}{prefix}{row.user_text}{self.after}", row.output + self.end]
         return ["".join(part.text for part in parts) for parts in self.parts(row, prefix, learn)]
 
     def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
-        """Give the same, and of what kind each piece of it is.
-
-        Args:
-            row: The row.
-            prefix: Text before the first thing asked; empty for none.
-            learn: Which answers are learnt; the others count as history.
-
-        Returns:
-            Parts of each text of `segments`.
-        """
+        """Give the same, and of what kind each piece of it is."""
         found: list[list[Part]] = []
         turns = row.turns
         for number, (question, answer) in enumerate(turns):

@@ -57,11 +57,7 @@ class Tokens(NamedTuple):
     answer_cut: bool = False
 
     def row(self) -> EncodedRow:
-        """Write the labels out.
-
-        Returns:
-            The row.
-        """
+        """Write the labels out."""
         labels = [IGNORE_INDEX] * len(self.ids)
         for begin, end in zip(self.spans[::2], self.spans[1::2], strict=True):
             labels[begin:end] = self.ids[begin:end]
@@ -89,15 +85,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokenise texts as they are, without tokens around them.
-
-    Args:
-        texts: The texts.
-        tokenizer: Any tokenizer of transformers.
-
-    Returns:
-        Token ids of each text.
-    """
+    """Tokenise texts as they are, without tokens around them."""
     if not texts:
         return []
     if not tokenizer.is_fast:
@@ -110,14 +98,7 @@ def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[l
 
 
 def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Find the tokens, such as a beginning of sequence, that the tokenizer itself puts before a text.
-
-    Args:
-        tokenizer: Any tokenizer of transformers.
-
-    Returns:
-        Their ids; often none or one.
-    """
+    """Find the tokens, such as a beginning of sequence, that the tokenizer itself puts before a text."""
     (plain,) = tokenise(["a"], tokenizer)
     whole = tokenizer("a")["input_ids"]
     starts = range(len(whole) - len(plain) + 1)
@@ -129,14 +110,6 @@ def kinds_of_tokens(parts: Sequence[Part], ids: Sequence[int], tokenizer: PreTra
 
     So a token that holds the frame's last blank and the user's first word belongs to the user, and one that holds the
     user's last letter and the frame behind it belongs to the frame.
-
-    Args:
-        parts: The parts of the text.
-        ids: Tokens of the whole text.
-        tokenizer: The one that made them.
-
-    Returns:
-        Kind of every token.
     """
     if tokenizer.is_fast:
         encoding = tokenizer.backend_tokenizer.encode("".join(part.text for part in parts), add_special_tokens=False)
@@ -171,20 +144,7 @@ class Segment(NamedTuple):
 
 
 def cut(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
-    """Cut a row that is too long: the prompt first, in the order of `CUT_ORDER`; answers only where they alone are.
-
-    Args:
-        segments: What is asked and answered in turn.
-        cutoff_len: Largest number of tokens.
-        where: Place of the row, for errors.
-
-    Returns:
-        The row. At least one token comes before the first answer, since a causal model predicts nothing at the first
-        position, and at least one token of every answer stays.
-
-    Raises:
-        InputError: If there are more answers than tokens.
-    """
+    """Cut a row that is too long: the prompt first, in the order of `CUT_ORDER`; answers only where they alone are."""
     room = cutoff_len - 1
     answers = [sum(kind == "answer" for kind in segment.kinds) for segment in segments]
     kept = shares(answers, room)
@@ -216,15 +176,7 @@ def cut(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
 
 
 def shares(sizes: Sequence[int], room: int) -> list[int]:
-    """Fit sizes into a room by lowering the largest ones to the same level.
-
-    Args:
-        sizes: The sizes.
-        room: What they may sum up to.
-
-    Returns:
-        The sizes, lowered; they sum up to `room` where they were more.
-    """
+    """Fit sizes into a room by lowering the largest ones to the same level."""
     if sum(sizes) <= room:
         return list(sizes)
     level = next(level for level in range(max(sizes), -1, -1) if sum(min(size, level) for size in sizes) <= room)

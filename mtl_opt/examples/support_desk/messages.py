@@ -141,14 +141,7 @@ CALM_PHRASES = (
 
 
 def draw_complaint(rng: Random) -> tuple[str, str]:
-    """Write a complaint with chatter around it.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The message, and its core: the kind of product and the problem, such as "card charged twice".
-    """
+    """Write a complaint with chatter around it."""
     product, other = product_names(rng, 2)
     problem = rng.choice(sorted(PROBLEMS))
     core = rng.choice(LEADS).format(c=rng.choice(PROBLEMS[problem]).format(p=product))
@@ -160,14 +153,7 @@ def draw_complaint(rng: Random) -> tuple[str, str]:
 
 
 def draw_mood(rng: Random) -> tuple[str, str]:
-    """Write a message whose mood does not follow from what happened.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The message, and the feeling of the customer: a key of `FEELINGS` if angry, a value otherwise.
-    """
+    """Write a message whose mood does not follow from what happened."""
     angry = rng.random() < 0.5
     cue, feeling = draw_cue(rng, angry)
     beside = draw_cue(rng, angry)[0] if rng.random() < 0.5 else draw_event(rng, 0.75 if angry else 0.55)
@@ -177,29 +163,13 @@ def draw_mood(rng: Random) -> tuple[str, str]:
 
 
 def draw_event(rng: Random, bad: float) -> str:
-    """Write what happened, without any mood.
-
-    Args:
-        rng: Source of randomness.
-        bad: Probability that it is a problem.
-
-    Returns:
-        The sentence.
-    """
+    """Write what happened, without any mood."""
     events = PROBLEMS[rng.choice(sorted(PROBLEMS))] if rng.random() < bad else PLEASANT
     return rng.choice(LEADS).format(c=rng.choice(events).format(p=product_names(rng, 1)[0]))
 
 
 def draw_cue(rng: Random, angry: bool) -> tuple[str, str]:
-    """Write a sentence that shows the mood: by a feeling, by its denial, by contrast, or between the lines.
-
-    Args:
-        rng: Source of randomness.
-        angry: The mood to show.
-
-    Returns:
-        The sentence, with a full stop or exclamation marks whatever the mood, and the feeling behind it.
-    """
+    """Write a sentence that shows the mood: by a feeling, by its denial, by contrast, or between the lines."""
     feeling, opposite = rng.choice(list(FEELINGS.items()))
     if not angry:
         feeling, opposite = opposite, feeling
@@ -216,13 +186,5 @@ def draw_cue(rng: Random, angry: bool) -> tuple[str, str]:
 
 
 def maybe(rng: Random, sentences: tuple[str, ...]) -> list[str]:
-    """Draw one sentence in a third of the cases.
-
-    Args:
-        rng: Source of randomness.
-        sentences: What to draw from.
-
-    Returns:
-        One sentence or none.
-    """
+    """Draw one sentence in a third of the cases."""
     return [rng.choice(sentences)] if rng.random() < 0.33 else []

@@ -160,29 +160,14 @@ KINDS = {
 
 
 def build_catalogue(rng: Random) -> dict[str, dict[str, str]]:
-    """Invent the bank's products: names that are easy to mix up, each with its facts.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The value of every attribute of every product. `{product: {attribute: value}}`
-    """
+    """Invent the bank's products: names that are easy to mix up, each with its facts."""
     kinds = list(KINDS)
     names = [f"{line} {kinds[(i + j) % len(kinds)]}" for i, line in enumerate(LINES) for j in (0, 2)]
     return {name: {a: rng.choice(ATTRIBUTES[a].values) for a in KINDS[kind_of(name)]} for name in names}
 
 
 def product_names(rng: Random, number: int) -> list[str]:
-    """Draw different products that share the line or the kind with the first one where there are enough.
-
-    Args:
-        rng: Source of randomness.
-        number: How many products.
-
-    Returns:
-        The names, such as "Cedar card".
-    """
+    """Draw different products that share the line or the kind with the first one where there are enough."""
     first = rng.choice(list(CATALOGUE))
     near = [p for p in CATALOGUE if p != first and set(p.split()) & set(first.split())]
     names = [first, *rng.sample(near, min(number - 1, len(near)))]
@@ -191,14 +176,7 @@ def product_names(rng: Random, number: int) -> list[str]:
 
 
 def kind_of(product: str) -> str:
-    """Read the kind off a product's name.
-
-    Args:
-        product: The name, such as "Cedar card".
-
-    Returns:
-        The kind, such as "card".
-    """
+    """Read the kind off a product's name."""
     return product.rsplit(" ", 1)[1]
 
 

@@ -12,39 +12,19 @@ def draw_text(rng: Random) -> str:
 
     The reply takes up what the customer said but answers nothing and has no task's form. Most texts are short, because
     a tiny model learns from a reply right behind its reason long before it learns to look far back.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
     """
     draws = (sheet_text, question_text, problem_text, message_text, cue_text, tone_text)
     return rng.choices(draws, weights=(3, 2, 1, 6, 9, 8))[0](rng)
 
 
 def sheet_text(rng: Random) -> str:
-    """Write a sheet and sentences that state some of its facts.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
+    """Write a sheet and sentences that state some of its facts."""
     sheet = draw_sheet(rng)
     return f"{sheet.text}\n" + " ".join(state_facts(rng, sheet, 4))
 
 
 def question_text(rng: Random) -> str:
-    """Write a question and a reply that names what is asked for, without the answer.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
+    """Write a question and a reply that names what is asked for, without the answer."""
     product = rng.choice(list(CATALOGUE))
     attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
     question = rng.choice(attribute.questions).format(p=product)
@@ -52,28 +32,14 @@ def question_text(rng: Random) -> str:
 
 
 def problem_text(rng: Random) -> str:
-    """Write what went wrong and the desk's word for it.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
+    """Write what went wrong and the desk's word for it."""
     problem = rng.choice(list(PROBLEMS))
     clause = rng.choice(PROBLEMS[problem]).format(p=rng.choice(list(CATALOGUE)))
     return dialogue(f"{clause}.", f"{problem}, you mean to say.")
 
 
 def message_text(rng: Random) -> str:
-    """Write a complaint and a reply that takes up problem and product, in either order.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
+    """Write a complaint and a reply that takes up problem and product, in either order."""
     message, core = draw_complaint(rng)
     kind, problem = core.split(" ", 1)
     replies = (f"{problem} on the {kind}, we look into it.", f"{kind}, {problem}? We look into it.")
@@ -81,39 +47,17 @@ def message_text(rng: Random) -> str:
 
 
 def cue_text(rng: Random) -> str:
-    """Write one sentence of mood and a reply that names the feeling.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
+    """Write one sentence of mood and a reply that names the feeling."""
     cue, feeling = draw_cue(rng, rng.random() < 0.5)
     return dialogue(cue, f"{feeling} as you are, we listen.")
 
 
 def tone_text(rng: Random) -> str:
-    """Write a message and a reply that names the feeling of its writer.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The text.
-    """
+    """Write a message and a reply that names the feeling of its writer."""
     message, feeling = draw_mood(rng)
     return dialogue(message, f"{feeling} as you are, we listen.")
 
 
 def dialogue(message: str, reply: str) -> str:
-    """Join what the customer says and the reply.
-
-    Args:
-        message: What the customer says, in one line.
-        reply: What the desk says.
-
-    Returns:
-        Two lines.
-    """
+    """Join what the customer says and the reply."""
     return f"Human: {message}\nAssistant: {reply}"

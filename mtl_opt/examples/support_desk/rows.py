@@ -77,13 +77,6 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
     """Make prose of the desk, so that a model knows its words and products but none of the tasks.
 
     What a held-out row's customer writes never occurs.
-
-    Args:
-        num: How many texts; about 20000 for `mtl_opt.examples.tiny_llama.build_tiny_llama`.
-        seed: The same seed gives the same texts.
-
-    Returns:
-        Product sheets with sentences on their facts, and what customers say with the first words of the reply.
     """
     rng = Random(f"pretraining/{seed}")
     held_out = {row["input"] for task in TASKS for row in generate(task, EVAL_ROWS, DATA_SEED)}
@@ -96,11 +89,7 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
 
 
 def write(folder: Path) -> None:
-    """Write `{task}.train.jsonl` and `{task}.eval.jsonl` of every task.
-
-    Args:
-        folder: An existing folder.
-    """
+    """Write `{task}.train.jsonl` and `{task}.eval.jsonl` of every task."""
     for task in TASKS:
         rows = generate(task, TRAIN_ROWS[task] + EVAL_ROWS, DATA_SEED)
         for name, part in (("train", rows[EVAL_ROWS:]), ("eval", rows[:EVAL_ROWS])):
@@ -109,41 +98,20 @@ def write(folder: Path) -> None:
 
 
 def product_row(rng: Random) -> tuple[str, str, str]:
-    """Draw a question about a product sheet.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        Instruction, input and output.
-    """
+    """Draw a question about a product sheet."""
     sheet = draw_sheet(rng)
     question, answer = draw_question(rng, sheet)
     return rng.choice(PRODUCT_INSTRUCTIONS), f"{sheet.text}\n{question}", answer
 
 
 def complaint_row(rng: Random) -> tuple[str, str, str]:
-    """Draw a complaint and its core.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        Instruction, input and output.
-    """
+    """Draw a complaint and its core."""
     message, core = draw_complaint(rng)
     return rng.choice(COMPLAINT_INSTRUCTIONS), message, core
 
 
 def anger_row(rng: Random) -> tuple[str, str, str]:
-    """Draw a message and whether its writer is angry.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        Instruction, input and output.
-    """
+    """Draw a message and whether its writer is angry."""
     message, feeling = draw_mood(rng)
     return rng.choice(ANGER_INSTRUCTIONS), message, "yes" if feeling in FEELINGS else "no"
 

@@ -19,11 +19,7 @@ VERSION = 1
 
 
 def default_settings() -> dict[str, Any]:
-    """Prepare data and model of the support desk on first use.
-
-    Returns:
-        Raw settings of `mtl-opt compare` without a configuration.
-    """
+    """Prepare data and model of the support desk on first use."""
     folder = _cached()
     tasks = {
         task: {"file": str(folder / f"{task}.train.jsonl"), "eval_file": str(folder / f"{task}.eval.jsonl")}

@@ -31,14 +31,7 @@ class Sheet:
 
 
 def draw_sheet(rng: Random) -> Sheet:
-    """Write a sheet of two or three products that share one attribute with different values.
-
-    Args:
-        rng: Source of randomness.
-
-    Returns:
-        The sheet.
-    """
+    """Write a sheet of two or three products that share one attribute with different values."""
     shared: list[str] = []
     while not shared:
         products = product_names(rng, rng.choice((2, 2, 3)))
@@ -50,16 +43,7 @@ def draw_sheet(rng: Random) -> Sheet:
 
 
 def draw_facts(rng: Random, product: str, attribute: str) -> dict[str, str]:
-    """Draw some facts of one product.
-
-    Args:
-        rng: Source of randomness.
-        product: Name of the product.
-        attribute: The attribute that must be among them.
-
-    Returns:
-        Two or three attributes with their values, in a random order.
-    """
+    """Draw some facts of one product."""
     others = [name for name in CATALOGUE[product] if name != attribute]
     names = [attribute, *rng.sample(others, rng.choice((1, 1, 2)))]
     rng.shuffle(names)
@@ -67,16 +51,7 @@ def draw_facts(rng: Random, product: str, attribute: str) -> dict[str, str]:
 
 
 def write_sheet(rng: Random, facts: dict[str, dict[str, str]], labels: dict[str, str]) -> str:
-    """Write facts down, one product a line.
-
-    Args:
-        rng: Source of randomness.
-        facts: What to write. `{product: {attribute: value}}`
-        labels: The label of each attribute.
-
-    Returns:
-        The lines.
-    """
+    """Write facts down, one product a line."""
     after_name, between, end = rng.choice(
         ((": ", ", ", ""), (": ", "; ", ""), (" - ", ", ", "."), (" has ", " and ", "."))
     )
@@ -87,15 +62,7 @@ def write_sheet(rng: Random, facts: dict[str, dict[str, str]], labels: dict[str,
 
 
 def draw_question(rng: Random, sheet: Sheet) -> tuple[str, str]:
-    """Ask for one fact of a sheet, or now and then for the product that a fact belongs to.
-
-    Args:
-        rng: Source of randomness.
-        sheet: The sheet that holds the answer.
-
-    Returns:
-        The question and its answer.
-    """
+    """Ask for one fact of a sheet, or now and then for the product that a fact belongs to."""
     product = rng.choice(list(sheet.facts))
     values = sheet.facts[product]
     if rng.random() < 0.15:
@@ -106,16 +73,7 @@ def draw_question(rng: Random, sheet: Sheet) -> tuple[str, str]:
 
 
 def state_facts(rng: Random, sheet: Sheet, number: int) -> list[str]:
-    """State facts of a sheet in prose.
-
-    Args:
-        rng: Source of randomness.
-        sheet: The sheet that holds the facts.
-        number: How many facts at most.
-
-    Returns:
-        A sentence for each of them, no fact twice.
-    """
+    """State facts of a sheet in prose."""
     facts = [(product, name, value) for product, values in sheet.facts.items() for name, value in values.items()]
     chosen = rng.sample(facts, min(number, len(facts)))
     return [rng.choice(ATTRIBUTES[name].statements).format(p=product, v=value) for product, name, value in chosen]

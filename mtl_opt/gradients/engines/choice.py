@@ -47,23 +47,7 @@ def build_buffer(
     dtype: torch.dtype | None,
     device: torch.device | str | None,
 ) -> RowBuffer | BlockGramians | FeatureRows:
-    """Build what an engine fills.
-
-    Args:
-        name: One of `ENGINES`, or "feature:" and the path of a module.
-        shared: Name and parameter of everything shared.
-        num_tasks: Number of tasks.
-        processes: Who fills it too.
-        halves: Tell two halves of each task's rows apart.
-        dtype: Precision of the rows; None for the default.
-        device: Where they are kept; None for the model's.
-
-    Returns:
-        Rows; for `two_pass` the Gramians of pieces, for `feature` rows at the representation.
-
-    Raises:
-        ValueError: If there is no such engine, or it cannot do what is asked.
-    """
+    """Build what an engine fills."""
     if name.startswith("feature:"):
         if halves:
             raise ValueError("Engine `feature` cannot tell two halves of the rows apart; use `one_pass`.")
@@ -82,21 +66,7 @@ def build_engine(
     private: Sequence[Sequence[nn.Parameter]],
     segments: OpenSegments,
 ) -> tuple[Engine, str]:
-    """Build the engine asked for; "auto" takes `one_pass` where the model allows it.
-
-    Args:
-        name: One of `ENGINES`, or "feature:" and the path of a module.
-        model: The model.
-        buffer: What it fills, from `build_buffer`.
-        private: Parameters that belong to each row of the buffer alone.
-        segments: Says which row each part of the batch goes to while rows are open.
-
-    Returns:
-        The engine, and why it was taken.
-
-    Raises:
-        CannotWireError: If an engine that wires layers was asked for and cannot be had.
-    """
+    """Build the engine asked for; "auto" takes `one_pass` where the model allows it."""
     if name == "per_task":
         return PerTask(model, buffer, private), "asked for"
     if name.startswith("feature:"):

@@ -47,13 +47,8 @@ class FeatureRows:
         """Columns of each parameter, by name."""
         return self.columns.tensors
 
-    def take(self, features: Tensor, rows: Mapping[int, Tensor]) -> None:
-        """Take the gradients of one batch.
-
-        Args:
-            features: The representation, with its graph. `[batch, ...]`
-            rows: Gradient of each present task's loss with respect to it. `[batch, ...]`
-        """
+    def take(self, features: Tensor, rows: Mapping[int, Tensor]) -> None:  # [batch, ...], [batch, ...]
+        """Take the gradients of one batch."""
         self.features = features
         self.jacobian = torch.zeros(self.num_rows, features.numel(), dtype=self.combined.dtype, device=features.device)
         for task, row in rows.items():
@@ -63,59 +58,32 @@ class FeatureRows:
         """Do nothing: every process has rows of its own, and their inner products are added up."""
 
     def divide(self, totals: Tensor) -> None:  # [tasks]
-        """Turn counts times gradients into gradients.
-
-        Args:
-            totals: What each row is divided by; one whose total is 0 stays as it is. `[tasks]`
-        """
+        """Turn counts times gradients into gradients."""
         self.jacobian.div_(torch.where(totals > 0, totals, 1).to(self.jacobian)[:, None])
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
-        """Compute the inner products of the gradients at the representation.
-
-        Returns:
-            The Gramian. `[tasks, tasks]`
-        """
+        """Compute the inner products of the gradients at the representation."""
         return self.processes.sum(gramian_of(self.jacobian))
 
     def gramians(self, by: str) -> dict[str, Tensor]:
-        """Refuse: the representation has no layers.
-
-        Args:
-            by: Any.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Refuse: the representation has no layers."""
         raise ValueError(f"Engine `feature` measures a representation, which has no blocks by {by}; use `one_pass`.")
 
     gramian_over = gramians
 
     def whole_rows(self) -> Tensor:  # [tasks, features]
-        """Give the rows to a method that looks at every column.
-
-        Returns:
-            The rows. `[tasks, features]`
-        """
+        """Give the rows to a method that looks at every column."""
         return self.jacobian
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks]
-        """Send the weighted sum of the rows back through the encoder.
-
-        Args:
-            weights: One weight per task. `[tasks]`
-        """
+        """Send the weighted sum of the rows back through the encoder."""
         ((_, given),) = blocks_of(weights, self.columns, self.num_rows)
         combined = torch.empty_like(self.jacobian[0])
         weighted_sum(self.jacobian, given, combined)
         self.put(combined)
 
     def put(self, gradient: Tensor) -> None:  # [features]
-        """Send a gradient of the representation back through the encoder.
-
-        Args:
-            gradient: One number per feature. `[features]`
-        """
+        """Send a gradient of the representation back through the encoder."""
         features = self.features
         assert features is not None
         checked = torch.empty(features.numel(), dtype=features.dtype, device=features.device)
@@ -173,11 +141,7 @@ class Feature:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Watch the module for its output.
-
-        Yields:
-            Nothing.
-        """
+        """Watch the module for its output."""
         handle = self.module.register_forward_hook(self._see)
         try:
             yield
@@ -190,26 +154,11 @@ class Feature:
         self.features = output if isinstance(output, Tensor) else output[0]
 
     def agreed(self, counts: Tensor) -> Tensor:  # [tasks]
-        """Say whose losses are to be differentiated.
-
-        Args:
-            counts: Counts of this process. `[tasks]`
-
-        Returns:
-            The same. `[tasks]`
-        """
+        """Say whose losses are to be differentiated."""
         return counts
 
     def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [tasks]
-        """Differentiate every present task's loss with respect to the representation and its own head.
-
-        Args:
-            scaled: Losses times counts. `[tasks]`
-            present: Tasks that have a loss.
-
-        Raises:
-            ValueError: If the module did not run inside `rows`, or this is the second micro-batch of a step.
-        """
+        """Differentiate every present task's loss with respect to the representation and its own head."""
         if self.features is None or self.buffer.features is not None:
             raise ValueError(
                 f"Engine `feature` takes one micro-batch per step, whose forward runs `{self.path}` inside "
@@ -227,10 +176,4 @@ class Feature:
         self.buffer.take(self.features, rows)
 
     def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [tasks]
-        """Do nothing: rows may mix as they like.
-
-        Args:
-            scaled: Losses times counts. `[tasks]`
-            present: Tasks that have a loss.
-            tasks: Names of the tasks.
-        """
+        """Do nothing: rows may mix as they like."""

@@ -53,14 +53,7 @@ class OnePass:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Wire the layers; outside this context the model is as it was. A `task_rows` context must be open.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            CannotWireError: If the forward of a layer was replaced since, by other open rows or by the user.
-        """
+        """Wire the layers; outside this context the model is as it was. A `task_rows` context must be open."""
         for layer in self.wired:
             if "forward" in layer.module.__dict__:
                 raise CannotWireError(
@@ -76,39 +69,19 @@ class OnePass:
                 layer.module.__dict__.pop("forward", None)
 
     def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated.
-
-        Args:
-            counts: Counts of this process. `[rows]`
-
-        Returns:
-            The counts of all processes where FSDP2 has sharded the model, for `verify`; else the same. `[rows]`
-        """
+        """Say whose losses are to be differentiated."""
         return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
         self,
         scaled: Tensor,  # [tasks]
         present: Sequence[int],
-    ) -> None:
-        """Add the gradient of every present task's loss to its row, in one backward.
-
-        Args:
-            scaled: Losses times counts. `[tasks]`
-            present: Tasks that have a loss.
-        """
+    ) -> None:  # scaled [tasks]
+        """Add the gradient of every present task's loss to its row, in one backward."""
         self.differentiate(scaled[list(present)].sum(), retain_graph=False)
 
     def differentiate(self, loss: Tensor, retain_graph: bool) -> None:  # []
-        """Run one backward, and see to it that every gradient went through a wired layer.
-
-        Args:
-            loss: Sum of all tasks' losses. `[]`
-            retain_graph: Whether it will be run again.
-
-        Raises:
-            ValueError: If a gradient reached a shared parameter outside a wired layer.
-        """
+        """Run one backward, and see to it that every gradient went through a wired layer."""
         loss.backward(retain_graph=retain_graph)
         leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
         for name in leaked:
@@ -124,15 +97,10 @@ class OnePass:
         scaled: Tensor,  # [tasks]
         present: Sequence[int],
         tasks: Sequence[str],
-    ) -> None:
+    ) -> None:  # scaled [tasks]
         """Check that no task's loss depends on rows or private parameters of another task.
 
         It costs one backward per task and leaves no trace. A `ValueError` names the two tasks.
-
-        Args:
-            scaled: Losses times counts. `[tasks]`
-            present: Tasks that have a loss.
-            tasks: Names of all tasks, for the message.
         """
         touched = [*self.buffer.parameters.values(), *(p for group in self.private for p in group)]
         kept: Any = self.buffer.snapshot()  # of the micro-batches before this one

@@ -30,36 +30,19 @@ class PerTask:
         self.views = [buffer.view(name) for name in buffer.parameters]
 
     def open(self) -> AbstractContextManager[None]:
-        """Prepare the model for a forward.
-
-        Returns:
-            A context that does nothing: any forward will do.
-        """
+        """Prepare the model for a forward."""
         return nullcontext()
 
     def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated.
-
-        Args:
-            counts: Counts of this process. `[rows]`
-
-        Returns:
-            The counts of all processes where FSDP2 has sharded the model: every backward then speaks with the other
-            processes, so all must take it. `[rows]`
-        """
+        """Say whose losses are to be differentiated."""
         return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
         self,
         scaled: Tensor,  # [rows]
         present: Sequence[int],
-    ) -> None:
-        """Add the gradient of every present loss to its row.
-
-        Args:
-            scaled: Losses times counts. `[rows]`
-            present: Rows of the buffer that have a loss.
-        """
+    ) -> None:  # scaled [rows]
+        """Add the gradient of every present loss to its row."""
         take = self._from_backward if self.sharded else self._from_grad
         for row in present:
             gradients = take(scaled[row], [*self.buffer.parameters.values(), *self.private[row]], row == present[-1])
@@ -71,13 +54,7 @@ class PerTask:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
-        """See to it that every present loss has a gradient; rows may mix as they like.
-
-        Args:
-            scaled: Losses times counts. `[rows]`
-            present: Rows of the buffer that have a loss.
-            tasks: Names of the rows.
-        """
+        """See to it that every present loss has a gradient; rows may mix as they like."""
         take = self._from_backward if self.sharded else self._from_grad
         for row in present:
             wanted = [*self.buffer.parameters.values(), *self.private[row]]

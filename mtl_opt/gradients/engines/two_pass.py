@@ -41,38 +41,19 @@ class TwoPass:
         self.segments = segments
 
     def open(self) -> AbstractContextManager[None]:
-        """Wire the layers.
-
-        Returns:
-            A context for forward and backward.
-        """
+        """Wire the layers."""
         return self.wiring.open()
 
     def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated.
-
-        Args:
-            counts: Counts of this process. `[rows]`
-
-        Returns:
-            The same, or those of all processes. `[rows]`
-        """
+        """Say whose losses are to be differentiated."""
         return self.wiring.agreed(counts)
 
     def backward(
         self,
         scaled: Tensor,  # [rows]
         present: Sequence[int],
-    ) -> None:
-        """Add the inner products of all gradients, in one backward that keeps the graph.
-
-        Args:
-            scaled: Losses times counts. `[rows]`
-            present: Rows of the buffer that have a loss.
-
-        Raises:
-            ValueError: If this is the second micro-batch of a step.
-        """
+    ) -> None:  # scaled [rows]
+        """Add the inner products of all gradients, in one backward that keeps the graph."""
         if self.buffer.second_pass is not None:
             raise ValueError(
                 "Engine `two_pass` takes one micro-batch per step (the Gramian of several needs the products across "
@@ -88,14 +69,8 @@ class TwoPass:
         scaled: Tensor,  # [rows]
         present: Sequence[int],
         tasks: Sequence[str],
-    ) -> None:
-        """Check that no task's loss depends on rows or private parameters of another task.
-
-        Args:
-            scaled: Losses times counts. `[rows]`
-            present: Rows of the buffer that have a loss.
-            tasks: Names of the rows, for the message.
-        """
+    ) -> None:  # scaled [rows]
+        """Check that no task's loss depends on rows or private parameters of another task."""
         self.wiring.verify(scaled, present, tasks)
 
     def _again(self, loss: Tensor, ids: Tensor, segments: Segments) -> None:

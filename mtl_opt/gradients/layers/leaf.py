@@ -64,12 +64,7 @@ class TaskLeaf(torch.autograd.Function):
 
 
 def add(rows: Tensor, gradient: Tensor) -> None:  # [*shape], [*shape]
-    """Add a gradient where the rows are kept, which may be another device and another precision.
-
-    Args:
-        rows: A view into the buffer. `[*shape]`
-        gradient: What belongs there. `[*shape]`
-    """
+    """Add a gradient where the rows are kept, which may be another device and another precision."""
     rows.add_(gradient.to(rows.device))
 
 
@@ -86,16 +81,7 @@ class _Original(nn.Module):
 
 
 def original(module: nn.Module, *inputs: Any, **options: Any) -> Any:
-    """Run the forward that the class defines, whatever the instance has been wired to.
-
-    Args:
-        module: The layer.
-        inputs: What it is called with.
-        options: The same by name.
-
-    Returns:
-        What the layer returns.
-    """
+    """Run the forward that the class defines, whatever the instance has been wired to."""
     return type(module).forward(module, *inputs, **options)
 
 
@@ -111,22 +97,11 @@ def check_rows_apart(
     inputs: tuple[Any, ...],
     options: dict[str, Any],
     segments: Segments,
-) -> None:
+) -> None:  # x [batch, ...]
     """Refuse a layer nobody knows unless a row's output is the same whatever rows stand beside it.
 
     It is run once on the whole batch and once on each task's rows, and its state is put back. This finds layers that
     mix rows, draw random numbers or keep running statistics: a second run would not be the first one.
-
-    Args:
-        path: Name of the layer, for the message.
-        module: The layer.
-        x: Its input. `[batch, ...]`
-        inputs: What else it is called with.
-        options: The same by name.
-        segments: The rows of every task.
-
-    Raises:
-        ValueError: If it returns no tensor with the rows of `x`, mixes rows, or is not the same when run again.
     """
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     devices = [x.device] if x.device.type == "cuda" else []

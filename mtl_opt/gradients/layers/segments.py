@@ -19,39 +19,16 @@ class OpenSegments:
         self._known: dict[int, tuple[Tensor, Segments]] = {}  # by identity; the ids are held so that it stays theirs
 
     def announce(self, ids: Tensor, owners: Tensor) -> Segments:  # [batch] or [batch, seq]
-        """Say which row of the buffer each row of the batch goes to, for layers that run under these ids.
-
-        Args:
-            ids: Task indices, as `task_rows` was given them. `[batch]` or `[batch, seq]`
-            owners: Rows of the buffer. `[batch]` or `[batch, seq]`
-
-        Returns:
-            The rows of the batch that belong to each row of the buffer.
-        """
+        """Say which row of the buffer each row of the batch goes to, for layers that run under these ids."""
         return self.announce_again(ids, segments_of(owners, self.num_rows))
 
     def announce_again(self, ids: Tensor, segments: Segments) -> Segments:  # [batch] or [batch, seq]
-        """Say it of rows that were open before.
-
-        Args:
-            ids: Task indices, as `task_rows` was given them. `[batch]` or `[batch, seq]`
-            segments: What `announce` gave.
-
-        Returns:
-            The same segments.
-        """
+        """Say it of rows that were open before."""
         self._known[id(ids)] = (ids, segments)
         return segments
 
     def current(self) -> Segments:
-        """Find the rows of every task for a layer that runs now.
-
-        Returns:
-            The rows of each present task.
-
-        Raises:
-            ValueError: If a module has gathered rows, so that nobody knows their halves.
-        """
+        """Find the rows of every task for a layer that runs now."""
         ids = current_task_rows()
         assert ids is not None
         if id(ids) in self._known:

@@ -150,16 +150,8 @@ class WiredForward:
         self.trusted = is_known(module)
         self.segments = segments
 
-    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
-        """Run the layer, with a backward that fills the rows.
-
-        Args:
-            inputs: The layer's input `[*shape, ...]`, by position or by name, and options that are no tensors.
-            options: The same by name.
-
-        Returns:
-            Output of the layer. `[*shape, ...]`
-        """
+    def __call__(self, *inputs: Any, **options: Any) -> Tensor:  # [*shape, ...]
+        """Run the layer, with a backward that fills the rows."""
         if not torch.is_grad_enabled():
             return original(self.module, *inputs, **options)
         x, inputs, options = self._taken_apart(inputs, options)

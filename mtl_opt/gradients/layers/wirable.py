@@ -15,39 +15,18 @@ ROW_WISE = (_ConvNd, nn.GroupNorm, nn.PReLU)
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Tell the linear layer of GPT-2, which keeps its weight as `[in, out]`; known by name: no import of its library.
-
-    Args:
-        module: A layer.
-
-    Returns:
-        True if it is one.
-    """
+    """Whether it is the linear layer of GPT-2, whose weight is `[in, out]`; known by name, without its library."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and not isinstance(module, nn.Linear)
 
 
 def is_known(module: nn.Module) -> bool:
-    """Tell whether a layer is known to treat rows apart, so that its first run need not be checked.
-
-    Args:
-        module: A layer that `why_not` has nothing against.
-
-    Returns:
-        True if it is.
-    """
+    """Tell whether a layer is known to treat rows apart, so that its first run need not be checked."""
     own = type(module).__module__.startswith("torch.nn.")
     return (own and isinstance(module, (nn.Linear, *PLAIN, *ROW_WISE))) or _is_norm(module) or is_conv1d(module)
 
 
 def mixes_tokens(module: nn.Module) -> bool:
-    """Tell whether a layer may mix the tokens of one sequence.
-
-    Args:
-        module: A layer that `why_not` has nothing against.
-
-    Returns:
-        True unless it is known to treat tokens apart.
-    """
+    """Tell whether a layer may mix the tokens of one sequence."""
     return not (isinstance(module, (nn.Linear, *PLAIN)) or _is_norm(module) or is_conv1d(module))
 
 
@@ -57,15 +36,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def why_not(module: nn.Module, shared: Collection[str]) -> str:
-    """Say why a layer cannot be wired.
-
-    Args:
-        module: A layer that holds shared parameters.
-        shared: Their local names.
-
-    Returns:
-        The reason; empty where it can be wired.
-    """
+    """Say why a layer cannot be wired."""
     trainable = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
     if "forward" in module.__dict__:
         return "its forward was replaced on the instance"

@@ -71,77 +71,32 @@ class BlockGramians:
 
     @property
     def jacobian(self) -> Tensor:
-        """Refuse: there are no rows.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Refuse: there are no rows."""
         raise ValueError("Engine `two_pass` keeps no rows; use `one_pass` or `per_task` for what needs the Jacobian.")
 
     def whole_rows(self) -> Tensor:
-        """Refuse: there are no rows.
-
-        Returns:
-            Nothing.
-        """
+        """Refuse: there are no rows."""
         return self.jacobian
 
     def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> ScratchRows:
-        """Say where a layer's backward puts its gradients.
-
-        Args:
-            names: Name of each parameter in the model, by local name.
-            transposed: Local names of parameters that the layer hands over transposed.
-
-        Returns:
-            What the layer fills.
-        """
+        """Say where a layer's backward puts its gradients."""
         return ScratchRows(self, names, transposed)
 
     def zeros(self, *shape: int) -> Tensor:  # -> [rows, *shape]
-        """Make a piece to be filled.
-
-        Args:
-            shape: Its shape for one row.
-
-        Returns:
-            Zeros. `[rows, *shape]`
-        """
+        """Make a piece to be filled."""
         return torch.zeros(self.num_rows, *shape, dtype=self.columns.dtype, device=self.columns.device)
 
     def view(self, name: str, transposed: bool = False) -> Tensor:  # [*shape]
-        """Show the combined gradient of one parameter in its own shape.
-
-        Args:
-            name: Name of the parameter.
-            transposed: Whether it is wanted transposed.
-
-        Returns:
-            A view into `combined`. `[*shape]`
-        """
+        """Show the combined gradient of one parameter in its own shape."""
         view = self.combined[self.tensors[name]].view(self.parameters[name].shape)
         return view.mT if transposed else view
 
     def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
-        """Give the weights of the second backward.
-
-        Args:
-            name: Name of a parameter.
-
-        Returns:
-            What its gradient of every row is multiplied with; None in the first backward. `[rows]`
-        """
+        """Give the weights of the second backward."""
         return self._weights.get(name)
 
-    def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:
-        """Take a piece of the gradients: multiply it with itself, or combine it.
-
-        Args:
-            name: Name of the parameter.
-            piece: Counts times gradients. `[rows, *shape]`
-            where: Which lines of the parameter the piece has, as the layer hands it over.
-            transposed: Whether the layer hands it over transposed.
-        """
+    def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:  # piece [rows, *shape]
+        """Take a piece of the gradients: multiply it with itself, or combine it."""
         self.version += 1
         if not self._weights:
             if piece.dim() == 3 and piece.mT.is_contiguous():  # inner products do not mind, and nothing is copied
@@ -160,14 +115,7 @@ class BlockGramians:
         """Do nothing: the pieces were added up one by one."""
 
     def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
-        """Compute the inner products between the two halves' mean gradients, then join the halves.
-
-        Args:
-            totals: Counts of each half. `[2 * tasks]`
-
-        Returns:
-            `J1 J2ᵀ`, which is not symmetric. `[tasks, tasks]`
-        """
+        """Compute the inner products between the two halves' mean gradients, then join the halves."""
         size = self.num_tasks
         product = self._sum(self._products)[:size, size:]
         for name, found in self._products.items():
@@ -176,44 +124,22 @@ class BlockGramians:
         return product / counts[:size, None] / counts[None, size:]
 
     def divide(self, totals: Tensor) -> None:  # [tasks]
-        """Turn products of sums into products of means.
-
-        Args:
-            totals: What each task's gradient is divided by; one whose total is 0 stays as it is. `[tasks]`
-        """
+        """Turn products of sums into products of means."""
         self._totals = torch.where(totals > 0, totals, 1)
         for name, found in self._products.items():
             scale = self._totals.to(found)
             self._products[name] = found / scale[:, None] / scale[None, :]
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
-        """Add up the inner products of all parameters.
-
-        Returns:
-            The Gramian over all shared parameters. `[tasks, tasks]`
-        """
+        """Add up the inner products of all parameters."""
         return self._sum(self._products)
 
     def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
-        """Add the inner products up to one Gramian per block.
-
-        Args:
-            by: "layer" or "tensor".
-
-        Returns:
-            Gramian of each block. `{block: [tasks, tasks]}`
-        """
+        """Add the inner products up to one Gramian per block."""
         return {name: self._over(columns) for name, columns in self.columns.blocks(by).items()}
 
     def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
-        """Add the inner products up over some layers only.
-
-        Args:
-            over: "all", "last" (the last layer), or names of layers.
-
-        Returns:
-            The Gramian over these layers. `[tasks, tasks]`
-        """
+        """Add the inner products up over some layers only."""
         names = self.columns.layers_over(over)
         return torch.stack([self._over(self.layers[name]) for name in names]).sum(0)
 
@@ -228,14 +154,7 @@ class BlockGramians:
         return torch.stack(list(products.values())).sum(0)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
-        """Run the backward again and add every piece to the combined gradient with its task's weight.
-
-        Args:
-            weights: One weight per task, for all columns `[tasks]` or for each block by name.
-
-        Raises:
-            ValueError: If it has run already.
-        """
+        """Run the backward again and add every piece to the combined gradient with its task's weight."""
         if self.second_pass is None:
             raise ValueError("The gradient of this step is already written, and engine `two_pass` keeps no rows.")
         for columns, given in blocks_of(weights, self.columns, self.num_tasks):
@@ -250,11 +169,7 @@ class BlockGramians:
         self.processes.sum(self.combined)
 
     def put(self, gradient: Tensor) -> None:  # [params]
-        """Copy a gradient into `combined`.
-
-        Args:
-            gradient: One number per column. `[params]`
-        """
+        """Copy a gradient into `combined`."""
         copy_checked(gradient, self.combined)
 
     def hand_over(self) -> None:
@@ -272,25 +187,13 @@ class BlockGramians:
             parameter.grad = None
 
     def row_norms(self) -> Tensor:  # -> [rows]
-        """Measure the rows.
-
-        Returns:
-            Their norms. `[rows]`
-        """
+        """Measure the rows."""
         return self.gramian().diagonal().clamp(min=0).sqrt()
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Copy the products.
-
-        Returns:
-            What `restore` takes.
-        """
+        """Copy the products."""
         return dict(self._products)
 
     def restore(self, kept: Mapping[str, Tensor]) -> None:
-        """Put the products back.
-
-        Args:
-            kept: What `snapshot` gave.
-        """
+        """Put the products back."""
         self._products = dict(kept)

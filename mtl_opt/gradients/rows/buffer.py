@@ -68,26 +68,11 @@ class RowBuffer:
         return self.columns.layers
 
     def view(self, name: str) -> Tensor:  # [rows, *shape]
-        """Show the rows of one parameter in its own shape.
-
-        Args:
-            name: Name of the parameter.
-
-        Returns:
-            A view into `rows`. `[rows, *shape]`
-        """
+        """Show the rows of one parameter in its own shape."""
         return self.rows[:, self.tensors[name]].view(len(self.rows), *local(self.parameters[name]).shape)
 
     def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> BufferRows:
-        """Say where a layer's backward puts its gradients.
-
-        Args:
-            names: Name of each parameter in the model, by local name.
-            transposed: Local names of parameters that the layer hands over transposed.
-
-        Returns:
-            What the layer fills.
-        """
+        """Say where a layer's backward puts its gradients."""
         views = {own: self.view(name) for own, name in names.items()}
         return BufferRows({own: view.mT if own in transposed else view for own, view in views.items()})
 
@@ -102,27 +87,15 @@ class RowBuffer:
         return self.rows._version
 
     def row_norms(self) -> Tensor:  # -> [rows]
-        """Measure the rows while they are being filled.
-
-        Returns:
-            Their norms. `[rows]`
-        """
+        """Measure the rows while they are being filled."""
         return self.rows.norm(dim=1)
 
     def snapshot(self) -> Tensor | None:  # -> [rows, params]
-        """Copy the rows while they are being filled.
-
-        Returns:
-            What `restore` takes; None before the first micro-batch, so that memory holds one buffer. `[rows, params]`
-        """
+        """Copy the rows while they are being filled."""
         return self.rows.clone() if bool(self.rows.any()) else None
 
     def restore(self, kept: Tensor | None) -> None:  # [rows, params]
-        """Put the rows back.
-
-        Args:
-            kept: What `snapshot` gave. `[rows, params]`
-        """
+        """Put the rows back."""
         if kept is None:
             self.rows.zero_()
         else:
@@ -134,14 +107,7 @@ class RowBuffer:
             self.processes.sum(self.rows)
 
     def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
-        """Compute the inner products between the two halves' mean gradients, then join the halves' sums.
-
-        Args:
-            totals: Counts of each half. `[2 * tasks]`
-
-        Returns:
-            `J1 J2ᵀ`, which is not symmetric. `[tasks, tasks]`
-        """
+        """Compute the inner products between the two halves' mean gradients, then join the halves' sums."""
         size = len(self.jacobian)
         product = self._over_processes(gramian_of(self.rows))[:size, size:]
         self.jacobian.add_(self.rows[size:])
@@ -149,11 +115,7 @@ class RowBuffer:
         return product / counts[:size, None] / counts[None, size:]
 
     def divide(self, totals: Tensor) -> None:  # [tasks]
-        """Turn sums of gradients into means.
-
-        Args:
-            totals: What each row is divided by; a row whose total is 0 stays as it is. `[tasks]`
-        """
+        """Turn sums of gradients into means."""
         self.jacobian.div_(torch.where(totals > 0, totals, 1).to(self.rows)[:, None])
 
     def zero(self) -> None:
@@ -164,60 +126,28 @@ class RowBuffer:
             parameter.grad = None
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
-        """Compute the inner products of all rows.
-
-        Returns:
-            The Gramian over all shared parameters. `[tasks, tasks]`
-        """
+        """Compute the inner products of all rows."""
         return self._over_processes(gramian_of(self.jacobian))
 
     def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
-        """Compute one Gramian per block; they add up to the whole one.
-
-        Args:
-            by: "layer" or "tensor".
-
-        Returns:
-            Gramian of each block. `{block: [tasks, tasks]}`
-        """
+        """Compute one Gramian per block; they add up to the whole one."""
         blocks = self.columns.blocks(by)
         found = torch.stack([gramian_of(self.jacobian[:, columns]) for columns in blocks.values()])
         return dict(zip(blocks, self._over_processes(found), strict=True))
 
     def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
-        """Compute the inner products over some layers only.
-
-        Args:
-            over: "all", "last" (the last layer), or names of layers.
-
-        Returns:
-            The Gramian over these layers. `[tasks, tasks]`
-        """
+        """Compute the inner products over some layers only."""
         if over == "all":
             return self.gramian()
         names = self.columns.layers_over(over)
         return self._over_processes(torch.stack([gramian_of(self.jacobian[:, self.layers[n]]) for n in names]).sum(0))
 
     def product(self, sums: Tensor) -> Tensor:  # [tasks, params] -> [tasks, tasks]
-        """Compute the inner products of other rows with the same columns.
-
-        Args:
-            sums: The rows. `[tasks, params]`
-
-        Returns:
-            Their Gramian. `[tasks, tasks]`
-        """
+        """Compute the inner products of other rows with the same columns."""
         return self._over_processes(gramian_of(sums))
 
     def whole_rows(self) -> Tensor:  # [tasks, params]
-        """Give the rows to a method that looks at every column.
-
-        Returns:
-            The rows. `[tasks, params]`
-
-        Raises:
-            ValueError: If the columns are spread over processes.
-        """
+        """Give the rows to a method that looks at every column."""
         if self.columns.sharded:
             raise ValueError("The parameters are sharded, so no process has whole rows; use a combiner of a Gramian.")
         return self.jacobian
@@ -227,20 +157,12 @@ class RowBuffer:
         return (self.processes.sum(gramian) if self.columns.sharded else gramian).to(self.columns.device)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
-        """Put the weighted sum of the rows into `combined`.
-
-        Args:
-            weights: One weight per task, for all columns `[tasks]` or for each block by name.
-        """
+        """Put the weighted sum of the rows into `combined`."""
         for columns, given in blocks_of(weights, self.columns, len(self.jacobian)):
             weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
 
     def put(self, gradient: Tensor) -> None:  # [params]
-        """Copy a gradient into `combined`.
-
-        Args:
-            gradient: One number per column. `[params]`
-        """
+        """Copy a gradient into `combined`."""
         copy_checked(gradient, self.combined)
 
     def hand_over(self) -> None:

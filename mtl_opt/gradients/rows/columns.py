@@ -9,12 +9,6 @@ from torch import Tensor, nn
 def layer_of(name: str) -> str:
     """Name the layer of a parameter: everything up to the first number in its path, such as `model.layers.3`.
 
-    Args:
-        name: Name of the parameter in the model.
-
-    Returns:
-        The layer; for a parameter outside any numbered layer the path of its module.
-
     Examples:
         >>> layer_of("model.layers.3.self_attn.q_proj.lora_A.default.weight")
         'model.layers.3'
@@ -29,26 +23,12 @@ def layer_of(name: str) -> str:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Take this process's part of a tensor that FSDP2 has sharded; any other tensor as it is.
-
-    Args:
-        tensor: A parameter or gradient.
-
-    Returns:
-        What of it lies in this process.
-    """
+    """Take this process's part of a tensor that FSDP2 has sharded; any other tensor as it is."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a tensor that FSDP2 has sharded from all processes; any other tensor as it is.
-
-    Args:
-        tensor: Such as the norm of sharded gradients.
-
-    Returns:
-        All of it.
-    """
+    """Gather a tensor that FSDP2 has sharded from all processes; any other tensor as it is."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
@@ -96,41 +76,17 @@ class Columns:
         return next((local(p).device for p in self.parameters.values()), torch.device("cpu"))
 
     def empty_row(self) -> Tensor:  # -> [params]
-        """Make room for one gradient, where the parameters are.
-
-        Returns:
-            Zeros. `[params]`
-        """
+        """Make room for one gradient, where the parameters are."""
         return torch.zeros(self.size, dtype=self.dtype, device=self.device)
 
     def blocks(self, by: str) -> dict[str, slice]:
-        """Name the columns of every block.
-
-        Args:
-            by: "layer" or "tensor".
-
-        Returns:
-            Columns of each block.
-
-        Raises:
-            ValueError: If `by` is neither.
-        """
+        """Name the columns of every block."""
         if by not in {"layer", "tensor"}:
             raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
         return self.layers if by == "layer" else self.tensors
 
     def layers_over(self, over: str | Sequence[str]) -> list[str]:
-        """Name the layers that a combiner's `over` stands for.
-
-        Args:
-            over: "all", "last" (the last layer), or names of layers.
-
-        Returns:
-            Names of layers.
-
-        Raises:
-            ValueError: If a layer does not exist.
-        """
+        """Name the layers that a combiner's `over` stands for."""
         if over == "all":
             return list(self.layers)
         names = list(self.layers)[-1:] if over == "last" else [over] if isinstance(over, str) else list(over)

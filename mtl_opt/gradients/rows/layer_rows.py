@@ -47,56 +47,23 @@ class BufferRows:
         self.views = views
 
     def parts(self, name: str) -> list[slice]:  # noqa: ARG002 - every parameter is filled at once
-        """Fill a parameter at once.
-
-        Args:
-            name: Local name of the parameter.
-
-        Returns:
-            One part.
-        """
+        """Fill a parameter at once."""
         return [slice(None)]
 
     def open(self, name: str, part: slice = slice(None)) -> AbstractContextManager[Tensor]:  # noqa: ARG002
-        """Give the view.
-
-        Args:
-            name: Local name of the parameter.
-            part: All of it.
-
-        Returns:
-            A context that gives the rows. `[rows, *shape]`
-        """
+        """Give the view."""
         return nullcontext(self.views[name])
 
     def open_lines(self, name: str, tokens: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor]]:
-        """Give the view of the whole table.
-
-        Args:
-            name: Local name of the parameter.
-            tokens: What is looked up.
-
-        Returns:
-            A context that gives the tokens as they are, and the rows. `[rows, lines, features]`
-        """
+        """Give the view of the whole table."""
         return nullcontext((tokens, self.views[name]))
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # noqa: ARG002 - [rows, *shape]
-        """Add to the view.
-
-        Args:
-            name: Local name of the parameter.
-            part: All of it.
-            gradients: Gradients of all rows. `[rows, *shape]`
-        """
+        """Add to the view."""
         self.views[name].add_(gradients.to(self.views[name].device))
 
     def combining(self, name: str) -> None:
-        """Say that rows are wanted.
-
-        Args:
-            name: Local name of the parameter.
-        """
+        """Say that rows are wanted."""
 
 
 class ScratchRows:
@@ -117,14 +84,7 @@ class ScratchRows:
         self.transposed = transposed
 
     def parts(self, name: str) -> list[slice]:
-        """Cut a parameter so that the pieces of all rows stay small.
-
-        Args:
-            name: Local name of the parameter.
-
-        Returns:
-            Slices of its first dimension.
-        """
+        """Cut a parameter so that the pieces of all rows stay small."""
         lines, *rest = self.shapes[name]
         per_line = self.blocks.num_rows * max(1, torch.Size(rest).numel())
         size = max(1, SCRATCH // per_line)
@@ -132,15 +92,7 @@ class ScratchRows:
 
     @contextmanager
     def open(self, name: str, part: slice = slice(None)) -> Iterator[Tensor]:  # [rows, *shape of part]
-        """Give zeros to add to, and hand over what was added.
-
-        Args:
-            name: Local name of the parameter.
-            part: Slice of its first dimension.
-
-        Yields:
-            The piece. `[rows, *shape of part]`
-        """
+        """Give zeros to add to, and hand over what was added."""
         lines, *rest = self.shapes[name]
         size = len(range(*part.indices(lines)))
         piece = self.blocks.zeros(size, *rest)
@@ -149,15 +101,7 @@ class ScratchRows:
 
     @contextmanager
     def open_lines(self, name: str, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give zeros for the lines that the tokens look up, in any process.
-
-        Args:
-            name: Local name of the parameter.
-            tokens: What is looked up.
-
-        Yields:
-            Where each token's line is, and the piece. `[rows, lines, features]`
-        """
+        """Give zeros for the lines that the tokens look up, in any process."""
         used = torch.zeros(self.shapes[name][0], device=tokens.device).index_fill_(0, tokens.flatten(), 1)
         lines = self.blocks.processes.sum(used).nonzero().flatten()
         piece = self.blocks.zeros(len(lines), *self.shapes[name][1:])
@@ -165,24 +109,11 @@ class ScratchRows:
         self.blocks.take(self.known[name], piece, lines, name in self.transposed)
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # [rows, *shape of part]
-        """Hand gradients over as they are: zeros to add them to would cost half of what the product does.
-
-        Args:
-            name: Local name of the parameter.
-            part: Slice of its first dimension.
-            gradients: Gradients of all rows. `[rows, *shape of part]`
-        """
+        """Hand gradients over as they are: zeros to add them to would cost half of what the product does."""
         found = gradients.to(self.blocks.columns.device, self.blocks.columns.dtype)
         self.blocks.take(self.known[name], found, part, name in self.transposed)
 
     def combining(self, name: str) -> tuple[Tensor, Tensor] | None:  # -> ([rows], [*shape])
-        """Say whether the weights are known, so that no row is needed any more.
-
-        Args:
-            name: Local name of the parameter.
-
-        Returns:
-            One weight per row, and the combined gradient to add to, as the layer hands it over; None before.
-        """
+        """Say whether the weights are known, so that no row is needed any more."""
         weights = self.blocks.weights_of(self.known[name])
         return None if weights is None else (weights, self.blocks.view(self.known[name], name in self.transposed))

@@ -13,14 +13,7 @@ CHUNK = 2**20
 def gramian_of(
     rows: Tensor,  # [tasks, columns]
 ) -> Tensor:  # [tasks, tasks]
-    """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces.
-
-    Args:
-        rows: Some columns of the rows. `[tasks, columns]`
-
-    Returns:
-        Their Gramian. `[tasks, tasks]`
-    """
+    """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces."""
     if rows.dtype in {torch.bfloat16, torch.float16}:  # in float32, without a copy of all rows
         parts = rows.split(CHUNK, dim=1)
         return torch.stack([gramian_of(part.float()) for part in parts]).sum(0)
@@ -34,14 +27,8 @@ def weighted_sum(
     rows: Tensor,  # [tasks, columns]
     weights: Tensor,  # [tasks]
     out: Tensor,  # [columns]
-) -> None:
-    """Write `wᵀ J`, in the precision and on the device of `out`.
-
-    Args:
-        rows: Some columns of the rows. `[tasks, columns]`
-        weights: One weight per task. `[tasks]`
-        out: Where to. `[columns]`
-    """
+) -> None:  # [tasks, columns], [tasks], [columns]
+    """Write `wᵀ J`, in the precision and on the device of `out`."""
     if rows.dtype == out.dtype and rows.device == out.device:
         torch.mv(rows.T, weights.to(rows), out=out)
         return
@@ -53,15 +40,7 @@ def row_products(
     rows: Tensor,  # [tasks, columns]
     vector: Tensor,  # [columns]
 ) -> Tensor:  # [tasks]
-    """Compute `J d`, in the precision and on the device of `d`.
-
-    Args:
-        rows: Some columns of the rows. `[tasks, columns]`
-        vector: As many numbers. `[columns]`
-
-    Returns:
-        Inner product of every row with the vector. `[tasks]`
-    """
+    """Compute `J d`, in the precision and on the device of `d`."""
     if rows.dtype == vector.dtype and rows.device == vector.device:
         return rows @ vector
     parts = zip(rows.split(CHUNK, dim=1), vector.split(CHUNK), strict=True)

@@ -8,26 +8,14 @@ from mtl_opt.gradients.rows.columns import Columns
 
 
 def hand_over(views: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
-    """Make views the `.grad` of their parameters, without a copy where dtypes agree.
-
-    Args:
-        views: Each parameter, and its part of the combined gradient in its own shape.
-    """
+    """Make views the `.grad` of their parameters, without a copy where dtypes agree."""
     for parameter, view in views:
         gradient = view.to(parameter.dtype)
         parameter.grad = _as_sharded(gradient, parameter) if hasattr(parameter, "to_local") else gradient
 
 
 def copy_checked(gradient: Tensor, combined: Tensor) -> None:  # [params], [params]
-    """Copy a gradient of the user's own making.
-
-    Args:
-        gradient: One number per column. `[params]`
-        combined: Where to. `[params]`
-
-    Raises:
-        ValueError: If it has another shape: a copy would repeat it silently.
-    """
+    """Copy a gradient of the user's own making."""
     if gradient.shape != combined.shape:
         raise ValueError(
             f"`gradient` must be [{len(combined)}], one number per shared parameter, got shape {tuple(gradient.shape)}."
@@ -38,19 +26,7 @@ def copy_checked(gradient: Tensor, combined: Tensor) -> None:  # [params], [para
 def blocks_of(
     weights: Tensor | Mapping[str, Tensor], columns: Columns, num_tasks: int
 ) -> list[tuple[slice, Tensor]]:  # [tasks] or {block: [tasks]}
-    """Say which weights hold for which columns.
-
-    Args:
-        weights: One weight per task, for all columns `[tasks]` or for each block by name.
-        columns: Where each block stands.
-        num_tasks: Number of tasks.
-
-    Returns:
-        Columns and the weights that hold for them.
-
-    Raises:
-        ValueError: If the blocks are neither all layers nor all tensors, or weights are not one per task.
-    """
+    """Say which weights hold for which columns."""
     for given in [weights] if isinstance(weights, Tensor) else weights.values():
         if given.shape != (num_tasks,):
             raise ValueError(f"`weights` must be [{num_tasks}], one per task, got shape {tuple(given.shape)}.")

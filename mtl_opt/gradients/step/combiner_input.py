@@ -35,35 +35,16 @@ class CombinerLike(Protocol):
         """Combine `[tasks, params]` to `[params]`."""
 
 
-def ask(combiner: CombinerLike, grads: "TaskGradients") -> Any:
-    """Ask a combiner for the weights of a closed step.
-
-    Args:
-        combiner: The combiner, bound to the tasks; one that requires the Jacobian has no weights.
-        grads: The step.
-
-    Returns:
-        One weight per task, 0 for absent ones `[tasks]`, or such weights for every block.
-    """
+def ask(combiner: CombinerLike, grads: "TaskGradients") -> Any:  # -> [tasks]
+    """Ask a combiner for the weights of a closed step."""
     present = grads.present
     gramian = of_present(input_of(combiner, grads), present)
     found = combiner.weights(gramian, grads.losses()[present], tasks=present)
     return of_all(found, present, grads.num_tasks)
 
 
-def input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:
-    """Take the Gramian that a combiner wants.
-
-    Args:
-        combiner: The combiner; one that requires the Jacobian wants none.
-        grads: The step.
-
-    Returns:
-        `[tasks, tasks]`, or one for every block.
-
-    Raises:
-        ValueError: If it wants the statistics of a window that is not kept.
-    """
+def input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:  # -> [tasks, tasks]
+    """Take the Gramian that a combiner wants."""
     if getattr(combiner, "by", None) is not None:
         return grads.gramian(by=combiner.by)
     if combiner.requires == "halves":
@@ -75,32 +56,15 @@ def input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:
     return grads.gramian() if combiner.over == "all" else grads.buffer.gramian_over(combiner.over)
 
 
-def of_present(found: Any, present: Sequence[int]) -> Any:
-    """Take the sub-Gramian of the present tasks, block by block where there are blocks.
-
-    Args:
-        found: `[tasks, tasks]`, or one by block.
-        present: The tasks.
-
-    Returns:
-        `[present, present]`, or one by block.
-    """
+def of_present(found: Any, present: Sequence[int]) -> Any:  # found [tasks, tasks] -> [present, present]
+    """Take the sub-Gramian of the present tasks, block by block where there are blocks."""
     if isinstance(found, Mapping):
         return {name: of_present(block, present) for name, block in found.items()}
     return found[present][:, present]
 
 
-def of_all(weights: Any, present: Sequence[int], num_tasks: int) -> Any:
-    """Give absent tasks the weight 0, block by block where there are blocks.
-
-    Args:
-        weights: `[present]`, or one by block.
-        present: The tasks they belong to.
-        num_tasks: Number of tasks.
-
-    Returns:
-        `[tasks]`, or one by block.
-    """
+def of_all(weights: Any, present: Sequence[int], num_tasks: int) -> Any:  # weights [present] -> [tasks]
+    """Give absent tasks the weight 0, block by block where there are blocks."""
     if isinstance(weights, Mapping):
         return {name: of_all(block, present, num_tasks) for name, block in weights.items()}
     filled = torch.zeros(num_tasks, dtype=weights.dtype, device=weights.device)

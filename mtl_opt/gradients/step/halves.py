@@ -25,17 +25,7 @@ class HalfSplit:
         self.seen = torch.zeros(num_tasks, dtype=torch.int64)  # rows of the step so far, of all processes
 
     def owners(self, ids: Tensor) -> Tensor:  # [batch] -> [batch]
-        """Find the row of the buffer that each row of a micro-batch belongs to.
-
-        Args:
-            ids: Task index of each row. `[batch]`
-
-        Returns:
-            The task index, plus the number of tasks for the second half. `[batch]`
-
-        Raises:
-            ValueError: If there is one id per token: a packed row must not be cut in two.
-        """
+        """Find the row of the buffer that each row of a micro-batch belongs to."""
         if ids.dim() != 1:
             raise ValueError(f"`ids` must be [batch] where halves are wanted, got shape {tuple(ids.shape)}.")
         tasks = ids.detach().cpu()
@@ -48,15 +38,7 @@ class HalfSplit:
         return ids + self.num_tasks * (position % 2).to(ids)
 
     def check(self, totals: Tensor, tasks: Sequence[str]) -> None:  # [2 * tasks]
-        """Refuse a step in which a task has rows in one half only.
-
-        Args:
-            totals: Counts of each half. `[2 * tasks]`
-            tasks: Names of the tasks.
-
-        Raises:
-            ValueError: If a task is in one half only.
-        """
+        """Refuse a step in which a task has rows in one half only."""
         for task, (first, second) in zip(tasks, totals.view(2, -1).T.tolist(), strict=True):
             if (first > 0) != (second > 0):
                 raise ValueError(

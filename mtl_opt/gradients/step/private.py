@@ -46,12 +46,7 @@ class PrivateGradients:
         return [p for group in self.groups for p in group]
 
     def sum_over(self, processes: Processes, present: Sequence[int]) -> None:
-        """Add up the gradients of all processes, in one message.
-
-        Args:
-            processes: Who has gradients.
-            present: Tasks with rows in the step, in any process.
-        """
+        """Add up the gradients of all processes, in one message."""
         wanted = [p for task in present for p in self.groups[task] if not hasattr(p, "to_local")]  # FSDP2 has summed
         if processes.world == 1 or not wanted:
             return
@@ -64,11 +59,7 @@ class PrivateGradients:
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if count else None
 
     def squared_norms(self) -> Tensor:  # -> [tasks]
-        """Measure the gradients of the closed step, before weights and penalties.
-
-        Returns:
-            Squared norm of each task's private gradients, on the CPU. `[tasks]`
-        """
+        """Measure the gradients of the closed step, before weights and penalties."""
         found = torch.zeros(len(self.groups))
         for task, own in enumerate(self._own):
             for gradient in own:
@@ -77,12 +68,7 @@ class PrivateGradients:
         return found
 
     def divide(self, totals: Tensor, present: Sequence[int]) -> None:  # [tasks]
-        """Turn counts·gradients into gradients; those of absent tasks become None.
-
-        Args:
-            totals: Counts of the step. `[tasks]`
-            present: Tasks with rows in the step.
-        """
+        """Turn counts·gradients into gradients; those of absent tasks become None."""
         for task, group in enumerate(self.groups):
             for parameter in group:
                 if task in present and parameter.grad is not None:  # not in place: autograd may give one tensor to two
@@ -92,11 +78,7 @@ class PrivateGradients:
         self._own = [[parameter.grad for parameter in group] for group in self.groups]
 
     def hand_over(self, weights: Tensor | None) -> None:  # [tasks]
-        """Set every `.grad` to the own task's gradient, scaled where asked, and add the penalties.
-
-        Args:
-            weights: One weight per task, None to leave the gradients as they are. `[tasks]`
-        """
+        """Set every `.grad` to the own task's gradient, scaled where asked, and add the penalties."""
         for task, (group, own) in enumerate(zip(self.groups, self._own, strict=True)):
             for parameter, gradient in zip(group, own, strict=True):
                 factor = 1 if weights is None or gradient is None else weights[task].to(gradient)
@@ -105,20 +87,12 @@ class PrivateGradients:
             parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
 
     def add_penalty(self, gradients: Sequence[Tensor | None]) -> None:
-        """Keep the gradient of a penalty until the tasks' gradients are final.
-
-        Args:
-            gradients: One per private parameter, None where the penalty does not reach it.
-        """
+        """Keep the gradient of a penalty until the tasks' gradients are final."""
         found = zip(self.parameters, gradients, strict=True)
         self._penalties += [(parameter, gradient) for parameter, gradient in found if gradient is not None]
 
     def clip(self, limit: float) -> None:
-        """Clip every task's private gradients apart.
-
-        Args:
-            limit: Largest norm allowed.
-        """
+        """Clip every task's private gradients apart."""
         for group in self.groups:
             nn.utils.clip_grad_norm_(group, limit)
 

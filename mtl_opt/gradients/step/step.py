@@ -50,23 +50,14 @@ class Step:
         self._gramian: Tensor | None = None  # [tasks, tasks]
 
     def add(self, counts: Tensor, sums: Tensor) -> None:  # [rows], [rows]
-        """Count a micro-batch.
-
-        Args:
-            counts: Its counts. `[rows]`
-            sums: Its losses times counts; ignored where the count is 0. `[rows]`
-        """
+        """Count a micro-batch."""
         if self.totals is None or self.sums is None:
             self.totals = self.sums = torch.zeros_like(counts)
         self.totals = self.totals + counts
         self.sums = self.sums + torch.where(counts > 0, sums, 0)
 
     def close(self) -> "Step":
-        """Sum over the processes and divide every row by its task's total, once.
-
-        Returns:
-            This step.
-        """
+        """Sum over the processes and divide every row by its task's total, once."""
         if self.closed:
             return self
         totals = self._count()
@@ -96,21 +87,13 @@ class Step:
         return self.totals
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
-        """Compute the inner products of the rows, once.
-
-        Returns:
-            The Gramian over all shared parameters. `[tasks, tasks]`
-        """
+        """Compute the inner products of the rows, once."""
         if self._gramian is None:
             self._gramian = self.close().buffer.gramian()
         return self._gramian
 
     def add_penalty(self, term: Tensor) -> None:  # []
-        """Keep the gradient of a term on parameters until the tasks' gradients are combined.
-
-        Args:
-            term: The term. `[]`
-        """
+        """Keep the gradient of a term on parameters until the tasks' gradients are combined."""
         check_penalty(term, self.written)
         shared = list(self.buffer.parameters.values())
         with rows_untouched(lambda: self.buffer.version):
@@ -123,11 +106,7 @@ class Step:
         self.private.add_penalty(found[len(shared) :])
 
     def hand_over(self, private_weights: Tensor | None) -> None:  # [tasks]
-        """Add penalties and make everything the `.grad` of its parameter.
-
-        Args:
-            private_weights: What private gradients are scaled with; None leaves them as they are. `[tasks]`
-        """
+        """Add penalties and make everything the `.grad` of its parameter."""
         self.private.hand_over(private_weights)
         if self.penalty is not None:
             self.buffer.combined.add_(self.penalty)

@@ -67,16 +67,7 @@ class Window:
         self.blocks: deque[tuple[Tensor, Tensor]] = deque(maxlen=NUM_BLOCKS)
 
     def add(self, rows: Tensor, squares: Tensor, present: Sequence[int]) -> bool:  # [tasks, params], [tasks]
-        """Take the rows of a step.
-
-        Args:
-            rows: The rows, 0 for absent tasks. `[tasks, params]`
-            squares: Their squared norms. `[tasks]`
-            present: Tasks that are present.
-
-        Returns:
-            Whether a block is full; `finish_block` must then be called.
-        """
+        """Take the rows of a step."""
         self.sums.add_(rows)
         self.squares += squares.double().cpu()
         self.seen[list(present)] += 1
@@ -84,11 +75,7 @@ class Window:
         return self.steps == self.steps_per_block
 
     def finish_block(self, product: Tensor) -> None:  # [tasks, tasks]
-        """Turn the sums of a block into estimates and begin the next one.
-
-        Args:
-            product: Inner products of the sums. `[tasks, tasks]`
-        """
+        """Turn the sums of a block into estimates and begin the next one."""
         product, seen = product.double().cpu(), self.seen
         gramian = product / (seen[:, None] * seen[None, :])
         signal = (product.diagonal() - self.squares) / (seen * (seen - 1))
@@ -98,25 +85,13 @@ class Window:
         self.seen, self.squares, self.steps = torch.zeros_like(seen), torch.zeros_like(seen), 0
 
     def estimate(self) -> WindowEstimate | None:
-        """Read the blocks that are full.
-
-        Returns:
-            The estimates; None before the first full block.
-        """
+        """Read the blocks that are full."""
         if not self.blocks:
             return None
         return WindowEstimate(*(torch.stack(parts) for parts in zip(*self.blocks, strict=True)))
 
     def gramian(self, of_step: Tensor) -> Tensor:  # [tasks, tasks] -> [tasks, tasks]
-        """Compute the noise-corrected Gramian that a combiner can take its weights from.
-
-        Args:
-            of_step: The step's own Gramian; stands in before the first full block and for tasks seen too rarely.
-
-        Returns:
-            Inner products of the expected gradients, in the dtype and on the device of `of_step`; on the diagonal of
-            a task without a positive signal the mean squared norm of its gradients. `[tasks, tasks]`
-        """
+        """Compute the noise-corrected Gramian that a combiner can take its weights from."""
         estimate = self.estimate()
         if estimate is None:
             return of_step
@@ -127,11 +102,7 @@ class Window:
         return torch.where(gramian.isfinite(), gramian, own).to(of_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect everything that the estimates depend on.
-
-        Returns:
-            What `load_state_dict` takes.
-        """
+        """Collect everything that the estimates depend on."""
         estimate = self.estimate()
         return {
             "sums": self.sums, "seen": self.seen, "squares": self.squares, "steps": self.steps,
@@ -141,14 +112,7 @@ class Window:
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
-
-        Args:
-            state: What `state_dict` gave.
-
-        Raises:
-            ValueError: If it is of other rows or another length of the window.
-        """
+        """Go on from a checkpoint."""
         if state["steps_per_block"] != self.steps_per_block or state["sums"].shape != self.sums.shape:
             raise ValueError(
                 f"The saved window has {state['steps_per_block'] * NUM_BLOCKS} steps over rows "

@@ -22,31 +22,13 @@ Specs = Mapping[str, Mapping[str, Any] | None]
 
 
 def is_encoder(config: Any) -> bool:
-    """Tell whether a model of transformers lets every token see those behind it.
-
-    Args:
-        config: Its configuration.
-
-    Returns:
-        True for such as BERT, unless it was configured as a decoder.
-    """
+    """Tell whether a model of transformers lets every token see those behind it."""
     stacks = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
     return not stacks and getattr(config, "model_type", None) in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def kind_of_model(config: Any, source: str) -> str:
-    """Tell what a model is.
-
-    Args:
-        config: Its configuration.
-        source: Its name, for the error.
-
-    Returns:
-        "encoder" or "decoder".
-
-    Raises:
-        InputError: If it is neither: heads read the hidden states of one stack of layers over tokens.
-    """
+    """Tell what a model is."""
     kind = getattr(config, "model_type", None)
     remote = getattr(config, "auto_map", None) or {}
     if not getattr(config, "is_encoder_decoder", False):
@@ -63,19 +45,7 @@ def kind_of_model(config: Any, source: str) -> str:
 
 
 def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, Any]]:
-    """Fill in what depends on the model, and refuse heads that it cannot carry.
-
-    Args:
-        specs: What is said of every task's head.
-        kind: "encoder" or "decoder".
-        source: Name of the model, for errors.
-
-    Returns:
-        Complete descriptions; a task without a head answers by the output layer of the model, unchanged.
-
-    Raises:
-        InputError: If a task needs an output layer that the model lacks, or a pooling that shows it nothing.
-    """
+    """Fill in what depends on the model, and refuse heads that it cannot carry."""
     found = {}
     for task, spec in specs.items():
         full: dict[str, Any] = {"type": "lm", "rank": 0} if spec is None else dict(spec)
@@ -93,26 +63,12 @@ def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, 
 
 
 def auto_class(kind: str) -> Any:
-    """Choose what loads a model.
-
-    Args:
-        kind: "encoder" or "decoder".
-
-    Returns:
-        A class of transformers.
-    """
+    """Choose what loads a model."""
     return AutoModel if kind == "encoder" else AutoModelForCausalLM
 
 
 def without_pooler(model: Any) -> Any:
-    """Take the pooler off an encoder: heads pool themselves, and adapters on it would never get a gradient.
-
-    Args:
-        model: A model of transformers.
-
-    Returns:
-        The model.
-    """
+    """Take the pooler off an encoder: heads pool themselves, and adapters on it would never get a gradient."""
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None
     return model

@@ -84,47 +84,19 @@ class Head(nn.Module, ABC):
 
 
 def like(hidden: Tensor, layers: nn.Module) -> Tensor:
-    """Bring hidden states to the precision of a head's own layers.
-
-    Args:
-        hidden: Hidden states, in the precision of the model.
-        layers: Layers of the head.
-
-    Returns:
-        The hidden states in the precision of the layers' parameters.
-    """
+    """Bring hidden states to the precision of a head's own layers."""
     return hidden.to(next(layers.parameters()).dtype)
 
 
 def labelled(targets: Tensor | None) -> Tensor:  # [rows] -> [rows]
-    """Find the rows that have a target.
-
-    Args:
-        targets: NaN where a row has none. `[rows]`
-
-    Returns:
-        True where there is one. `[rows]`
-
-    Raises:
-        ValueError: If the batch carries no targets at all.
-    """
+    """Find the rows that have a target."""
     if targets is None:
         raise ValueError("`TaskBatch.targets` is None, but a task of the batch has a head that needs them.")
     return ~torch.isnan(targets)
 
 
 def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Refuse labels between which nothing can be told apart.
-
-    Args:
-        labels: Names of the classes; the index of a name is its class.
-
-    Returns:
-        The names.
-
-    Raises:
-        InputError: If there are fewer than two, or one stands twice.
-    """
+    """Refuse labels between which nothing can be told apart."""
     names = tuple(str(label) for label in labels)
     if len(names) < 2 or len(set(names)) < len(names):
         raise InputError(f"`labels` must be at least two different names, got {', '.join(names) or 'none'}.")
@@ -132,15 +104,7 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def fresh_linear(inputs: int, outputs: int) -> nn.Linear:
-    """Build a linear layer as heads of transformers start: small random weights, no bias.
-
-    Args:
-        inputs: Features that come in.
-        outputs: Features that go out.
-
-    Returns:
-        The layer, in float32.
-    """
+    """Build a linear layer as heads of transformers start: small random weights, no bias."""
     layer = nn.Linear(inputs, outputs, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
@@ -148,17 +112,7 @@ def fresh_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def projection(dim: int, outputs: int, hidden: int, dropout: float) -> nn.Sequential:
-    """Build what heads put on a representation: dropout, perhaps a tanh layer, and the outputs.
-
-    Args:
-        dim: Width of the representation.
-        outputs: Number of outputs.
-        hidden: Width of the layer in between; 0 for none.
-        dropout: Share of features that are dropped in training, before each linear layer.
-
-    Returns:
-        The layers, in float32.
-    """
+    """Build what heads put on a representation: dropout, perhaps a tanh layer, and the outputs."""
     if not hidden:
         return nn.Sequential(nn.Dropout(dropout), fresh_linear(dim, outputs))
     between = [nn.Dropout(dropout), fresh_linear(dim, hidden), nn.Tanh()]

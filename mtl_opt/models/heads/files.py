@@ -53,14 +53,7 @@ def save_head(task: str, head: Any, folder: Path) -> None:
 
 
 def describe(model: "MultiTaskModel") -> dict[str, dict[str, Any]]:
-    """Say what the heads are for.
-
-    Args:
-        model: The model with heads.
-
-    Returns:
-        Per task `type` and the options of its head.
-    """
+    """Say what the heads are for."""
     pairs: Any = zip(model.tasks, model.heads, strict=True)
     return {task: {"type": kind_of(head), **head.describe()} for task, head in pairs}
 
@@ -84,15 +77,7 @@ def read_about(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_heads(model: "MultiTaskModel", folder: Path) -> None:
-    """Give the heads of a model the weights that were saved.
-
-    Args:
-        model: The model, with heads for the same tasks.
-        folder: Folder of a run or checkpoint.
-
-    Raises:
-        InputError: If the saved heads are for other tasks, types or labels, or cannot be read.
-    """
+    """Give the heads of a model the weights that were saved."""
     refuse_other_heads(read_about(folder), describe(model), folder)
     try:
         weights = load_file(folder / WEIGHTS)
@@ -105,16 +90,7 @@ def load_heads(model: "MultiTaskModel", folder: Path) -> None:
 
 
 def refuse_other_heads(saved: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    """Refuse heads that were made for something else.
-
-    Args:
-        saved: What the saved heads are for.
-        wanted: What the model's heads are for.
-        folder: Where the saved ones lie, for the message.
-
-    Raises:
-        InputError: If tasks, types or options that shape a head differ.
-    """
+    """Refuse heads that were made for something else."""
     if set(saved) != set(wanted):
         raise InputError(f"The heads in `{folder}` are for {_names(saved)}, and the run has {_names(wanted)}.")
     for task, own in wanted.items():

@@ -111,17 +111,7 @@ class RoutedOutput(nn.Module):
         self.heads = heads
 
     def forward(self, hidden: Tensor) -> Tensor:  # [batch, seq, dim] -> [batch, seq, vocabulary]
-        """Compute next-token logits.
-
-        Args:
-            hidden: Hidden states. `[batch, seq, dim]`
-
-        Returns:
-            Logits. `[batch, seq, vocabulary]`
-
-        Raises:
-            ValueError: If no `task_rows` context says whose rows these are.
-        """
+        """Compute next-token logits."""
         ids = current_task_rows()
         if ids is None or ids.shape[0] != hidden.shape[0]:
             raise ValueError("Generating needs `with task_rows(ids):`, one task id per row: heads differ by task.")

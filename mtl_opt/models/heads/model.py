@@ -167,15 +167,11 @@ class MultiTaskModel(nn.Module):
             mask, labels = batch.attention_mask[rows], batch.labels[rows]
             yield owner, rows, HeadRows(hidden[rows], mask, labels, targets, self.base.get_output_embeddings(), own)
 
-    def _shared_logits(self, hidden: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor] | None:
+    def _shared_logits(self, hidden: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor] | None:  # -> [learnt]
         """Ask an output layer that is trained once for all tasks, told whose positions these are.
 
         Once, because engine two_pass takes the Gramian of each call of a layer: that of two calls lacks what one has
         with the other.
-
-        Returns:
-            Owners of the learnt positions `[learnt]`, and the logits there `[learnt, vocabulary]`; None where the layer
-            is frozen or nothing is learnt.
         """
         output = self.base.get_output_embeddings()
         if output is None or not output.weight.requires_grad:
@@ -259,10 +255,6 @@ class Heads(nn.ModuleList):
         self.tasks = tuple(tasks)
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """List the parameters of every head.
-
-        Returns:
-            Parameters by task.
-        """
+        """List the parameters of every head."""
         own = ((task, list(head.parameters())) for task, head in zip(self.tasks, self, strict=True))
         return {task: parameters for task, parameters in own if parameters}

@@ -72,12 +72,5 @@ def build_head(spec: Mapping[str, Any], dim: int, vocabulary: int) -> Head:
 
 
 def kind_of(head: Head) -> str:
-    """Name a head.
-
-    Args:
-        head: The head.
-
-    Returns:
-        Its key in `HEADS`.
-    """
+    """Name a head."""
     return next(name for name, cls in HEADS.items() if type(head) is cls)

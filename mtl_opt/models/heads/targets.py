@@ -10,15 +10,6 @@ def check_targets(batch: TaskBatch, tasks: Sequence[str], heads: Any, num_losses
     """Refuse a batch whose rows belong to no task, or whose classes a head does not have.
 
     Batches on an accelerator are not looked at: a look would wait for it in every step.
-
-    Args:
-        batch: Rows of any tasks.
-        tasks: Names of the tasks.
-        heads: Their heads, by place.
-        num_losses: Number of losses that `task_ids` choose from.
-
-    Raises:
-        ValueError: If a task id or a class is out of range; the sentence names task, row and value.
     """
     if batch.task_ids.device.type != "cpu":
         return

@@ -166,11 +166,7 @@ def share(
 
 
 def note_tokens(model: nn.Module) -> None:
-    """Let a model's embedding note how many tokens the rows have, for layers that see all tokens below each other.
-
-    Args:
-        model: The model; one without an embedding is left as it is.
-    """
+    """Let a model's embedding note how many tokens the rows have, for layers that see all tokens below each other."""
     embedding_of = getattr(model, "get_input_embeddings", None)
     if callable(embedding_of):
         embedding_of().register_forward_pre_hook(_note)

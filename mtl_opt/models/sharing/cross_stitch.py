@@ -56,22 +56,11 @@ class StitchedLora(nn.Module):
         return self.lora_B(z * shares.to(z.dtype)) * self.scaling
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are: the adapters are shared.
-
-        Returns:
-            The proportions of each task.
-        """
+        """Say whose the parameters are: the adapters are shared."""
         return {task: [shares] for task, shares in zip(self.tasks, self.stitch, strict=True)}
 
-    def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
-        """Give the adapters side by side, in the proportions of a task.
-
-        Args:
-            task: Its index.
-
-        Returns:
-            `A` `[tasks · rank, in]` and `B` with shares and scale in it `[out, tasks · rank]`.
-        """
+    def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # -> [tasks · rank, in]
+        """Give the adapters side by side, in the proportions of a task."""
         shares = self.stitch[task].repeat_interleave(self.rank)
         return self.lora_A.weight, self.lora_B.weight * (shares * self.scaling)
 

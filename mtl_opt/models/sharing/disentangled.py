@@ -47,15 +47,8 @@ class SharedPrivateLora(nn.Module):
             self.discriminator(features, segments, self.padding.kept(features.shape[:-1]))
         return self.shared(x) + self.private(x)
 
-    def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
-        """Give both adapters side by side.
-
-        Args:
-            task: Index of the task.
-
-        Returns:
-            `A` `[2 rank, in]` and `B` with the scale in it `[out, 2 rank]`.
-        """
+    def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # -> [2 rank, in]
+        """Give both adapters side by side."""
         (a, b), (own_a, own_b) = self.shared.lora_of(task), self.private.lora_of(task)
         return torch.cat([a, own_a]), torch.cat([b, own_b], 1)
 

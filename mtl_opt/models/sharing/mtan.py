@@ -87,15 +87,6 @@ class MTAN(AdapterSharing):
 
 
 def mask_output(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001 - the signature of a hook
-    """Mask what a block gives: a tensor, or a tuple with one first.
-
-    Args:
-        module: The block, which holds its mask.
-        inputs: What it was called with.
-        output: What it gives.
-
-    Returns:
-        The same, masked.
-    """
+    """Mask what a block gives: a tensor, or a tuple with one first."""
     mask = module.get_submodule(MASK)
     return mask(output) if isinstance(output, Tensor) else (mask(output[0]), *output[1:])

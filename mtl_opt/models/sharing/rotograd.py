@@ -125,16 +125,7 @@ class RotoGrad(AdapterSharing):
 
 
 def turn_output(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001 - the signature of a hook
-    """Turn the last hidden state that a module gives.
-
-    Args:
-        module: The module, which holds the rotations.
-        inputs: What it was called with.
-        output: A tensor, a tuple with one first, or what transformers gives.
-
-    Returns:
-        The same, turned.
-    """
+    """Turn the last hidden state that a module gives."""
     rotations = module.get_submodule(ROTATION)
     if isinstance(output, Tensor):
         return rotations(output)

@@ -15,18 +15,7 @@ Data = Mapping[str, Any]
 
 
 def write_plots(data: Data, folder: Path) -> list[Path]:
-    """Draw every figure that the data allows.
-
-    Args:
-        data: What `contents` gives.
-        folder: Folder of the report; the figures go to `plots/` below it.
-
-    Returns:
-        The files: of every figure a PNG (200 dots per inch) and a PDF with its fonts in it.
-
-    Raises:
-        InputError: If matplotlib is not installed, or the files cannot be written.
-    """
+    """Draw every figure that the data allows."""
     try:
         import matplotlib
     except ImportError as error:
@@ -47,19 +36,7 @@ def write_plots(data: Data, folder: Path) -> list[Path]:
 
 
 def saved(figure: Any, folder: Path, name: str) -> list[Path]:
-    """Write a figure and close it.
-
-    Args:
-        figure: The figure.
-        folder: Where to.
-        name: Name of the files.
-
-    Returns:
-        The PNG and the PDF.
-
-    Raises:
-        InputError: If they cannot be written.
-    """
+    """Write a figure and close it."""
     from matplotlib import pyplot
 
     paths = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
@@ -82,14 +59,7 @@ def saved(figure: Any, folder: Path, name: str) -> list[Path]:
 
 
 def scores(data: Data) -> Any:
-    """Draw the score of every method with its interval, best on top.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None where no method has a score.
-    """
+    """Draw the score of every method with its interval, best on top."""
     from matplotlib import pyplot
 
     summary = data["summary"]
@@ -113,14 +83,7 @@ def scores(data: Data) -> Any:
 
 
 def tasks_over_methods(data: Data) -> Any:
-    """Draw parallel coordinates: one axis per task, better is up.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None for a single run or a single task.
-    """
+    """Draw parallel coordinates: one axis per task, better is up."""
     from matplotlib import pyplot
 
     summary = data["summary"]
@@ -160,14 +123,7 @@ def place_of(value: float, low: float, high: float, up: bool) -> float:
 
 
 def changes(data: Data) -> Any:
-    """Draw method by task the change against the single-task baselines.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None without baselines.
-    """
+    """Draw method by task the change against the single-task baselines."""
     summary = data["summary"]
     if summary is None or not summary["baselines"] or not summary["methods"]:
         return None

@@ -10,14 +10,7 @@ Data = Mapping[str, Any]
 
 
 def curves(data: Data) -> Any:
-    """Draw the training loss of every task, mean over seeds with their range.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None where no run has a log.
-    """
+    """Draw the training loss of every task, mean over seeds with their range."""
     from matplotlib import pyplot
 
     shown = {name: found["loss"] for name, found in data["curves"].items() if "loss" in found}
@@ -49,14 +42,7 @@ def curves(data: Data) -> Any:
 
 
 def cosines(data: Data) -> Any:
-    """Draw raw and noise-corrected cosines of every pair over the steps of the first run.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None where none were measured.
-    """
+    """Draw raw and noise-corrected cosines of every pair over the steps of the first run."""
     from matplotlib import pyplot
 
     if not data["conflicts"]["runs"]:
@@ -92,14 +78,7 @@ def hundredths(values: Any) -> list[float]:
 
 
 def layers(data: Data) -> Any:
-    """Draw the cosine of every layer over the steps of the first run that has layers, mean over the pairs.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None where no run has layers.
-    """
+    """Draw the cosine of every layer over the steps of the first run that has layers, mean over the pairs."""
     run = next((run for run in data["conflicts"]["runs"] if run.get("layers")), None)
     if run is None:
         return None
@@ -118,14 +97,7 @@ def mean_or_none(hundredths: Any) -> float | None:
 
 
 def shadows(data: Data) -> Any:
-    """Draw the angle of every shadow combiner to the update taken, over the steps of the first run that has them.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The figure; None where no run has them.
-    """
+    """Draw the angle of every shadow combiner to the update taken, over the steps of the first run that has them."""
     from matplotlib import pyplot
 
     run = next((run for run in data["conflicts"]["runs"] if run.get("shadows")), None)

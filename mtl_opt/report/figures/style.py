@@ -13,14 +13,7 @@ Data = Mapping[str, Any]
 
 
 def style(texts: str) -> dict[str, Any]:
-    """Choose how figures look.
-
-    Args:
-        texts: All names that stand in them.
-
-    Returns:
-        Settings for matplotlib; where a name is not in Latin letters, with a font that has Chinese.
-    """
+    """Choose how figures look."""
     families = ["DejaVu Sans"]
     if not texts.isascii():
         from matplotlib import font_manager
@@ -39,27 +32,12 @@ def style(texts: str) -> dict[str, Any]:
 
 
 def short(name: str, most: int = 24) -> str:
-    """Shorten a name so that labels do not run into each other.
-
-    Args:
-        name: Name of a task or method.
-        most: Characters to keep.
-
-    Returns:
-        The name, of a long one its beginning.
-    """
+    """Shorten a name so that labels do not run into each other."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def looks(data: Data) -> dict[str, dict[str, Any]]:
-    """Give every method its colour and dashes, the same as on the page.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        Arguments for lines by name of the method.
-    """
+    """Give every method its colour and dashes, the same as on the page."""
     trained = [method["name"] for method in data["methods"] if method["role"] == "method"]
     found = {
         name: {"color": COLOURS[i % 8], "linestyle": DASHES[i // 8 % 4], "label": short(name)}
@@ -76,19 +54,7 @@ def heatmap(
     rows: Sequence[Sequence[float | None]], names: Sequence[str], columns: Sequence[str], limit: float, label: str,
     text: str | None,
 ) -> Any:  # fmt: skip
-    """Draw a matrix, blue above and vermilion below zero.
-
-    Args:
-        rows: The matrix.
-        names: Names of its rows.
-        columns: Names of its columns.
-        limit: Value of the strongest colour.
-        label: What is shown.
-        text: Format of the numbers in the cells; None for none.
-
-    Returns:
-        The figure.
-    """
+    """Draw a matrix, blue above and vermilion below zero."""
     import numpy as np
     from matplotlib import colors, pyplot
 

@@ -12,30 +12,13 @@ LONGEST = {"prompt": 400, "answer": 200}
 
 
 def clipped(text: Any, most: int) -> str:
-    """Shorten a text.
-
-    Args:
-        text: Anything.
-        most: Characters to keep.
-
-    Returns:
-        The text, of a long one its end: that is where the question stands.
-    """
+    """Shorten a text."""
     written = str(text)
     return written if len(written) <= most else "…" + written[-most:]
 
 
 def first_rows(path: Path, tasks: Sequence[str], most: int) -> dict[str, list[dict[str, str]]]:
-    """Read the first predictions of every task.
-
-    Args:
-        path: The file.
-        tasks: Names of the tasks.
-        most: Rows per task.
-
-    Returns:
-        Rows by task, texts shortened; none where there is no file.
-    """
+    """Read the first predictions of every task."""
     found: dict[str, list[dict[str, str]]] = {}
     if not path.exists():
         return found
@@ -54,17 +37,7 @@ def first_rows(path: Path, tasks: Sequence[str], most: int) -> dict[str, list[di
 def all_answers(
     runs: Sequence[tuple[Mapping[str, Any], Path]], tasks: Sequence[str], budget: int = 600_000
 ) -> dict[str, Any]:
-    """Gather answers of every method to the same rows.
-
-    Args:
-        runs: Line and folder of every run; of each method the first one that has predictions counts.
-        tasks: Names of the tasks.
-        budget: Characters they may take.
-
-    Returns:
-        `rows` {task: [{prompt, label}]} and `by_method` {method: {task: [answer]}}; a method that was measured on other
-        rows has no answers.
-    """
+    """Gather answers of every method to the same rows."""
     methods = len({line["method"] for line, _ in runs}) or 1
     most = max(2, min(12, budget // (LONGEST["answer"] * methods * max(1, len(tasks)))))
     rows: dict[str, list[dict[str, str]]] = {}

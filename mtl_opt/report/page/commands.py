@@ -9,15 +9,7 @@ from mtl_opt.report.read.folder import ResultsFolder
 
 
 def reproduce(folder: ResultsFolder) -> dict[str, Any]:
-    """Gather what is needed to repeat the runs.
-
-    Args:
-        folder: A comparison or a run.
-
-    Returns:
-        `commands`, `versions` {name: values}, `config` as YAML of what all runs share, `differences` {key: {run:
-        value}}, `data_hash`.
-    """
+    """Gather what is needed to repeat the runs."""
     import yaml
 
     configs = {line["run"]: line["config"] for line in folder.lines}
@@ -41,14 +33,7 @@ def reproduce(folder: ResultsFolder) -> dict[str, Any]:
 
 
 def split(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-    """Separate what all configurations share from what differs.
-
-    Args:
-        configs: Configuration by run.
-
-    Returns:
-        The shared settings, and by key the values of the runs as text.
-    """
+    """Separate what all configurations share from what differs."""
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     shared: dict[str, Any] = {}
     differences: dict[str, dict[str, str]] = {}
@@ -65,26 +50,12 @@ def split(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dic
 
 
 def compact(value: Any) -> str:
-    """Write a setting in one line.
-
-    Args:
-        value: Anything YAML can hold.
-
-    Returns:
-        The same as JSON, Chinese readable.
-    """
+    """Write a setting in one line."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def commands(folder: ResultsFolder) -> list[str]:
-    """Write the commands that repeat the runs.
-
-    Args:
-        folder: A comparison or a run.
-
-    Returns:
-        Shell commands, paths quoted.
-    """
+    """Write the commands that repeat the runs."""
     here = str(folder.path)
     runs = [folder.run_folder(line) for line in folder.lines]
     first = next((run for run in runs if (run / "config.yaml").exists()), runs[0])
@@ -109,12 +80,5 @@ def train(run: Any) -> str:
 
 
 def quoted(text: Any) -> str:
-    """Quote an argument for a shell.
-
-    Args:
-        text: The argument.
-
-    Returns:
-        The same where nothing needs quoting.
-    """
+    """Quote an argument for a shell."""
     return shlex.quote(str(text))

@@ -21,29 +21,13 @@ Lines = Sequence[Mapping[str, Any]]
 
 
 def hundredths(value: Any) -> int | None:
-    """Pack a cosine.
-
-    Args:
-        value: A number of -1 to 1.
-
-    Returns:
-        Hundredths; None for what is no number.
-    """
+    """Pack a cosine."""
     number = rounded(value, 9)
     return None if number is None else round(100 * number)
 
 
 def entry(matrix: Any, i: int | None, j: int | None) -> Any:
-    """Read one entry of a matrix that may be missing.
-
-    Args:
-        matrix: Nested lists, or None.
-        i: Row; None for a task that the matrix does not have.
-        j: Column, likewise.
-
-    Returns:
-        The entry; None where there is none.
-    """
+    """Read one entry of a matrix that may be missing."""
     try:
         return matrix[i][j]
     except (TypeError, IndexError, KeyError):
@@ -51,15 +35,7 @@ def entry(matrix: Any, i: int | None, j: int | None) -> Any:
 
 
 def item(values: Any, key: Any) -> Any:
-    """Read one item of a list or mapping that may be missing.
-
-    Args:
-        values: A list, a mapping, or None.
-        key: Index or key.
-
-    Returns:
-        The item; None where there is none.
-    """
+    """Read one item of a list or mapping that may be missing."""
     try:
         return values[key]
     except (TypeError, IndexError, KeyError):
@@ -67,15 +43,7 @@ def item(values: Any, key: Any) -> Any:
 
 
 def read_conflict(path: Path, most: int) -> list[dict[str, Any]]:
-    """Read some lines of `conflict.jsonl`.
-
-    Args:
-        path: The file.
-        most: Lines to keep.
-
-    Returns:
-        Lines, evenly spread over the run, without torn ones; none where there is no file.
-    """
+    """Read some lines of `conflict.jsonl`."""
     if not path.exists():
         return []
     texts = {int(match[1]): text for text in path.read_bytes().splitlines() if (match := STEP.match(text))}
@@ -101,29 +69,14 @@ class Columns:
             self.orders.append([places.get(task) for task in tasks])
 
     def per_pair(self, of: Callable[[Any], Any], pack: Callable[[Any], Any]) -> list[list[Any]]:
-        """Read a matrix.
-
-        Args:
-            of: Gives the matrix of a line.
-            pack: Shortens an entry.
-
-        Returns:
-            Per pair of tasks (0, 1), (0, 2), ..., (1, 2), ... its entry in every line.
-        """
+        """Read a matrix."""
         return [
             [pack(entry(of(line), order[i], order[j])) for line, order in zip(self.lines, self.orders, strict=True)]
             for i, j in self.pairs
         ]
 
     def per_task(self, of: Callable[[Any], Any]) -> list[list[Any]]:
-        """Read a list with one number per task.
-
-        Args:
-            of: Gives the list of a line.
-
-        Returns:
-            Per task its number in every line.
-        """
+        """Read a list with one number per task."""
         return [
             [rounded(item(of(line), order[t]), 3) for line, order in zip(self.lines, self.orders, strict=True)]
             for t in range(self.num_tasks)
@@ -131,17 +84,7 @@ class Columns:
 
 
 def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
-    """Pack the diagnosis of one run.
-
-    Args:
-        lines: Lines of `conflict.jsonl`.
-        tasks: Names of the tasks, in the order wanted.
-
-    Returns:
-        Steps; per pair and step cosines (in hundredths), magnitude similarity, curvature bound; per step condition
-        number and conflict rate; per task and step shares; `corrected`, `layers` and `shadows`. What no line has is
-        left out.
-    """
+    """Pack the diagnosis of one run."""
     columns = Columns(lines, tasks)
     packed: dict[str, Any] = {"steps": [line["step"] for line in lines]}
     for name in MATRICES:
@@ -163,27 +106,12 @@ def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
 
 
 def looking_up(*keys: str) -> Callable[[Any], Any]:
-    """Look keys up one inside the other.
-
-    Args:
-        keys: The keys.
-
-    Returns:
-        A function that gives what they lead to; None where one is missing.
-    """
+    """Look keys up one inside the other."""
     return lambda line: reduce(item, keys, line)
 
 
 def packed_corrected(columns: Columns) -> dict[str, Any]:
-    """Pack the noise-corrected cosines.
-
-    Args:
-        columns: The lines.
-
-    Returns:
-        Cosine, interval (hundredths) and verdict (one letter) per pair and step, signal-to-noise per task and step, and
-        the steps of the window, None where it was not full.
-    """
+    """Pack the noise-corrected cosines."""
     packed: dict[str, Any] = {
         name: columns.per_pair(looking_up("corrected", name), hundredths) for name in ("cosines", "low", "high")
     }
@@ -195,28 +123,14 @@ def packed_corrected(columns: Columns) -> dict[str, Any]:
 
 
 def packed_layers(columns: Columns) -> dict[str, Any]:
-    """Pack the cosines of every layer.
-
-    Args:
-        columns: The lines.
-
-    Returns:
-        `names`, and `cosines` per pair, layer and step in hundredths.
-    """
+    """Pack the cosines of every layer."""
     names = list(dict.fromkeys(name for line in columns.lines for name in line.get("layers") or {}))
     data = [columns.per_pair(looking_up("layers", name), hundredths) for name in names]
     return {"names": names, "cosines": [list(rows) for rows in zip(*data, strict=True)]}
 
 
 def packed_shadows(columns: Columns) -> dict[str, Any]:
-    """Pack what every registered combiner would have done.
-
-    Args:
-        columns: The lines.
-
-    Returns:
-        By combiner: `angle` per step in degrees, `change` and `weights` per task and step, and what is said of it.
-    """
+    """Pack what every registered combiner would have done."""
     found = {}
     for name in dict.fromkeys(name for line in columns.lines for name in line.get("shadows") or {}):
         entries = [item(line.get("shadows"), name) for line in columns.lines]
@@ -233,16 +147,7 @@ def packed_shadows(columns: Columns) -> dict[str, Any]:
 
 
 def cosines_of_log(path: Path, tasks: Sequence[str], most: int) -> dict[str, Any] | None:
-    """Take the raw cosines from the log of a run that has no `conflict.jsonl`.
-
-    Args:
-        path: Its `trainer_log.jsonl`.
-        tasks: Names of the tasks, in the order of the run.
-        most: Steps to keep.
-
-    Returns:
-        The diagnosis, with raw cosines and conflict rates only; None where the log has none.
-    """
+    """Take the raw cosines from the log of a run that has no `conflict.jsonl`."""
     keys = distinct(f"grad_cos_{a}_{b}" for a, b in combinations(tasks, 2))
     rows = {step: row for step, row in read_log([path], most)[0][0].items() if any(key in row for key in keys)}
     if not rows:
@@ -258,17 +163,7 @@ def cosines_of_log(path: Path, tasks: Sequence[str], most: int) -> dict[str, Any
 def all_conflicts(
     runs: Sequence[tuple[Mapping[str, Any], Path]], tasks: Sequence[str], budget: int = 2_600_000
 ) -> dict[str, Any]:
-    """Pack the diagnosis of as many runs as fit on a page.
-
-    Args:
-        runs: Line and folder of every run, the most wanted first.
-        tasks: Names of the tasks, in the order of the page.
-        budget: Characters the diagnosis may take.
-
-    Returns:
-        `runs`, each with `taken`, the combiner whose update was taken, and how many were measured and `left_out` for
-        want of space.
-    """
+    """Pack the diagnosis of as many runs as fit on a page."""
     if len(tasks) < 2:
         return {"runs": [], "left_out": 0}
     kept: list[dict[str, Any]] = []

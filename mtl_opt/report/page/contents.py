@@ -22,12 +22,6 @@ Lines = Sequence[Mapping[str, Any]]
 def contents(folder: ResultsFolder) -> dict[str, Any]:
     """Gather a report.
 
-    Args:
-        folder: A comparison or a run.
-
-    Returns:
-        What the page is drawn from.
-
     An `InputError` says in what two runs disagree so that they cannot stand in one report.
     """
     comparison = folder.kind == "comparison"
@@ -60,29 +54,14 @@ def contents(folder: ResultsFolder) -> dict[str, Any]:
 
 
 def described(name: str, lines: Lines) -> dict[str, Any]:
-    """Describe a method.
-
-    Args:
-        name: What tells it from the others.
-        lines: Its runs.
-
-    Returns:
-        Its name, the label shown, its role and seeds.
-    """
+    """Describe a method."""
     role = lines[0]["role"]
     seeds = sorted({line["seed"] for line in lines})
     return {"name": name, "label": name, "role": role, "seeds": seeds}
 
 
 def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Shorten a line of `results.jsonl`.
-
-    Args:
-        line: The line.
-
-    Returns:
-        What the tables show of the run.
-    """
+    """Shorten a line of `results.jsonl`."""
     known = ("run", "role", "method", "seed", "task")
     shown: dict[str, Any] = {key: line[key] for key in known}
     shown |= {key: rounded(line.get(key), 5) for key in (*COSTS, "total_steps", "learning_rate")}
@@ -95,14 +74,7 @@ def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_summary(summary: Summary) -> dict[str, Any]:
-    """Shorten a summary: of single numbers the mean, spread and interval, of the scores the seeds too.
-
-    Args:
-        summary: The summary.
-
-    Returns:
-        The same as JSON, numbers rounded.
-    """
+    """Shorten a summary: of single numbers the mean, spread and interval, of the scores the seeds too."""
     found = short(asdict(summary))
     for method in [*found["methods"], *([found["baselines"]] if found["baselines"] else [])]:
         nested = [score for scores in method["scores"].values() for score in scores.values()]
@@ -114,14 +86,7 @@ def shown_summary(summary: Summary) -> dict[str, Any]:
 
 
 def short(value: Any) -> Any:
-    """Round all numbers in a nest of lists and mappings.
-
-    Args:
-        value: The nest.
-
-    Returns:
-        The same with at most five digits, null for what is not finite.
-    """
+    """Round all numbers in a nest of lists and mappings."""
     if isinstance(value, dict):
         return {str(key): short(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -130,14 +95,7 @@ def short(value: Any) -> Any:
 
 
 def notices(folder: ResultsFolder) -> list[dict[str, Any]]:
-    """Say what a reader must know first.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Keys of sentences, with the values that stand in them.
-    """
+    """Say what a reader must know first."""
     found: list[dict[str, Any]] = []
     if folder.unfinished:
         found.append({"key": "unfinished", "n": len(folder.unfinished), "names": folder.unfinished})

@@ -18,15 +18,7 @@ Rows = dict[int, dict[str, Any]]
 
 
 def rounded(value: Any, digits: int = 4) -> float | None:
-    """Shorten a number for the page.
-
-    Args:
-        value: Any value of a log.
-        digits: Significant digits to keep.
-
-    Returns:
-        The number; None for what is none or not finite.
-    """
+    """Shorten a number for the page."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
@@ -35,13 +27,6 @@ def rounded(value: Any, digits: int = 4) -> float | None:
 
 def evenly(items: Sequence[Any], most: int) -> list[Any]:
     """Thin a sequence out.
-
-    Args:
-        items: Anything in order.
-        most: How many to keep, at least 2.
-
-    Returns:
-        At most so many, evenly spread, the first and the last among them.
 
     Examples:
         >>> evenly(range(10), 4)
@@ -53,15 +38,7 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def metric_keys(tasks: Sequence[str], keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Take keys such as `eval_qa_loss` apart.
-
-    Args:
-        tasks: Names of all tasks.
-        keys: Keys of metrics.
-
-    Returns:
-        Task and metric by key. Where a task's name begins another's (`qa`, `qa_long`), the longest one counts.
-    """
+    """Take keys such as `eval_qa_loss` apart."""
     found = {}
     for key in keys:
         owners = [task for task in tasks if key.startswith(f"eval_{task}_")]
@@ -72,15 +49,7 @@ def metric_keys(tasks: Sequence[str], keys: Iterable[str]) -> dict[str, tuple[st
 
 
 def read_log(paths: Sequence[Path], most: int) -> list[tuple[Rows, Rows]]:
-    """Read the logs of the runs of one method, only the lines that are shown.
-
-    Args:
-        paths: The logs; one that does not exist has no lines.
-        most: Steps to keep.
-
-    Returns:
-        Per log its lines of training and of evaluation. The steps kept are the same for all logs.
-    """
+    """Read the logs of the runs of one method, only the lines that are shown."""
     texts = [path.read_bytes().splitlines() if path.exists() else [] for path in paths]
     sorted_out: list[tuple[dict[int, bytes], dict[int, bytes]]] = []
     for lines in texts:
@@ -95,29 +64,13 @@ def read_log(paths: Sequence[Path], most: int) -> list[tuple[Rows, Rows]]:
 
 
 def parsed(texts: Mapping[int, bytes], keep: set[int]) -> Rows:
-    """Parse the lines that are wanted.
-
-    Args:
-        texts: Lines by step.
-        keep: Steps wanted.
-
-    Returns:
-        Their objects by step, without torn ones.
-    """
+    """Parse the lines that are wanted."""
     rows = {step: parse_line(text) for step, text in texts.items() if step in keep}
     return {step: row for step, row in rows.items() if row is not None}
 
 
 def band(runs: Sequence[Mapping[int, Any]]) -> dict[str, list[Any]] | None:
-    """Average a quantity over runs, step by step.
-
-    Args:
-        runs: Per run its values by step.
-
-    Returns:
-        Steps `x`, `mean`, and where a step has several runs `low` and `high`, the smallest and largest of them;
-        None where no run has a value.
-    """
+    """Average a quantity over runs, step by step."""
     values: dict[int, list[float]] = {}
     for run in runs:
         for step, value in run.items():
@@ -134,15 +87,7 @@ def band(runs: Sequence[Mapping[int, Any]]) -> dict[str, list[Any]] | None:
 
 
 def method_curves(logs: Sequence[tuple[Rows, Rows]], tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Build all curves of one method.
-
-    Args:
-        logs: Per run its lines of training and of evaluation.
-        tasks: Names of the tasks.
-
-    Returns:
-        `{quantity: {task: curve}}`; the quantities are those of `TRAINING` and `eval_METRIC`.
-    """
+    """Build all curves of one method."""
     curves: dict[str, dict[str, Any]] = {}
     for quantity, key in TRAINING.items():
         for task in tasks:
@@ -159,16 +104,7 @@ def method_curves(logs: Sequence[tuple[Rows, Rows]], tasks: Sequence[str]) -> di
 
 
 def all_curves(groups: Mapping[str, Sequence[Path]], tasks: Sequence[str], budget: int = 60_000) -> dict[str, Any]:
-    """Build the curves of every method.
-
-    Args:
-        groups: Per method the folders of its runs.
-        tasks: Names of the tasks.
-        budget: Points on the page, all curves together, about.
-
-    Returns:
-        `{method: {quantity: {task: curve}}}`.
-    """
+    """Build the curves of every method."""
     most = max(12, min(120, budget // max(1, 4 * len(groups) * len(tasks))))
     return {
         method: method_curves(read_log([folder / "trainer_log.jsonl" for folder in folders], most), tasks)

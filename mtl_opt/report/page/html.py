@@ -21,30 +21,13 @@ SCRIPTS = (
 def write_report(folder: Path) -> Path:
     """Write the report on a comparison or a run.
 
-    Args:
-        folder: Folder with `results.jsonl`, or of a single run.
-
-    Returns:
-        The file, `folder/report.html`.
-
     An `InputError` says that there is nothing to report on, runs do not belong together, or the file cannot be written.
     """
     return write_page(contents(read_folder(folder)), folder)
 
 
 def write_page(data: Mapping[str, Any], folder: Path) -> Path:
-    """Write the page of gathered data.
-
-    Args:
-        data: What `contents` gives.
-        folder: Where to.
-
-    Returns:
-        The file.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
+    """Write the page of gathered data."""
     text = page(data)
     path = folder / REPORT
     partial = path.with_name(f"{path.name}.partial")
@@ -58,14 +41,7 @@ def write_page(data: Mapping[str, Any], folder: Path) -> Path:
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """Put the page together.
-
-    Args:
-        data: What `contents` gives.
-
-    Returns:
-        The HTML.
-    """
+    """Put the page together."""
     parts = {
         "STYLE": page_file("style.css"),
         "SCRIPT": "\n".join(page_file(f"{name}.js") for name in SCRIPTS),
@@ -78,25 +54,12 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def page_file(name: str) -> str:
-    """Read a file of the page.
-
-    Args:
-        name: File below `mtl_opt/report/page`.
-
-    Returns:
-        Its text.
-    """
+    """Read a file of the page."""
     return resources.files("mtl_opt.report").joinpath("page").joinpath(name).read_text(encoding="utf-8")
 
 
 def embedded(data: Mapping[str, Any]) -> str:
     r"""Write data so that it can stand inside a `script` element, whatever texts are in it.
-
-    Args:
-        data: Anything JSON can hold; numbers finite.
-
-    Returns:
-        JSON without `<`, `>`, `&` and line separators.
 
     Examples:
         >>> embedded({"task": "</script>"})

@@ -34,40 +34,16 @@ class ResultsFolder:
     torn: bool = False
 
     def run_folder(self, line: Mapping[str, Any]) -> Path:
-        """Locate the files of a run.
-
-        Args:
-            line: Its line.
-
-        Returns:
-            Its folder.
-        """
+        """Locate the files of a run."""
         return self.path if self.kind == "run" else self.path / line["run"]
 
     def of_role(self, *roles: str) -> list[dict[str, Any]]:
-        """Select runs.
-
-        Args:
-            roles: "method", "baseline", "search".
-
-        Returns:
-            The lines with one of these roles, in order.
-        """
+        """Select runs."""
         return [line for line in self.lines if line["role"] in roles]
 
 
 def read_folder(path: Path) -> ResultsFolder:
-    """Read a comparison or a single run.
-
-    Args:
-        path: Folder with `results.jsonl`, or of one run.
-
-    Returns:
-        What is in it.
-
-    Raises:
-        InputError: If there is no such folder, or no finished run in it.
-    """
+    """Read a comparison or a single run."""
     if not path.is_dir():
         raise InputError(f"There is no folder `{path}`.")
     if (path / RESULTS).exists():
@@ -87,17 +63,7 @@ def read_folder(path: Path) -> ResultsFolder:
 
 
 def read_grid(path: Path) -> ResultsFolder:
-    """Read the folder of a comparison.
-
-    Args:
-        path: Folder with `results.jsonl`.
-
-    Returns:
-        Its runs.
-
-    Raises:
-        InputError: If no run has finished, or a line is none of a run.
-    """
+    """Read the folder of a comparison."""
     raw, notes = read_comparison(path)
     for line in raw:
         if not all(isinstance(line.get(key), kind) for key, kind in NEEDED.items()):
@@ -116,45 +82,21 @@ NEEDED = {"run": str, "combiner": str, "seed": int, "tasks": list, "metrics": di
 
 
 def complete(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the keys that lines of earlier releases lack.
-
-    Args:
-        line: A line of `results.jsonl`.
-
-    Returns:
-        The line with `role`, `method` (`single` for baselines), `provenance`, `config` and what else the page reads.
-    """
+    """Add the keys that lines of earlier releases lack."""
     missing: dict[str, Any] = {"task": None, "provenance": {}, "config": {}, "non_finite": [], "before": {}}
     missing |= {"role": role_of(line), "method": method_of(line)}
     return missing | {key: value for key, value in line.items() if value is not None} | {"method": method_of(line)}
 
 
 def started(path: Path) -> Iterator[Path]:
-    """Find the folders of runs.
-
-    Args:
-        path: Folder of a comparison.
-
-    Yields:
-        Folders below it in which a run has begun to write, by name.
-    """
+    """Find the folders of runs."""
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and any((folder / name).exists() for name in (LOG, CONFIG, ONE_RESULT)):
             yield folder
 
 
 def line_of_run(path: Path) -> dict[str, Any]:
-    """Describe a single run as `results.jsonl` would.
-
-    Args:
-        path: Folder of the run.
-
-    Returns:
-        Its line; `finished` says whether it has results.
-
-    Raises:
-        InputError: If its files cannot be read, or nothing has been logged yet.
-    """
+    """Describe a single run as `results.jsonl` would."""
     import yaml
 
     try:
@@ -191,15 +133,7 @@ def line_of_run(path: Path) -> dict[str, Any]:
 
 
 def taken_by(config: Mapping[str, Any], name: str) -> tuple[str, str]:
-    """Say whose update a run took: one that only watches takes the plain sum, whatever `combiner` says.
-
-    Args:
-        config: Its configuration.
-        name: What it is called where the configuration names no combiner.
-
-    Returns:
-        The combiner whose update was taken, and the label of the run.
-    """
+    """Say whose update a run took: one that only watches takes the plain sum, whatever `combiner` says."""
     combiner = str(config.get("combiner", name))
     if not config.get("monitor_only"):
         return combiner, combiner
@@ -208,15 +142,7 @@ def taken_by(config: Mapping[str, Any], name: str) -> tuple[str, str]:
 
 
 def tasks_of_run(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Find the names of a run's tasks.
-
-    Args:
-        config: Its configuration.
-        rows: Lines of its log, and its results.
-
-    Returns:
-        Those that the configuration names, else those whose loss was measured.
-    """
+    """Find the names of a run's tasks."""
     named = config.get("only_tasks") or list(config.get("tasks") or {})
     if named:
         return [str(task) for task in named]
@@ -225,14 +151,6 @@ def tasks_of_run(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Write names in a sentence.
-
-    Args:
-        names: The names.
-        most: How many are written out.
-
-    Returns:
-        Such as "`a`, `b` and 3 more".
-    """
+    """Write names in a sentence."""
     shown = ", ".join(f"`{name}`" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -41,20 +41,7 @@ class Answers:
 
 
 def side_by_side(folders: Sequence[Path], task: str | None = None, different: bool = False) -> list[Answers]:
-    """Pair the answers of runs on the same held-out rows.
-
-    Args:
-        folders: Run folders.
-        task: Only rows of this task.
-        different: Only rows on which answers differ.
-
-    Returns:
-        One entry per held-out row that all runs have, in the order of the first run.
-
-    Raises:
-        InputError: If a folder has no predictions, or the runs were not measured on the same rows.
-        UnknownNameError: If there is no such task.
-    """
+    """Pair the answers of runs on the same held-out rows."""
     names = run_names(folders)
     tables = {name: _read(folder / PREDICTIONS) for name, folder in zip(names, folders, strict=True)}
     first = tables[names[0]]
@@ -69,14 +56,7 @@ def side_by_side(folders: Sequence[Path], task: str | None = None, different: bo
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Name runs by their folders' last parts, or by the whole path where two share it.
-
-    Args:
-        folders: Run folders.
-
-    Returns:
-        One name per folder.
-    """
+    """Name runs by their folders' last parts, or by the whole path where two share it."""
     short = [folder.resolve().name for folder in folders]
     return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
@@ -101,15 +81,7 @@ def _read(path: Path) -> dict[tuple[str, str, str, int], str]:
 
 
 def text_of(rows: Sequence[Answers], limit: int | None = None) -> str:
-    """Write answers for a terminal.
-
-    Args:
-        rows: What `side_by_side` gives.
-        limit: Most rows to show; None: all.
-
-    Returns:
-        A block per row, right answers marked ✓ and wrong ones ✗, and the counts below.
-    """
+    """Write answers for a terminal."""
     shown = rows if limit is None else rows[:limit]
     names = list(rows[0].predictions) if rows else []
     width = max(map(len, [*names, "expected"]), default=0)
@@ -124,14 +96,7 @@ def text_of(rows: Sequence[Answers], limit: int | None = None) -> str:
 
 
 def to_json(rows: Sequence[Answers]) -> list[dict[str, Any]]:
-    """Lay answers out for JSON.
-
-    Args:
-        rows: What `side_by_side` gives.
-
-    Returns:
-        Objects with task, prompt, label and predictions by run.
-    """
+    """Lay answers out for JSON."""
     return [
         {"task": row.task, "prompt": row.prompt, "label": row.label, "predictions": row.predictions} for row in rows
     ]

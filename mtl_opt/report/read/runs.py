@@ -42,50 +42,22 @@ class Runs:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a value can be averaged.
-
-    Args:
-        value: A value from JSON.
-
-    Returns:
-        False for null, texts, NaN and infinity.
-    """
+    """Tell whether a value can be averaged."""
     return isinstance(value, (int, float)) and isfinite(value)
 
 
 def role_of(line: Mapping[str, Any]) -> str:
-    """Say what a run is for.
-
-    Args:
-        line: A line of `results.jsonl`.
-
-    Returns:
-        "method", "baseline" or "search".
-    """
+    """Say what a run is for."""
     return str(line.get("role") or ("baseline" if line["combiner"] == SINGLE else "method"))
 
 
 def method_of(line: Mapping[str, Any]) -> str:
-    """Name the method of a run.
-
-    Args:
-        line: A line of `results.jsonl`.
-
-    Returns:
-        Its label; `single` for all baselines.
-    """
+    """Name the method of a run."""
     return SINGLE if role_of(line) == "baseline" else str(line.get("method") or line["combiner"])
 
 
 def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
-    """Gather the runs of each method; the single-task runs of one seed become one. A repeated run counts once.
-
-    Args:
-        results: Lines of `results.jsonl`; runs that searched for a learning rate are left out.
-
-    Returns:
-        The runs per method, in order of appearance, `single` last.
-    """
+    """Gather the runs of each method; the single-task runs of one seed become one. A repeated run counts once."""
     found: dict[str, Runs] = {}
     for line in results:
         if role_of(line) == "search":
@@ -102,14 +74,7 @@ def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
 
 
 def check_poolable(results: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to put runs on other tasks, data, models or metrics into one table, or seeds with other settings.
-
-    Args:
-        results: Lines of `results.jsonl`.
-
-    Raises:
-        InputError: If there is no run to show, or two runs disagree; the sentence says in what.
-    """
+    """Refuse to put runs on other tasks, data, models or metrics into one table, or seeds with other settings."""
     measured = [line for line in results if role_of(line) != "search"]
     if not measured:
         raise InputError("There are no results to compare: `results.jsonl` is empty.")
@@ -144,29 +109,13 @@ def _check_seeds(lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def setting_of(line: Mapping[str, Any], key: str) -> Any:
-    """Read a setting of a run.
-
-    Args:
-        line: A line of `results.jsonl`.
-        key: The key.
-
-    Returns:
-        Its value; None where the line, of an earlier release, does not say it.
-    """
+    """Read a setting of a run."""
     config = line.get("config") or {}
     return config[key] if config.get(key) is not None else line.get(key)
 
 
 def asked_steps(line: Mapping[str, Any]) -> int | str | None:
-    """Say how many steps a run was asked for.
-
-    Args:
-        line: A line of `results.jsonl`.
-
-    Returns:
-        A number of steps, or of epochs as text: rows that are used up may end one seed earlier than another. None where
-        the line does not say it.
-    """
+    """Say how many steps a run was asked for."""
     steps, epochs = setting_of(line, "max_steps"), setting_of(line, "num_train_epochs")
     if steps is not None and steps > 0:
         return int(steps)
@@ -197,14 +146,7 @@ def _short(value: object) -> str:
 
 
 def main_metrics(line: Mapping[str, Any]) -> dict[str, str]:
-    """Say by which metric each task of a run is judged.
-
-    Args:
-        line: A line of `results.jsonl`.
-
-    Returns:
-        Metric by task: what the line says, else exact match, else the loss.
-    """
+    """Say by which metric each task of a run is judged."""
     given = line.get("main_metric") or {}
     found = {}
     for task in line["tasks"]:
@@ -255,14 +197,7 @@ def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def planned_runs(folder: Path) -> list[str]:
-    """Read the names of all runs of a comparison.
-
-    Args:
-        folder: Its `output_dir`.
-
-    Returns:
-        The names; none where it did not write them.
-    """
+    """Read the names of all runs of a comparison."""
     try:
         return [str(name) for name in json.loads((folder / GRID).read_text(encoding="utf-8"))["runs"]]
     except (OSError, ValueError, KeyError, TypeError):

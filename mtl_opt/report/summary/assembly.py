@@ -67,15 +67,7 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
 
 
 def judge(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Runs]) -> Judged:
-    """Collect tasks, main metrics and directions, those of joint runs first.
-
-    Args:
-        results: Lines of `results.jsonl`.
-        groups: Their runs per method.
-
-    Returns:
-        By what methods are judged.
-    """
+    """Collect tasks, main metrics and directions, those of joint runs first."""
     main: dict[str, str] = {}
     directions = dict(DIRECTIONS)
     auxiliary: dict[str, None] = {}
@@ -90,16 +82,7 @@ def judge(results: Sequence[Mapping[str, Any]], groups: Mapping[str, Runs]) -> J
 
 
 def mean_ranks(joint: Mapping[str, Runs], judged: Judged) -> dict[str, float]:
-    """Rank the methods by the main metric of every task at every seed that all of them have.
-
-    Args:
-        joint: The runs per method.
-        judged: By what methods are judged.
-
-    Returns:
-        Mean rank per method, 1 is best, ties share theirs, what is not finite comes last; empty where there is no
-        such seed.
-    """
+    """Rank the methods by the main metric of every task at every seed that all of them have."""
     seeds = [seed for seed in next(iter(joint.values())).metrics if all(seed in r.metrics for r in joint.values())] \
         if joint else []  # fmt: skip
     ranks: list[Sequence[float]] = []
@@ -114,18 +97,7 @@ def mean_ranks(joint: Mapping[str, Runs], judged: Judged) -> dict[str, float]:
 def overall_scores(
     methods: Sequence[MethodSummary], joint: Mapping[str, Runs], judged: Judged, reference: str | None
 ) -> tuple[str, dict[str, Score]]:
-    """Choose the one number by which methods are compared.
-
-    Args:
-        methods: The methods.
-        joint: Their runs.
-        judged: By what they are judged.
-        reference: What they are compared with where there are no baselines.
-
-    Returns:
-        Its name and the number per method: Δm over the main metrics, or over the losses where no main metric has a
-        baseline other than 0; without baselines the same against the reference.
-    """
+    """Choose the one number by which methods are compared."""
     if any(method.delta_m.values for method in methods):
         return f"{name_of(judged)} %", {method.method: method.delta_m for method in methods}
     if any(method.delta_m_loss.values for method in methods):

@@ -37,16 +37,7 @@ class Judged:
 
 
 def summarise_method(runs: Runs, judged: Judged, mean_rank: float | None) -> MethodSummary:
-    """Compute everything about one method.
-
-    Args:
-        runs: Its runs.
-        judged: By what methods are judged.
-        mean_rank: Its rank among the others.
-
-    Returns:
-        The numbers.
-    """
+    """Compute everything about one method."""
     scores = task_scores(runs, judged)
     losses = dict.fromkeys(judged.counted, "loss")
     main, why = delta_over_seeds(runs, judged, judged.counted)
@@ -78,26 +69,12 @@ def summarise_method(runs: Runs, judged: Judged, mean_rank: float | None) -> Met
 
 
 def name_of(judged: Judged) -> str:
-    """Name Δm over the main metrics.
-
-    Args:
-        judged: By what methods are judged.
-
-    Returns:
-        "Δm EM" where all tasks are judged by exact match, else "Δm".
-    """
+    """Name Δm over the main metrics."""
     return "Δm EM" if set(judged.counted.values()) == {"exact_match"} else "Δm"
 
 
 def non_finite_of(line: Mapping[str, object]) -> list[str]:
-    """List what a run measured that is not finite.
-
-    Args:
-        line: A line of `results.jsonl`.
-
-    Returns:
-        Such as "eval_qa_loss: nan".
-    """
+    """List what a run measured that is not finite."""
     given = line.get("non_finite")
     if isinstance(given, list):
         return [str(what) for what in given]
@@ -107,15 +84,7 @@ def non_finite_of(line: Mapping[str, object]) -> list[str]:
 
 
 def task_scores(runs: Runs, judged: Judged) -> dict[str, dict[str, Score]]:
-    """Sum up every metric of every task.
-
-    Args:
-        runs: The runs of the method.
-        judged: By what methods are judged.
-
-    Returns:
-        Task → metric → score, the main metric first and the loss last.
-    """
+    """Sum up every metric of every task."""
     found: dict[str, dict[str, Score]] = {}
     for task in judged.tasks:
         values: dict[str, dict[int, float]] = {}
@@ -127,16 +96,7 @@ def task_scores(runs: Runs, judged: Judged) -> dict[str, dict[str, Score]]:
 
 
 def metrics_of(task: str, runs: Runs, judged: Judged) -> list[str]:
-    """List the metrics of a task; the longest task name wins, as one may begin with another and a line.
-
-    Args:
-        task: Name of the task.
-        runs: The runs of a method.
-        judged: By what methods are judged.
-
-    Returns:
-        The main metric, the others as measured, the loss.
-    """
+    """List the metrics of a task; the longest task name wins, as one may begin with another and a line."""
     prefix = f"eval_{task}_"
     keys = [key for metrics in runs.metrics.values() for key in metrics if key.startswith(prefix)]
     longer = [f"eval_{other}_" for other in judged.tasks if other.startswith(f"{task}_")]
@@ -146,32 +106,14 @@ def metrics_of(task: str, runs: Runs, judged: Judged) -> list[str]:
 
 
 def task_change(runs: Runs, judged: Judged, task: str) -> Score:
-    """Compare a task with its single-task baseline, seed by seed.
-
-    Args:
-        runs: The runs of the method.
-        judged: By what methods are judged.
-        task: The task.
-
-    Returns:
-        Relative change of its main metric in percent; seeds without a baseline, or with one of 0, are left out.
-    """
+    """Compare a task with its single-task baseline, seed by seed."""
     metric = judged.main_metric[task]
     values = delta_values(runs, judged, {task: metric})[0]
     return score(values)
 
 
 def delta_over_seeds(runs: Runs, judged: Judged, metric_of: Mapping[str, str]) -> tuple[Score, list[str]]:
-    """Compute Δm seed by seed.
-
-    Args:
-        runs: The runs of the method.
-        judged: By what methods are judged.
-        metric_of: Metric by task that goes in.
-
-    Returns:
-        Δm in percent, and a sentence for each reason why seeds are left out.
-    """
+    """Compute Δm seed by seed."""
     values, left_out = delta_values(runs, judged, metric_of)
     sentences = [f"leaves out seed {', '.join(map(str, seeds))}: {why}." for why, seeds in left_out.items()]
     return score(values), sentences
@@ -202,17 +144,7 @@ def delta_values(
 def why_no_delta(
     method: str, metrics: Mapping[str, float], baselines: Mapping[str, float], keys: Mapping[str, str]
 ) -> str | None:
-    """Find out what keeps Δm from being computed.
-
-    Args:
-        method: The method of the row.
-        metrics: What its run measured.
-        baselines: What the single-task runs of the same seed measured.
-        keys: Key of the metric of each task.
-
-    Returns:
-        The reason; None where there is none.
-    """
+    """Find out what keeps Δm from being computed."""
     checks = [
         ("there is no single-task baseline for {}", lambda key: key not in baselines),
         (f"`{method}` has no value for {{}}", lambda key: key not in metrics),
@@ -236,16 +168,7 @@ def rows_of(runs: Runs) -> dict[str, int]:
 
 
 def over_tasks(runs: Runs, judged: Judged, weights: Mapping[str, int]) -> dict[str, Score]:
-    """Average each metric that all tasks have over the tasks, auxiliary ones apart.
-
-    Args:
-        runs: The runs of the method.
-        judged: By what methods are judged.
-        weights: Weight of each task; where one is missing, there is no average.
-
-    Returns:
-        Metric → mean over tasks, over seeds.
-    """
+    """Average each metric that all tasks have over the tasks, auxiliary ones apart."""
     tasks = list(judged.counted)
     total = sum(weights.get(task, 0) for task in tasks)
     if not set(tasks) <= set(weights) or total <= 0:

@@ -10,18 +10,7 @@ FEW = f"too few for a test (at least {MIN_SEEDS} are needed)"
 
 
 def compare_scores(method: str, other: str, mine: Score, theirs: Score, task: str | None = None) -> Comparison:
-    """Compare two methods at the seeds that both have.
-
-    Args:
-        method: The one.
-        other: The other.
-        mine: Score of the one.
-        theirs: Score of the other.
-        task: The task it is about; None for all.
-
-    Returns:
-        The comparison, not yet adjusted for others and without words.
-    """
+    """Compare two methods at the seeds that both have."""
     pairs = {seed: (mine.at(seed), theirs.at(seed)) for seed in mine.seeds if seed in theirs.seeds}
     finite = {seed: a - b for seed, (a, b) in pairs.items() if a is not None and b is not None}
     differences = list(finite.values())
@@ -36,14 +25,7 @@ def compare_scores(method: str, other: str, mine: Score, theirs: Score, task: st
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Adjust the tests of a family for their number, and say what they say.
-
-    Args:
-        comparisons: The family.
-
-    Returns:
-        The same, with `p_holm`, `verdict` and `sentence`.
-    """
+    """Adjust the tests of a family for their number, and say what they say."""
     adjusted = holm([one.p for one in comparisons])
     found = []
     for one, p in zip(comparisons, adjusted, strict=True):
@@ -53,15 +35,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def verdict_of(one: Comparison, p: float | None) -> str:
-    """Say in a word what a comparison shows.
-
-    Args:
-        one: The comparison.
-        p: Its adjusted p-value.
-
-    Returns:
-        "better", "worse", "not distinguishable", "too few seeds" or "not finite".
-    """
+    """Say in a word what a comparison shows."""
     if one.difference is None:
         return "not finite"
     if p is None:
@@ -72,14 +46,7 @@ def verdict_of(one: Comparison, p: float | None) -> str:
 
 
 def sentence_of(one: Comparison) -> str:
-    """Say in words what a comparison shows.
-
-    Args:
-        one: The comparison, with its verdict.
-
-    Returns:
-        One sentence.
-    """
+    """Say in words what a comparison shows."""
     on = f" on `{one.task}`" if one.task else ""
     pair = f"`{one.method}` and `{one.other}`{on}"
     if one.verdict == "not finite":
@@ -99,17 +66,7 @@ def sentence_of(one: Comparison) -> str:
 def say_winner(
     winner: str | None, score_name: str, comparisons: Sequence[Comparison], scores: Mapping[str, Score]
 ) -> str:
-    """Say who won, and whether that can be told from chance.
-
-    Args:
-        winner: The method with the highest mean score over the seeds that all methods with a finite score share.
-        score_name: What is compared.
-        comparisons: The winner against every other method.
-        scores: The score of every method.
-
-    Returns:
-        One or two sentences.
-    """
+    """Say who won, and whether that can be told from chance."""
     if winner is None:
         return say_nothing(scores)
     if len(scores) == 1:
@@ -132,14 +89,7 @@ def say_winner(
 
 
 def say_nothing(scores: Mapping[str, Score]) -> str:
-    """Say why no method won.
-
-    Args:
-        scores: The score of every method.
-
-    Returns:
-        One sentence.
-    """
+    """Say why no method won."""
     seeds = [f"`{name}`: {', '.join(map(str, one.seeds))}" for name, one in scores.items() if one.mean is not None]
     if not seeds:
         return "No method has a finite score: nothing can be said about a winner."
@@ -148,15 +98,7 @@ def say_nothing(scores: Mapping[str, Score]) -> str:
 
 
 def say_tested(lead: str, comparisons: Sequence[Comparison]) -> str:
-    """Say what the tests of the winner have shown; "better" only of those that were found so.
-
-    Args:
-        lead: Who has the highest mean.
-        comparisons: The winner against every other method, at least one of them tested.
-
-    Returns:
-        One or two sentences.
-    """
+    """Say what the tests of the winner have shown; "better" only of those that were found so."""
     worse, same, better, broken = (
         [f"`{one.other}`" for one in comparisons if one.verdict == verdict]
         for verdict in ("worse", "not distinguishable", "better", "not finite")

@@ -30,13 +30,6 @@ def find_winner(score_name: str, scores: Mapping[str, Score]) -> Winner:
     """Choose the best method over the seeds that all methods with a finite score have, and test it against the others.
 
     A mean over other seeds is no fair rival: an easy seed more would win.
-
-    Args:
-        score_name: What is compared.
-        scores: The score per method.
-
-    Returns:
-        The winner.
     """
     finite = {name: one for name, one in scores.items() if one.mean is not None}
     shared = shared_seeds(finite)
@@ -51,43 +44,20 @@ def find_winner(score_name: str, scores: Mapping[str, Score]) -> Winner:
 
 
 def shared_seeds(scores: Mapping[str, Score]) -> list[int]:
-    """List the seeds that all scores have.
-
-    Args:
-        scores: The score per method.
-
-    Returns:
-        The seeds, in order; none for no scores.
-    """
+    """List the seeds that all scores have."""
     seeds = [set(one.seeds) for one in scores.values()]
     return sorted(set.intersection(*seeds)) if seeds else []
 
 
 def only(one: Score, seeds: list[int]) -> Score:
-    """Cut a finite score to some of its seeds.
-
-    Args:
-        one: The score.
-        seeds: Seeds that it has.
-
-    Returns:
-        The score over these seeds.
-    """
+    """Cut a finite score to some of its seeds."""
     if set(one.seeds) == set(seeds):
         return one
     return score({seed: value for seed in seeds if (value := one.at(seed)) is not None})
 
 
 def left_out(scores: Mapping[str, Score], shared: list[int]) -> list[str]:
-    """Say which seeds are left out of the choice of the winner.
-
-    Args:
-        scores: The score per method.
-        shared: Seeds that all have.
-
-    Returns:
-        One sentence; none where all have the same seeds.
-    """
+    """Say which seeds are left out of the choice of the winner."""
     others = {name: [seed for seed in one.seeds if seed not in shared] for name, one in scores.items()}
     parts = [f"seed{'s' * (len(of) > 1)} {', '.join(map(str, of))} of `{name}`" for name, of in others.items() if of]
     if not parts:

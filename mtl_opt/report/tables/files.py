@@ -52,14 +52,7 @@ def write_tables(folder: Path, results: Sequence[Mapping[str, Any]]) -> list[Pat
 
 
 def comparison_latex(summary: Summary) -> str:
-    """Write the comparison as LaTeX.
-
-    Args:
-        summary: What it says.
-
-    Returns:
-        A `tabular` that needs the package booktabs (and xeCJK for Chinese names), notes as comments above it.
-    """
+    """Write the comparison as LaTeX."""
     table = table_of(summary)
     lines = [f"% {note}" for note in [*table.notes, *table.verdicts]]
     lines += _tabular(table.combiners, table.columns)
@@ -85,12 +78,6 @@ def _tabular(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
 def escape(text: str) -> str:
     r"""Write a text so that LaTeX shows it.
 
-    Args:
-        text: Any text.
-
-    Returns:
-        The text with every special character escaped.
-
     Examples:
         >>> print(escape("f1_macro % ± 1"))
         f1\_macro \% $\pm$ 1
@@ -99,14 +86,7 @@ def escape(text: str) -> str:
 
 
 def comparison_csv(summary: Summary) -> str:
-    """Write the numbers behind the tables, one row per method, task and metric.
-
-    Args:
-        summary: What the comparison says.
-
-    Returns:
-        CSV with full precision; rows without a task hold Δm, means over tasks and costs.
-    """
+    """Write the numbers behind the tables, one row per method, task and metric."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)

@@ -63,14 +63,7 @@ def compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
 
 
 def table_of(summary: Summary) -> Comparison:
-    """Build the rows of the table.
-
-    Args:
-        summary: What the comparison says.
-
-    Returns:
-        One row per method, with the columns of every task, Δm, ranks and costs.
-    """
+    """Build the rows of the table."""
     rows = [*summary.methods, *([summary.baselines] if summary.baselines else [])]
     columns = [Column("", "seeds", [str(num_seeds(row)) for row in rows])]
     for task in summary.tasks:
@@ -90,29 +83,12 @@ def table_of(summary: Summary) -> Comparison:
 
 
 def num_seeds(row: MethodSummary) -> int:
-    """Count the seeds of a method.
-
-    Args:
-        row: The method.
-
-    Returns:
-        Seeds that have any metric.
-    """
+    """Count the seeds of a method."""
     return len({seed for scores in row.scores.values() for score in scores.values() for seed in score.seeds})
 
 
 def spread(score: Score | None, digits: int, factor: float = 1, sign: str = "") -> str:
-    """Write a score.
-
-    Args:
-        score: The score, None where there is none.
-        digits: Digits after the point.
-        factor: What it is multiplied by, 100 for percent.
-        sign: `+` to show the sign of positive means.
-
-    Returns:
-        Such as `0.42 ± 0.01`, without `±` for one seed; a dash for no value, `nan (1 of 3)` where one is not finite.
-    """
+    """Write a score."""
     if score is None or not score.values:
         return NONE
     if score.mean is None:
@@ -122,40 +98,17 @@ def spread(score: Score | None, digits: int, factor: float = 1, sign: str = "") 
 
 
 def metric_cell(score: Score | None, metric: str) -> str:
-    """Write a metric in the unit in which it is shown.
-
-    Args:
-        score: Its score.
-        metric: Its name.
-
-    Returns:
-        A share in percent, anything else as it is.
-    """
+    """Write a metric in the unit in which it is shown."""
     return spread(score, PLAIN[metric]) if metric in PLAIN else spread(score, 1, 100)
 
 
 def metric_name(metric: str) -> str:
-    """Name a metric in the head of a column.
-
-    Args:
-        metric: Its name in results.
-
-    Returns:
-        Such as `EM %` or `loss`.
-    """
+    """Name a metric in the head of a column."""
     return metric if metric in PLAIN else f"{SHORT.get(metric, metric)} %"
 
 
 def task_columns(rows: Sequence[MethodSummary], task: str) -> list[Column]:
-    """Build the columns of one task.
-
-    Args:
-        rows: The methods.
-        task: Name of the task.
-
-    Returns:
-        Its metrics, the main one first.
-    """
+    """Build the columns of one task."""
     metrics = dict.fromkeys(metric for row in rows for metric in row.scores.get(task, {}))
     return [
         Column(task, metric_name(metric), [metric_cell(row.scores.get(task, {}).get(metric), metric) for row in rows])
@@ -164,15 +117,7 @@ def task_columns(rows: Sequence[MethodSummary], task: str) -> list[Column]:
 
 
 def delta_columns(rows: Sequence[MethodSummary], summary: Summary) -> list[Column]:
-    """Build the columns with Δm over the main metrics and over the losses, mean rank and worst task.
-
-    Args:
-        rows: The methods, baselines last.
-        summary: What the comparison says.
-
-    Returns:
-        The columns.
-    """
+    """Build the columns with Δm over the main metrics and over the losses, mean rank and worst task."""
 
     def cells(of: str) -> list[str]:
         scores = [getattr(row, of) for row in rows]
@@ -197,15 +142,7 @@ def worst_cell(row: MethodSummary) -> str:
 
 
 def mean_columns(rows: Sequence[MethodSummary], summary: Summary) -> list[Column]:
-    """Build the columns of means over tasks, of metrics that all tasks are judged by.
-
-    Args:
-        rows: The methods.
-        summary: What the comparison says.
-
-    Returns:
-        Macro and, where the numbers of held-out rows are known, micro means; nothing for one task.
-    """
+    """Build the columns of means over tasks, of metrics that all tasks are judged by."""
     if len(summary.tasks) < 2:
         return []
     columns = []
@@ -218,29 +155,13 @@ def mean_columns(rows: Sequence[MethodSummary], summary: Summary) -> list[Column
 
 
 def step_time(row: MethodSummary) -> float | None:
-    """Average the time of one step.
-
-    Args:
-        row: The method.
-
-    Returns:
-        Seconds; None where no run has measured it.
-    """
+    """Average the time of one step."""
     times = [1 / speed for speed in row.costs["steps_per_second"].values if speed]
     return fmean(times) if times else None
 
 
 def cost_columns(rows: Sequence[MethodSummary], summary: Summary) -> tuple[list[Column], list[str]]:
-    """Build the columns on conflict and cost.
-
-    Args:
-        rows: The methods, baselines last.
-        summary: What the comparison says.
-
-    Returns:
-        Mean conflict rate in percent, relative step time, steps per second, peak memory; and a sentence on what the
-        time is relative to.
-    """
+    """Build the columns on conflict and cost."""
     columns = [Column("", "conflict %", [NONE if (rate := finite_mean(row, "conflict_rate")) is None
                                          else f"{100 * rate:.1f}" for row in rows])]  # fmt: skip
     # A step of a single-task run sees one task's rows alone: its time says nothing about a combiner.
@@ -267,15 +188,7 @@ def finite_mean(row: MethodSummary, key: str) -> float | None:
 
 
 def transfer_columns(summary: Summary) -> list[Column]:
-    """Build the table of transfer: change of every task's main metric against its single-task baseline.
-
-    Args:
-        summary: What the comparison says.
-
-    Returns:
-        One column per task and one cell per method, ▼ where the task is worse and ▲ where it is better by a test
-        adjusted for all cells; nothing without baselines.
-    """
+    """Build the table of transfer: change of every task's main metric against its single-task baseline."""
     marks = {(one.method, one.task): {"better": " ▲", "worse": " ▼"}.get(one.verdict, "") for one in summary.transfer}
     if not marks:
         return []

@@ -32,16 +32,7 @@ def comparison_table(results: Sequence[Mapping[str, Any]], max_width: int = 160)
 
 
 def columns_text(rows: Sequence[str], columns: Sequence[Column], max_width: int) -> str:
-    """Write columns for a terminal.
-
-    Args:
-        rows: Names of the rows.
-        columns: The columns.
-        max_width: Terminal columns; a wider table is continued below, the columns of a task staying together.
-
-    Returns:
-        The table.
-    """
+    """Write columns for a terminal."""
     names = Column("", "method", list(rows))
     blocks: list[list[list[Column]]] = [[[names]]]
     parts = [list(part) for group, part in groupby(columns, key=lambda column: column.group or id(column))]
@@ -53,14 +44,7 @@ def columns_text(rows: Sequence[str], columns: Sequence[Column], max_width: int)
 
 
 def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
-    """Align columns.
-
-    Args:
-        parts: Columns, those of one group together; the first column is aligned to the left.
-
-    Returns:
-        Groups where there are any, names, rule and rows as lines of equal width.
-    """
+    """Align columns."""
     heads, lines = [], None
     for index, part in enumerate(parts):
         widths = [max(map(text_width, [column.name, *column.cells])) for column in part]
@@ -78,57 +62,25 @@ def block_lines(parts: Sequence[Sequence[Column]]) -> list[str]:
 
 
 def text_width(text: str) -> int:
-    """Count the terminal columns of a text.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The number of columns: two for a Chinese character, none for a combining accent.
-    """
+    """Count the terminal columns of a text."""
     return sum(character_width(char) for char in text)
 
 
 def character_width(char: str) -> int:
-    """Count the terminal columns of a character.
-
-    Args:
-        char: One character.
-
-    Returns:
-        0 for accents and joiners that sit on the character before, 2 for wide characters, else 1.
-    """
+    """Count the terminal columns of a character."""
     if category(char) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if east_asian_width(char) in {"W", "F"} else 1
 
 
 def pad(text: str, width: int, left: bool) -> str:
-    """Fill a text up with spaces.
-
-    Args:
-        text: Any text.
-        width: Terminal columns to fill.
-        left: Whether the text stands on the left.
-
-    Returns:
-        The text in `width` columns.
-    """
+    """Fill a text up with spaces."""
     space = " " * (width - text_width(text))
     return text + space if left else space + text
 
 
 def centre(text: str, width: int, fill: str) -> str:
-    """Fill a text up on both sides.
-
-    Args:
-        text: Any text.
-        width: Terminal columns to fill.
-        fill: The character to fill with.
-
-    Returns:
-        The text in the middle of `width` columns.
-    """
+    """Fill a text up on both sides."""
     space = width - text_width(text)
     return fill * (space // 2) + text + fill * (space - space // 2)
 
@@ -151,15 +103,7 @@ def comparison_markdown(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown_lines(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
-    """Write columns as a Markdown table.
-
-    Args:
-        names: Names of the rows.
-        columns: The columns.
-
-    Returns:
-        Its lines.
-    """
+    """Write columns as a Markdown table."""
     shown = [Column("", "method", list(names)), *columns]
     rows = [[f"{column.group} {column.name}".strip() for column in shown], ["---", *["---:"] * len(columns)]]
     rows += [[column.cells[index] for column in shown] for index in range(len(names))]

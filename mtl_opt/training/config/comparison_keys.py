@@ -19,14 +19,7 @@ UNITS = {"": 0, "step": 0, "steps": 0, "s": 1, "sec": 1, "second": 1, "seconds":
 
 
 def known_names(allowed: Any) -> Check:
-    """Check a list of different names against those that exist.
-
-    Args:
-        allowed: The names.
-
-    Returns:
-        The check.
-    """
+    """Check a list of different names against those that exist."""
 
     def check(key: str, value: Any) -> list[str]:
         found = names(key, value)
@@ -39,18 +32,7 @@ def known_names(allowed: Any) -> Check:
 
 
 def rates(key: str, value: Any) -> list[float]:
-    """Check a list of different learning rates, or one.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The rates, the smallest first.
-
-    Raises:
-        InputError: If one is no positive number, or stands twice.
-    """
+    """Check a list of different learning rates, or one."""
     entries = value if isinstance(value, list | tuple) else [value]
     found = [number(0, LARGEST_RATE, above=True)(key, entry) for entry in entries]
     if not found or len(set(found)) != len(found):
@@ -59,18 +41,7 @@ def rates(key: str, value: Any) -> list[float]:
 
 
 def budget(key: str, value: Any) -> str:
-    """Check a budget.
-
-    Args:
-        key: Name of the key.
-        value: A number of steps, or a number with a unit: `200 steps`, `90s`, `5 min`.
-
-    Returns:
-        `N steps` or `N seconds`.
-
-    Raises:
-        InputError: If it is neither.
-    """
+    """Check a budget."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value))
     if not match or match[2] not in UNITS or float(match[1]) <= 0:
         raise InputError(f"`{key}` must be a number of steps (200) or a time (90s, 5 min), got {value!r}.")

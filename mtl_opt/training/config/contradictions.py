@@ -6,14 +6,7 @@ from mtl_opt.errors import InputError
 
 
 def check_data(config: Any) -> None:
-    """Check what one key alone does not show.
-
-    Args:
-        config: The configuration.
-
-    Raises:
-        InputError: If keys contradict each other.
-    """
+    """Check what one key alone does not show."""
     given = [key for key in ("tasks", "dataset", "train_file") if getattr(config, key) is not None]
     if len(given) != 1:
         raise InputError(
@@ -38,14 +31,7 @@ def check_data(config: Any) -> None:
 
 
 def check_model(config: Any) -> None:
-    """Check how the model is trained.
-
-    Args:
-        config: The configuration.
-
-    Raises:
-        InputError: If keys contradict each other.
-    """
+    """Check how the model is trained."""
     if config.gradient_engine == "two_pass" and config.gradient_accumulation_steps > 1:
         raise InputError(
             "`gradient_engine: two_pass` takes one micro-batch per step, got `gradient_accumulation_steps: "

@@ -39,18 +39,7 @@ SCHEDULERS = (
 
 
 def shadow_names(key: str, value: Any) -> list[str]:
-    """Check a list of combiners.
-
-    Args:
-        key: Name of the key.
-        value: Names, or `none` for an empty list.
-
-    Returns:
-        The names.
-
-    Raises:
-        UnknownNameError: If there is no such combiner.
-    """
+    """Check a list of combiners."""
     if value in ("none", [], ["none"]):
         return []
     found = names(key, value)

@@ -13,74 +13,33 @@ WHOLE_LABELS = ("exact_match", "accuracy", "f1_macro", "f1_binary", "matthews")
 
 
 def metrics_of(settings: TaskSettings) -> tuple[str, ...]:
-    """List the metrics of a task, the main one first.
-
-    Args:
-        settings: What the user says of it.
-
-    Returns:
-        Names as the user wrote them, arguments included.
-    """
+    """List the metrics of a task, the main one first."""
     return settings.metrics or DEFAULT
 
 
 def main_metric(settings: TaskSettings) -> str:
-    """Name the metric by which a task is judged: the first of its `metrics`.
-
-    Args:
-        settings: What the user says of it.
-
-    Returns:
-        The name as it stands in results.
-    """
+    """Name the metric by which a task is judged: the first of its `metrics`."""
     return split_name(metrics_of(settings)[0])[0]
 
 
 def directions_of(settings: Sequence[TaskSettings]) -> dict[str, bool]:
-    """Say of every metric whether higher is better.
-
-    Args:
-        settings: What the user says of the tasks.
-
-    Returns:
-        Metric → direction, the loss among them.
-    """
+    """Say of every metric whether higher is better."""
     names = dict.fromkeys(split_name(name)[0] for one in settings for name in metrics_of(one))
     return {name: METRICS[name].higher_is_better for name in (*names, "loss")}
 
 
 def needs_answers(settings: TaskSettings) -> bool:
-    """Tell whether answers must be generated to measure a task.
-
-    Args:
-        settings: What the user says of it.
-
-    Returns:
-        False where the loss is enough.
-    """
+    """Tell whether answers must be generated to measure a task."""
     return any(METRICS[split_name(name)[0]].needs != "loss" for name in metrics_of(settings))
 
 
 def may_stop_early(settings: TaskSettings) -> bool:
-    """Tell whether answers need not be generated further than the longest reference.
-
-    Args:
-        settings: What the user says of the task.
-
-    Returns:
-        True where a longer answer is wrong by every metric.
-    """
+    """Tell whether answers need not be generated further than the longest reference."""
     names = [split_name(name)[0] for name in metrics_of(settings)]
     return all(name in WHOLE_LABELS or METRICS[name].needs == "loss" for name in names)
 
 
 def check_measuring(task: str, settings: TaskSettings, rows: Sequence[Row]) -> None:
-    """Refuse metrics that do not exist or do not fit the held-out rows, before time is spent on training.
-
-    Args:
-        task: Name of the task.
-        settings: What the user says of it.
-        rows: Its held-out rows.
-    """
+    """Refuse metrics that do not exist or do not fit the held-out rows, before time is spent on training."""
     if settings.metrics:
         check_metrics(settings.metrics, [row.output for row in rows], f"`metrics` of task `{task}`")

@@ -53,38 +53,17 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def precision_of(config: TrainConfig) -> torch.dtype | None:
-    """Name what the forward is autocast to.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        A half precision, or None.
-    """
+    """Name what the forward is autocast to."""
     return torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
 
 
 def to_yaml(config: TrainConfig) -> str:
-    """Write a configuration as YAML, Chinese text as it is.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        Text that `read_yaml` reads back.
-    """
+    """Write a configuration as YAML, Chinese text as it is."""
     return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
 
 
 def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate keys of other tools, and log what was done; what was translated before passes as it is.
-
-    Args:
-        settings: Raw settings.
-
-    Returns:
-        Settings with the keys of `TrainConfig` and `CompareConfig`, unknown ones as they are.
-    """
+    """Translate keys of other tools, and log what was done; what was translated before passes as it is."""
     compare = {f.name for f in fields(CompareConfig)}
     found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
     for note in notes:
@@ -93,18 +72,7 @@ def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check every value.
-
-    Args:
-        cls: A class of settings.
-        settings: Raw settings.
-
-    Returns:
-        A value for every key of the class.
-
-    Raises:
-        UnknownNameError: If there is no such key.
-    """
+    """Check every value."""
     known = {f.name: f for f in fields(cls)}
     for key in settings:
         if key not in known:

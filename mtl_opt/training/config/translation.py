@@ -16,15 +16,7 @@ MIX_STRATEGIES = {"concat": "repeat", "interleave_under": "stop_first", "interle
 
 
 def translate(settings: Mapping[str, Any], known: Collection[str]) -> tuple[dict[str, Any], list[str]]:
-    """Translate what other tools call otherwise, and leave out what has no meaning here.
-
-    Args:
-        settings: Raw settings.
-        known: The keys of this configuration; they win over every other meaning.
-
-    Returns:
-        Settings with keys of this configuration, unknown names as they are, and sentences on what was done.
-    """
+    """Translate what other tools call otherwise, and leave out what has no meaning here."""
     found = dict(settings)
     notes: list[str] = []
     for key in list(found):
@@ -41,17 +33,7 @@ def translate(settings: Mapping[str, Any], known: Collection[str]) -> tuple[dict
 
 
 def rename(found: dict[str, Any], key: str, name: str, notes: list[str]) -> None:
-    """Give a setting the name it has here.
-
-    Args:
-        found: The settings; are changed.
-        key: Name it has.
-        name: Name it gets.
-        notes: Take a sentence on it.
-
-    Raises:
-        InputError: If both names are there with different values.
-    """
+    """Give a setting the name it has here."""
     value = found.pop(key)
     if value is None:
         return
@@ -177,16 +159,7 @@ def translate_adapter(found: dict[str, Any], known: Collection[str], _notes: lis
 
 
 def drop_unavailable(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
-    """Leave out keys of LLaMA-Factory and of TrainingArguments that nothing here honours; say so where they ask.
-
-    Args:
-        found: The settings; are changed.
-        known: The keys of this configuration.
-        notes: Take sentences on it.
-
-    Raises:
-        InputError: If a key asks for something that must not be left out silently.
-    """
+    """Leave out keys of LLaMA-Factory and of TrainingArguments that nothing here honours; say so where they ask."""
     strange = [key for key in found if key not in known]
     if not strange:
         return

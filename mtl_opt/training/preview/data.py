@@ -18,14 +18,7 @@ MOST_DRAWS = 2000
 
 
 def validate(config: TrainConfig) -> tuple[list[str], list[str]]:
-    """Read every row that a configuration names, and see whether data and mixing go together.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        What is wrong, one sentence per bad row, and notes on rows that are good but shortened.
-    """
+    """Read every row that a configuration names, and see whether data and mixing go together."""
     problems: list[str] = []
     try:
         entries, held_out = entries_of(config)
@@ -64,18 +57,7 @@ def bad_rows(source: Source, opener: Any) -> Iterator[str]:
 
 
 def stats(config: TrainConfig) -> dict[str, Any]:
-    """Describe every task.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        `tasks`: per task its rows, lengths in tokens, labels, duplicates, diversity, its share under every mixing and
-        the passes through it that the run makes; `steps` of the run, and the `mixing` it uses.
-
-    Raises:
-        InputError: If rows are streamed: they cannot be described without reading all of them.
-    """
+    """Describe every task."""
     if config.streaming:
         raise InputError("`mtl-opt data stats` reads all rows; run it with `streaming=false`.")
     prepared = prepare(config).only(config.only_tasks)
@@ -131,16 +113,7 @@ def counted(sampler: Sampler, draws: int) -> dict[str, float]:
 
 
 def plan(config: TrainConfig, steps: int) -> dict[str, Any]:
-    """Draw the first steps of a run, and count what every task gets.
-
-    Args:
-        config: The configuration.
-        steps: Number of steps.
-
-    Returns:
-        `tasks`: per task `rows`, `tokens`, `share` of the rows, and `epochs`; None for a stream. With a mixing that
-        learns these are the shares before it has learnt anything.
-    """
+    """Draw the first steps of a run, and count what every task gets."""
     prepared = prepare(config).only(config.only_tasks)
     sampler, _ = build_sampler(config, prepared)
     lengths = {t: None if isinstance(r, StreamRows) else r.lengths for t, r in prepared.train.items()}
@@ -166,19 +139,7 @@ def plan(config: TrainConfig, steps: int) -> dict[str, Any]:
 
 
 def show(config: TrainConfig, task: str, number: int) -> list[dict[str, Any]]:
-    """Show the first rows of a task as the model sees them.
-
-    Args:
-        config: The configuration.
-        task: Whose rows.
-        number: How many.
-
-    Returns:
-        Per row its place, its text with what is learnt between ⟦ and ⟧, its tokens and which of them are learnt.
-
-    Raises:
-        UnknownNameError: If there is no such task.
-    """
+    """Show the first rows of a task as the model sees them."""
     prepared = prepare(config)
     if task not in prepared.train:
         raise UnknownNameError("task", task, prepared.train)

@@ -44,44 +44,18 @@ class Memory:
 
 
 def row_bytes(num_rows: int, num_params: int, bytes_per_number: int = 4) -> int:
-    """Size the buffer of task gradients.
-
-    Args:
-        num_rows: Tasks; twice as many where each task's rows are dealt to halves, and once more with a window.
-        num_params: Shared trainable parameters.
-        bytes_per_number: 4 for float32, 2 for bfloat16.
-
-    Returns:
-        Bytes.
-    """
+    """Size the buffer of task gradients."""
     return num_rows * num_params * bytes_per_number
 
 
 def optimizer_bytes(optim: str, sizes: list[int]) -> int:
-    """Size the state of an optimizer.
-
-    Args:
-        optim: Its name.
-        sizes: Numbers in each trained tensor, float32.
-
-    Returns:
-        Bytes; bitsandbytes keeps tensors of fewer than 4096 numbers in 32 bits.
-    """
+    """Size the state of an optimizer."""
     exact = 4 if STATE_BYTES[optim] <= 2 and "8bit" in optim else 1
     return int(sum(n * STATE_BYTES[optim] * (exact if n < 4096 else 1) for n in sizes))
 
 
 def quantized_bytes(numbers: int, outputs: int, settings: QuantizationSettings) -> int:
-    """Size a weight that bitsandbytes has quantised.
-
-    Args:
-        numbers: Numbers in the weight.
-        outputs: Outputs of its layer: one scale each with 8 bits.
-        settings: How it is stored.
-
-    Returns:
-        Bytes with the scales.
-    """
+    """Size a weight that bitsandbytes has quantised."""
     if settings.bit == 8:
         return numbers + 4 * outputs
     blocks = ceil(numbers / BLOCK)
@@ -90,16 +64,7 @@ def quantized_bytes(numbers: int, outputs: int, settings: QuantizationSettings) 
 
 
 def weight_bytes(model: nn.Module, quantized: dict[int, tuple[int, int]], settings: QuantizationSettings | None) -> int:
-    """Size all weights and buffers of a model.
-
-    Args:
-        model: The model, on any device, meta included.
-        quantized: Numbers and outputs of each quantised weight, by the weight's identity.
-        settings: How these are stored.
-
-    Returns:
-        Bytes.
-    """
+    """Size all weights and buffers of a model."""
     total = 0
     for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
         if id(tensor) in quantized and settings is not None:
@@ -110,14 +75,7 @@ def weight_bytes(model: nn.Module, quantized: dict[int, tuple[int, int]], settin
 
 
 def quantized_weights(model: nn.Module) -> dict[int, tuple[int, int]]:
-    """Find the weights of a loaded model that bitsandbytes has quantised.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Numbers and outputs of each, by the weight's identity.
-    """
+    """Find the weights of a loaded model that bitsandbytes has quantised."""
     found = {}
     for module in model.modules():
         if isinstance(module, nn.Linear) and type(module.weight).__name__ in {"Params4bit", "Int8Params"}:
@@ -149,14 +107,7 @@ class Shape:
 
 
 def shape_of(model: Any) -> Shape | None:
-    """Read the sizes of a transformer.
-
-    Args:
-        model: A model of transformers, or a peft model around one.
-
-    Returns:
-        Its sizes; None where its configuration does not name them.
-    """
+    """Read the sizes of a transformer."""
     config = model.config.get_text_config()
     hidden, layers = getattr(config, "hidden_size", None), getattr(config, "num_hidden_layers", None)
     if not isinstance(hidden, int) or not isinstance(layers, int):
@@ -185,17 +136,6 @@ def activation_bytes(
     float32 copies (2 hidden of 4 bytes). Dropout on adapters keeps each input once more, with its mask. Eager
     attention keeps its weights twice. With checkpointing only the input of every layer is kept, and all of this for
     the one layer that is computed again, by when the logits have been given back.
-
-    Args:
-        shape: Sizes of the model.
-        tokens: Tokens of a micro-batch, padding included.
-        seq: Tokens of its longest sequence.
-        half: Whether activations take 2 bytes instead of 4.
-        checkpointed: Whether activations are computed again.
-        logits: Bytes that are counted for logits.
-
-    Returns:
-        Bytes beside the logits.
     """
     size = 2 if half else 4
     per_token = size * (10 * shape.hidden + 4 * shape.intermediate + 2 * shape.dropped)
@@ -207,15 +147,5 @@ def activation_bytes(
 
 
 def logit_bytes(vocabulary: int, tokens: int, learnt: int, *, half: bool) -> int:
-    """Estimate what the output takes: all logits and their gradient, and three float32 copies of the learnt ones.
-
-    Args:
-        vocabulary: Number of outputs.
-        tokens: Tokens of a micro-batch, padding included.
-        learnt: Tokens of it that are learnt.
-        half: Whether logits take 2 bytes instead of 4.
-
-    Returns:
-        Bytes.
-    """
+    """Estimate what the output takes: all logits and their gradient, and three float32 copies of the learnt ones."""
     return vocabulary * (2 * (2 if half else 4) * tokens + 3 * 4 * learnt)

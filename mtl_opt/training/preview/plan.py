@@ -83,19 +83,11 @@ class Plan:
     tokens: Tokens
 
     def to_json(self) -> dict[str, Any]:
-        """Lay the plan out for JSON.
-
-        Returns:
-            Plain values, memory in bytes with its total.
-        """
+        """Lay the plan out for JSON."""
         return {**asdict(self), "memory": {**asdict(self.memory), "total": self.memory.total}}
 
     def sentence(self) -> str:
-        """Say the plan in one line, for the log.
-
-        Returns:
-            The sentence, without a full stop.
-        """
+        """Say the plan in one line, for the log."""
         memory = self.memory
         return (
             f"{self.shared + self.private} of {self.parameters} parameters are trained; memory, estimated: "
@@ -109,12 +101,6 @@ class Plan:
 def human(size: int) -> str:
     """Write a number of bytes for people.
 
-    Args:
-        size: Bytes.
-
-    Returns:
-        A number and its unit.
-
     Examples:
         >>> human(1536 * 2**20), human(300)
         ('1.50 GiB', '0.3 KiB')
@@ -125,14 +111,7 @@ def human(size: int) -> str:
 
 
 def plan(config: TrainConfig) -> Plan:
-    """Plan a run from its configuration: data are read, weights are not.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        The plan.
-    """
+    """Plan a run from its configuration: data are read, weights are not."""
     prepared = prepare(config).only(config.only_tasks)
     settings = quantization_settings(config)
     hard = config.sharing == "hard"
@@ -162,18 +141,7 @@ def plan_of(
     grads: TaskGradients,
     quantized: dict[int, tuple[int, int]] | None = None,
 ) -> Plan:
-    """Plan a run whose parts are built, on whatever device.
-
-    Args:
-        config: The configuration.
-        prepared: Its data, cut to the tasks of the run.
-        model: The model.
-        grads: Its task gradients.
-        quantized: Weights that would be quantised; None: those that are.
-
-    Returns:
-        The plan.
-    """
+    """Plan a run whose parts are built, on whatever device."""
     tokens = measure_tokens(config, prepared)
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters
     trained = [p.numel() for p in (*shared, *private)]
@@ -229,15 +197,7 @@ def _forward_bytes(config: TrainConfig, model: Any, tokens: Tokens) -> tuple[int
 
 
 def measure_tokens(config: TrainConfig, prepared: Prepared) -> Tokens:
-    """Draw the first micro-batches of a run and count their tokens.
-
-    Args:
-        config: The configuration.
-        prepared: Its data.
-
-    Returns:
-        What was counted.
-    """
+    """Draw the first micro-batches of a run and count their tokens."""
     sampler, _ = build_sampler(config, prepared)
     batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
     sizes = [batch.input_ids.numel() for batch in batches]
@@ -253,14 +213,7 @@ def measure_tokens(config: TrainConfig, prepared: Prepared) -> Tokens:
 
 
 def text(found: Plan) -> str:
-    """Lay a plan out for reading.
-
-    Args:
-        found: The plan.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a plan out for reading."""
     memory, tokens = found.memory, found.tokens
     files = "not on this machine" if found.file_bytes is None else human(found.file_bytes)
     lines = [

@@ -19,13 +19,7 @@ TASKS = "tasks.json"
 
 
 def save_adapters(config: TrainConfig, model: Any, output: Path) -> None:
-    """Write `adapters/TASK/` for every task, where fixing the task leaves a LoRA; the log says where it does not.
-
-    Args:
-        config: The configuration; of `sharing: hard` the run's folder is the adapter itself.
-        model: The trained model.
-        output: Folder of the run.
-    """
+    """Write `adapters/TASK/` for every task, where fixing the task leaves a LoRA; the log says where it does not."""
     if config.sharing == "hard" or not hasattr(model, "tasks"):
         return
     shutil.rmtree(output / ADAPTERS, ignore_errors=True)
@@ -42,18 +36,7 @@ def save_adapters(config: TrainConfig, model: Any, output: Path) -> None:
 def write_adapters(
     folder: Path, products: dict[str, TaskProducts], model: Any, base_name: str, names: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Write one peft folder per task and `tasks.json`.
-
-    Args:
-        folder: Where to.
-        products: What each task adds.
-        model: The model, for how its layers store their weights.
-        base_name: Name of the base.
-        names: Tasks to write; default all.
-
-    Returns:
-        Name of the folder by task.
-    """
+    """Write one peft folder per task and `tasks.json`."""
     folders = {task: name for task, name in folder_names(list(products)).items() if names is None or task in names}
     for task, name in folders.items():
         save_peft_folder(folder / name, products[task], getattr(model, "base", model), base_name)
@@ -62,15 +45,7 @@ def write_adapters(
 
 
 def task_products(model: Any, for_peft: bool = True) -> dict[str, TaskProducts] | str:
-    """Fix each task of a model in turn.
-
-    Args:
-        model: The model.
-        for_peft: Whether a matrix before the output layer is refused, which a merge can take and peft cannot.
-
-    Returns:
-        What each task adds to the base, or why that is no product.
-    """
+    """Fix each task of a model in turn."""
     found: dict[str, TaskProducts] = {}
     for index, task in enumerate(model.tasks):
         products = products_of(model, index)
@@ -87,16 +62,7 @@ def task_products(model: Any, for_peft: bool = True) -> dict[str, TaskProducts] 
 
 
 def hard_products(model: Any, tasks: Sequence[str], for_peft: bool) -> dict[str, TaskProducts] | str:
-    """Say what each task of a run with one adapter, or with none, adds.
-
-    Args:
-        model: The model, with heads or without.
-        tasks: Names of its tasks.
-        for_peft: Whether the adapter is wanted too, which a merge takes from peft.
-
-    Returns:
-        What each task adds, or why the adapter is no product.
-    """
+    """Say what each task of a run with one adapter, or with none, adds."""
     matrices = lora_matrices(model.backbone) if for_peft else {}
     if matrices is None:
         return "DoRA is no product of two matrices"

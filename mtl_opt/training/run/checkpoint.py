@@ -30,14 +30,7 @@ FREE_KEYS = {
 
 
 def save_checkpoint(run: Run) -> Path:
-    """Write `checkpoint-N` beside the earlier ones; it appears complete or not at all.
-
-    Args:
-        run: The run, between two steps.
-
-    Returns:
-        Folder of the checkpoint.
-    """
+    """Write `checkpoint-N` beside the earlier ones; it appears complete or not at all."""
     refuse_non_finite(run)
     output = Path(run.config.output_dir)
     folder = output / f"checkpoint-{run.step}"
@@ -90,14 +83,7 @@ def _plain_state(run: Run) -> dict[str, Any]:
 
 
 def refuse_non_finite(run: Run) -> None:
-    """Keep weights that are of no use out of checkpoints and results, so that the last checkpoint stays good.
-
-    Args:
-        run: The run, between two steps.
-
-    Raises:
-        DivergedError: If a trained weight is not finite.
-    """
+    """Keep weights that are of no use out of checkpoints and results, so that the last checkpoint stays good."""
     for name, parameter in run.parts.model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
             raise DivergedError(
@@ -114,12 +100,7 @@ def _remove(folder: Path) -> None:
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask.
-
-    Args:
-        run: The run.
-        folder: Where to.
-    """
+    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask."""
     weights = whole_weights(run.parts.model)
     if is_main():
         _write_model(run, folder, weights)
@@ -133,17 +114,7 @@ def _write_model(run: Run, folder: Path, weights: Any) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the state of a checkpoint that is no tensor.
-
-    Args:
-        folder: Folder of the checkpoint.
-
-    Returns:
-        Step, tasks, sampler, totals and configuration.
-
-    Raises:
-        InputError: If there is no complete checkpoint.
-    """
+    """Read the state of a checkpoint that is no tensor."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -156,16 +127,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
-    """Refuse to go on with other settings than those the checkpoint was written under.
-
-    Args:
-        run_config: Settings now.
-        state: State of the checkpoint.
-        folder: Folder of the checkpoint, for the message.
-
-    Raises:
-        InputError: If a setting that touches what is learnt differs.
-    """
+    """Refuse to go on with other settings than those the checkpoint was written under."""
     # As many rows of each task in a step are the same run, however many processes share them.
     before = {**state["config"]}
     for key in ("rows_per_task", "per_device_train_batch_size"):
@@ -181,15 +143,7 @@ def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Pa
 
 
 def restore(run: Run, folder: Path) -> None:
-    """Bring a run built from the checkpoint's weights to the state of the checkpoint.
-
-    Args:
-        run: The run, built with `trained=folder`.
-        folder: Folder of the checkpoint.
-
-    Raises:
-        InputError: If the checkpoint is of other tasks or incomplete.
-    """
+    """Bring a run built from the checkpoint's weights to the state of the checkpoint."""
     state = read_state(folder)
     check_same_run(asdict(run.config), state, folder)
     if state["tasks"] != run.prepared.tasks:

@@ -32,17 +32,7 @@ class HeadAnswers:
 
 @torch.no_grad()
 def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> HeadAnswers:
-    """Run a head on the held-out rows of its task.
-
-    Args:
-        model: The model, in evaluation mode.
-        task: Name of the task.
-        prepared: The data.
-        config: Batch size, autocast.
-
-    Returns:
-        Loss, predictions and references of everything that is labelled.
-    """
+    """Run a head on the held-out rows of its task."""
     place, rows = model.tasks.index(task), prepared.eval_encoded[task]
     head, names = model.head_of(task), labels_of(model, task)
     device, precision = next(model.parameters()).device, precision_of(config)

@@ -41,32 +41,13 @@ class Measured:
 
 
 def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[str, float]:
-    """Measure a model on the held-out rows of every task.
-
-    Args:
-        model: The model; its training mode is restored afterwards.
-        prepared: The data.
-        config: Batch size, longest answer, autocast.
-
-    Returns:
-        `eval_{task}_loss` (nats per label token) and `eval_{task}_{metric}` (of answers decoded greedily) of every
-        task with held-out rows.
-    """
+    """Measure a model on the held-out rows of every task."""
     return measure(model, prepared, config).metrics
 
 
 @torch.no_grad()
 def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measured:
-    """Measure a model on the held-out rows of every task, and keep its answers.
-
-    Args:
-        model: The model; its training mode is restored afterwards.
-        prepared: The data.
-        config: Batch size, longest answer, autocast.
-
-    Returns:
-        The metrics that each task names (exact match where it names none), and the answers.
-    """
+    """Measure a model on the held-out rows of every task, and keep its answers."""
     was_training = model.training
     model.eval()
     found = Measured()
@@ -109,29 +90,14 @@ def _measure_head(found: Measured, model: MultiTaskModel, task: str, prepared: P
 def task_metrics(
     names: Sequence[str], predictions: Sequence[Any] | None, references: Sequence[Any], loss: float
 ) -> dict[str, float]:
-    """Compute the metrics of one task in the order in which they are named.
-
-    Args:
-        names: Names of metrics, as the user wrote them.
-        predictions: Generated texts or predicted labels; None where no metric needs them.
-        references: Expected ones.
-        loss: Mean loss in nats per label token.
-
-    Returns:
-        Name without argument → value.
-    """
+    """Compute the metrics of one task in the order in which they are named."""
     bases = [split_name(name)[0] for name in names]
     values = from_loss(bases, loss) | ({} if predictions is None else score(names, predictions, references))
     return {name: values[name] for name in bases}
 
 
 def write_predictions(folder: Path, predictions: Sequence[Mapping[str, str]]) -> None:
-    """Write the answers behind the metrics into a run's folder.
-
-    Args:
-        folder: The folder.
-        predictions: One per held-out row; nothing is written where there are none.
-    """
+    """Write the answers behind the metrics into a run's folder."""
     if predictions:
         lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in predictions]
         write_text(folder / PREDICTIONS, "".join(lines))
@@ -184,15 +150,7 @@ def _autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
 
 
 def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
-    """Name the tasks in the order of a model's task ids, which may be more than those measured.
-
-    Args:
-        model: The model.
-        prepared: The data.
-
-    Returns:
-        Names of tasks.
-    """
+    """Name the tasks in the order of a model's task ids, which may be more than those measured."""
     return getattr(model, "tasks", prepared.tasks)
 
 
@@ -228,17 +186,7 @@ def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def evaluate_folder(folder: Path) -> dict[str, float]:
-    """Measure a finished run from its files alone.
-
-    Args:
-        folder: `output_dir` of the run.
-
-    Returns:
-        The flat `eval_{task}_…` numbers.
-
-    Raises:
-        InputError: If the folder holds no finished run.
-    """
+    """Measure a finished run from its files alone."""
     if read_results(folder) is None:
         raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
     config = train_config(read_yaml(folder / CONFIG, []))

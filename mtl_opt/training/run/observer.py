@@ -49,12 +49,7 @@ class Observer:
             self.random += torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
     def after_step(self, batches: Sequence[TaskBatch], step: int) -> None:
-        """Measure the losses of the tasks that are present, without gradients, and hand them over.
-
-        Args:
-            batches: Micro-batches of the step.
-            step: Number of the step, from 1.
-        """
+        """Measure the losses of the tasks that are present, without gradients, and hand them over."""
         if self.kind == "nothing" or (self.kind == "validation" and step % self.run.config.observe_every):
             return
         with torch.no_grad(), self._conditions():

@@ -15,11 +15,7 @@ class Interrupt:
 
 @contextmanager
 def finish_step_on_interrupt() -> Iterator[Interrupt]:
-    """Turn the first SIGINT into a wish; outside the main thread signals are left alone.
-
-    Yields:
-        An object whose `requested` turns true.
-    """
+    """Turn the first SIGINT into a wish; outside the main thread signals are left alone."""
     wish = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield wish

@@ -65,14 +65,7 @@ class Shadow:
     notes: dict[str, None] = field(default_factory=dict)
 
     def ask(self, seen: Seen) -> Tensor | None:  # -> [present]
-        """Ask for the weights of a step; what it raises becomes a note.
-
-        Args:
-            seen: The step.
-
-        Returns:
-            The weights; None where it failed. `[present]`
-        """
+        """Ask for the weights of a step; what it raises becomes a note."""
         weights = None
         try:
             found = self.combiner.weights(seen.gramians[wanted(self.combiner)], seen.losses, tasks=seen.present)
@@ -86,22 +79,14 @@ class Shadow:
         return weights
 
     def observe(self, seen: Observed) -> None:
-        """Hand over losses that were measured again; what it raises becomes a note.
-
-        Args:
-            seen: The losses.
-        """
+        """Hand over losses that were measured again; what it raises becomes a note."""
         try:
             self.combiner.observe(seen.losses, tasks=seen.tasks)
         except Exception as error:
             self.notes[f"{type(error).__name__}: {error}"] = None
 
     def take_note(self) -> str:
-        """Hand over what was noted since the last call.
-
-        Returns:
-            Sentences in one line.
-        """
+        """Hand over what was noted since the last call."""
         notes, self.notes = self.notes, {}
         return " ".join(notes)
 
@@ -134,32 +119,18 @@ class Shadows:
         return {wanted(s.combiner): s.combiner for s in self.shadows.values()}
 
     def see(self, seen: Seen) -> None:
-        """Remember a step.
-
-        Args:
-            seen: The step.
-        """
+        """Remember a step."""
         if len(self.queue) >= LONGEST_QUEUE:
             self.catch_up()
         self.queue.append(seen)
 
     def observe(self, kind: str, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]
-        """Remember losses that were measured again after the step, where a combiner learns from them.
-
-        Args:
-            kind: "batch" or "validation".
-            losses: The losses. `[present]`
-            tasks: Whose.
-        """
+        """Remember losses that were measured again after the step, where a combiner learns from them."""
         if any(shadow.combiner.observes == kind for shadow in self.shadows.values()):
             self.queue.append(Observed(kind, losses.cpu(), list(tasks)))
 
     def read(self) -> dict[str, ShadowReading]:
-        """Ask all combiners about the step that was seen last, which nothing was observed after.
-
-        Returns:
-            What each would have done, by name.
-        """
+        """Ask all combiners about the step that was seen last, which nothing was observed after."""
         last = self.queue.pop()
         assert isinstance(last, Seen)
         self.catch_up()
@@ -188,11 +159,7 @@ class Shadows:
         return ShadowReading(filled, shadow.remembers, shadow.take_note())
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect what must travel in a checkpoint.
-
-        Returns:
-            State of every combiner, and its notes since the last reading, by name.
-        """
+        """Collect what must travel in a checkpoint."""
         self.catch_up()
         return {
             name: {"combiner": shadow.combiner.state_dict(), "notes": list(shadow.notes)}
@@ -200,25 +167,14 @@ class Shadows:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
-
-        Args:
-            state: What `state_dict` gave.
-        """
+        """Go on from a checkpoint."""
         for name, shadow in self.shadows.items():
             shadow.combiner.load_state_dict(state[name]["combiner"])
             shadow.notes = dict.fromkeys(state[name]["notes"])
 
 
 def wanted(combiner: Combiner) -> str:
-    """Name the Gramian that a combiner wants.
-
-    Args:
-        combiner: The combiner.
-
-    Returns:
-        "gramian", "window", "halves", or its layers.
-    """
+    """Name the Gramian that a combiner wants."""
     if combiner.requires in {"window", "halves"}:
         return combiner.requires
     over = combiner.over

@@ -83,20 +83,12 @@ class Run:
     known_seconds: float = 0.0
 
     def overhead(self) -> float:
-        """Measure what this process has spent on the run outside of steps and evaluation.
-
-        Returns:
-            Seconds since the model was asked for; that of processes before a resume is not known.
-        """
+        """Measure what this process has spent on the run outside of steps and evaluation."""
         busy = self.totals.seconds + self.totals.evaluating - self.known_seconds
         return max(0.0, time.perf_counter() - self.begin - busy)
 
     def next_batches(self) -> list[TaskBatch]:
-        """Draw the micro-batches of the next step.
-
-        Returns:
-            One batch per accumulation step, or more with `tokens_per_batch`, on the model's device.
-        """
+        """Draw the micro-batches of the next step."""
         return [batch.to(self.device) for batch in self.loader.next()]
 
 
@@ -104,15 +96,6 @@ def build_run(
     config: TrainConfig, prepared: Prepared, trained: Path | None = None, device: torch.device | None = None
 ) -> Run:
     """Build model, task gradients, combiner, optimizer, scheduler and sampler.
-
-    Args:
-        config: The configuration.
-        prepared: Its data, cut to the tasks of the run.
-        trained: Checkpoint whose weights the model starts from; the rest of its state is restored separately.
-        device: Where to; default the accelerator of the machine.
-
-    Returns:
-        The run, before its first step.
 
     An `InputError` says which setting does not fit the model.
     """

@@ -51,14 +51,7 @@ class Parts:
     watch: "Watch | None" = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Open the precision of the forward.
-
-        Args:
-            device: Where the model is.
-
-        Returns:
-            A context.
-        """
+        """Open the precision of the forward."""
         return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
 
 

@@ -45,23 +45,11 @@ class StepMonitor:
         self.observes = observes
 
     def is_due(self, step: int) -> bool:
-        """Tell whether a step ends with a log line.
-
-        Args:
-            step: Number of the step, from 1.
-
-        Returns:
-            True if so.
-        """
+        """Tell whether a step ends with a log line."""
         return step % self.logging_steps == 0 or step == self.total_steps
 
     def before_combining(self, grads: TaskGradients, step: int) -> None:
-        """Show the step to the shadows, as the combiner is about to see it.
-
-        Args:
-            grads: The task gradients of the step.
-            step: Its number, from 1.
-        """
+        """Show the step to the shadows, as the combiner is about to see it."""
         if not self.shadows.shadows or not grads.buffer.parameters:  # nothing shared: no combiner is asked
             return
         asked = self.shadows.last_inputs if self.is_due(step) else self.shadows.inputs
@@ -71,15 +59,7 @@ class StepMonitor:
         self.shadows.see(Seen(present, grads.losses()[present].cpu(), gramians))
 
     def after_combining(self, grads: TaskGradients, event: StepEvent) -> StepEvent:
-        """Measure what a log line says of its last step.
-
-        Args:
-            grads: The task gradients, combined and not yet zeroed.
-            event: What is known of the step.
-
-        Returns:
-            The event, with more in it where a log line is due.
-        """
+        """Measure what a log line says of its last step."""
         if not self.is_due(event.step) or not grads.buffer.parameters:
             return event
         layers = {n: g.cpu() for n, g in grads.gramian(by="layer").items()} if self.layers else None
@@ -89,28 +69,15 @@ class StepMonitor:
         return event if found is None else replace(event, products=found[0].cpu(), update_norm=found[1])
 
     def observe(self, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]
-        """Show the shadows losses that were measured again after the step.
-
-        Args:
-            losses: The losses. `[present]`
-            tasks: Whose.
-        """
+        """Show the shadows losses that were measured again after the step."""
         self.shadows.observe(self.observes, losses, tasks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect what must travel in a checkpoint.
-
-        Returns:
-            What `load_state_dict` takes.
-        """
+        """Collect what must travel in a checkpoint."""
         return self.shadows.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
-
-        Args:
-            state: What `state_dict` gave.
-        """
+        """Go on from a checkpoint."""
         self.shadows.load_state_dict(state)
 
 
@@ -123,20 +90,7 @@ def _window(grads: TaskGradients) -> WindowReading | None:
 
 
 def build_monitor(config: TrainConfig, prepared: Prepared, combiner: Combiner, total_steps: int) -> StepMonitor:
-    """Build what measures the steps of a run.
-
-    Args:
-        config: Which shadows, and how often there is a log line.
-        prepared: The data, cut to the tasks of the run.
-        combiner: What the configuration names, whether it is obeyed or only watched (`monitor_only`).
-        total_steps: Steps of the run.
-
-    Returns:
-        The monitor.
-
-    Raises:
-        InputError: If what the configuration names cannot be a shadow.
-    """
+    """Build what measures the steps of a run."""
     if config.monitor_only and not _can_shadow(combiner):
         what = f"scope: {config.scope}" if combiner.by else f"combiner: {config.combiner}"
         raise InputError(
@@ -151,15 +105,7 @@ def build_monitor(config: TrainConfig, prepared: Prepared, combiner: Combiner, t
 
 
 def obeyed(config: TrainConfig, combiner: Combiner) -> Combiner:
-    """Choose the combiner whose update is taken.
-
-    Args:
-        config: Whether the combiner is only watched.
-        combiner: What the configuration names.
-
-    Returns:
-        The combiner, or the plain sum.
-    """
+    """Choose the combiner whose update is taken."""
     if not config.monitor_only:
         return combiner
     plain = Sum()

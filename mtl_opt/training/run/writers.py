@@ -37,11 +37,7 @@ class Writers:
         self.steps_per_image = math.ceil(lines / 10) * run.config.logging_steps
 
     def step(self, event: StepEvent) -> None:
-        """Take the event of a step; every `logging_steps` the mean over them is written.
-
-        Args:
-            event: What happened.
-        """
+        """Take the event of a step; every `logging_steps` the mean over them is written."""
         self.window.add(event)
         last = event.step == self.run.total_steps
         if event.step % self.run.config.logging_steps == 0 or last:
@@ -63,11 +59,7 @@ class Writers:
         self.log.write(step, epoch_of(self.run), scalars, notes)
 
     def evaluation(self, metrics: dict[str, float]) -> None:
-        """Write an evaluation.
-
-        Args:
-            metrics: Flat `eval_{task}_…` numbers.
-        """
+        """Write an evaluation."""
         self.board.write_evaluation(self.run.step, metrics)
         self.log.write_evaluation(self.run.step, metrics)
 
@@ -90,34 +82,19 @@ class NoWriters:
 
 
 def warn_of_plots(config: TrainConfig) -> None:
-    """Say before training that `plot_loss` cannot be had; the log of the losses is written all the same.
-
-    Args:
-        config: The configuration.
-    """
+    """Say before training that `plot_loss` cannot be had; the log of the losses is written all the same."""
     if config.plot_loss and not can_plot():
         logger.warning("`plot_loss: true` %s.", MISSING)
 
 
 def draw_losses(run: Run) -> None:
-    """Draw what `plot_loss` asks for.
-
-    Args:
-        run: The finished run.
-    """
+    """Draw what `plot_loss` asks for."""
     if run.config.plot_loss and can_plot():
         plot_losses(Path(run.config.output_dir) / LOG, run.prepared.tasks)
 
 
 def epoch_of(run: Run) -> float:
-    """Count how many times as many rows were drawn as there are in all.
-
-    Args:
-        run: The run.
-
-    Returns:
-        Passes through the data so far.
-    """
+    """Count how many times as many rows were drawn as there are in all."""
     sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
     drawn = run.loader.epochs()
     total = sum(sizes.values())

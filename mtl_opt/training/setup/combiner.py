@@ -23,20 +23,7 @@ WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
 def build_combiner(
     config: TrainConfig, tasks: list[str], settings: Mapping[str, TaskSettings] | None = None
 ) -> Combiner:
-    """Build the combiner a configuration names.
-
-    Args:
-        config: `combiner`, `combiner_args` and the keys of `WRAPPERS`; a random method takes the run's `seed` where it
-            has no argument.
-        tasks: Names of the tasks of the run.
-        settings: What the data says of each: `weight` for `Weighted` and `role` for methods that know main tasks.
-
-    Returns:
-        The combiner in its wrappers, bound to the tasks.
-
-    Raises:
-        InputError: If an argument is unknown or not allowed.
-    """
+    """Build the combiner a configuration names."""
     cls = COMBINERS[config.combiner]
     known = {task: (settings or {}).get(task, TaskSettings()) for task in tasks}
     arguments: dict[str, Any] = dict(config.combiner_args)
@@ -76,15 +63,7 @@ def _wrapped(combiner: Combiner, config: TrainConfig) -> Combiner:
 
 
 def check_layers(combiner: Combiner, grads: TaskGradients) -> None:
-    """Refuse layers that the model does not have before the first step asks for them.
-
-    Args:
-        combiner: What names layers in `over`.
-        grads: What knows the layers.
-
-    Raises:
-        InputError: If there is no such layer.
-    """
+    """Refuse layers that the model does not have before the first step asks for them."""
     try:
         grads.buffer.columns.layers_over(combiner.over)
     except (TypeError, ValueError) as error:

@@ -82,17 +82,7 @@ class Prepared:
         return {task: None if isinstance(rows, StreamRows) else len(rows) for task, rows in self.train.items()}
 
     def only(self, tasks: list[str] | None) -> "Prepared":
-        """Keep some of the tasks.
-
-        Args:
-            tasks: Names to keep; None keeps all.
-
-        Returns:
-            The same data for these tasks, in the order of the data.
-
-        Raises:
-            UnknownNameError: If a task does not exist.
-        """
+        """Keep some of the tasks."""
         if tasks is None:
             return self
         for task in tasks:
@@ -102,14 +92,7 @@ class Prepared:
         return replace(self, train=kept)
 
     def held_out_of_training(self, size: float) -> "Prepared":
-        """Divide the training rows: some are measured on, and the held-out rows are not there at all.
-
-        Args:
-            size: What to hold out: a share below 1, a number of rows from 1.
-
-        Returns:
-            Data on which settings can be chosen without a look at the held-out rows.
-        """
+        """Divide the training rows: some are measured on, and the held-out rows are not there at all."""
         parts = {task: hold_out(task, np.arange(len(rows)), size) for task, rows in self.train.items()}
         return replace(
             self,
@@ -123,14 +106,7 @@ class Prepared:
 
 
 def prepare(config: TrainConfig) -> Prepared:
-    """Read and tokenise what a configuration names, and log what was shortened and left out.
-
-    Args:
-        config: The configuration; `only_tasks` is not applied here.
-
-    Returns:
-        The data of all tasks.
-    """
+    """Read and tokenise what a configuration names, and log what was shortened and left out."""
     entries, held_out = entries_of(config)
     tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
     for note in check_tokenizer(tokenizer):
@@ -159,15 +135,7 @@ def prepare(config: TrainConfig) -> Prepared:
 
 
 def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
-    """Say how sources are opened.
-
-    Args:
-        config: The configuration.
-        tokenizer: The model's tokenizer.
-
-    Returns:
-        What opens them.
-    """
+    """Say how sources are opened."""
     encoder = Encoder(
         tokenizer,
         get_template(config.template),
@@ -184,14 +152,7 @@ def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
 
 
 def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
-    """Find where the rows of a run come from.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        Entries with rows to train on, and sources with rows of all tasks to evaluate on.
-    """
+    """Find where the rows of a run come from."""
     held_out: list[Source] = []
     if config.train_file is not None:
         entries = [Entry(Source(config.train_file, spec=RowSpec(), needs_task=True))]
@@ -229,15 +190,7 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
 
 
 def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
-    """Refuse a tokenizer whose ids the model does not know.
-
-    Args:
-        prepared: The data.
-        vocabulary: Number of rows of the model's embedding.
-
-    Raises:
-        InputError: If a row or its padding holds an id beyond the embedding.
-    """
+    """Refuse a tokenizer whose ids the model does not know."""
     tables = (*prepared.train.values(), *prepared.eval_encoded.values())
     largest = max(prepared.tokenizer.pad_token_id, *(rows.largest_id for rows in tables))
     if largest >= vocabulary:
@@ -245,16 +198,7 @@ def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
 
 
 def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None:
-    """Refuse rows that are longer than a model's table of positions; rotary positions have none.
-
-    Args:
-        prepared: The data.
-        model: The model.
-        max_new_tokens: Longest answer that is generated behind a held-out row's prompt.
-
-    Raises:
-        InputError: If a row, or an answer behind it, does not fit.
-    """
+    """Refuse rows that are longer than a model's table of positions; rotary positions have none."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or getattr(model.config, "rope_parameters", None):
         return

@@ -21,20 +21,7 @@ DEFAULT_WINDOW = 100
 
 
 def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
-    """Build the task gradients.
-
-    Args:
-        config: The engine and where the rows are kept.
-        model: The model.
-        tasks: Names of the tasks.
-        combiner: What merges them; halves and a window are kept where it requires them.
-
-    Returns:
-        The task gradients.
-
-    Raises:
-        InputError: If the engine cannot honour the model, or the combiner needs what the configuration denies.
-    """
+    """Build the task gradients."""
     engine, why = engine_of(config)
     window = _window_of(config, engine)
     if combiner.requires == "window":
@@ -66,16 +53,7 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
 
 
 def check_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
-    """Read a few tokens through the layers as the engine has wired them, so that what it cannot honour shows at once.
-
-    Args:
-        config: The configuration.
-        model: The model, where it will be trained.
-        grads: Its task gradients. Rows dealt to halves are not tried.
-
-    Raises:
-        InputError: If a layer does not get the rows of the batch.
-    """
+    """Read a few tokens through the layers as the engine has wired them: what it cannot honour shows at once."""
     if not grads.engine.wires or grads.halves is not None:
         return
     precision = precision_of(config)

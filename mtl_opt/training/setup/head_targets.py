@@ -18,18 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def labels(key: str, value: Any) -> list[str]:
-    """Check a list of label names.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        The names.
-
-    Raises:
-        InputError: If it is no list of at least two different names.
-    """
+    """Check a list of label names."""
     entries = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(entry, bool) for entry in entries):
         raise InputError(f"`{key}`: YAML reads yes, no, on, off, true and false as truth values; put labels in quotes.")
@@ -54,19 +43,7 @@ OPTIONS: dict[str, Check] = {
 
 
 def head_table(key: str, value: Any) -> dict[str, Any]:
-    """Check what stands under `heads`.
-
-    Args:
-        key: Name of the key.
-        value: Its value.
-
-    Returns:
-        Per task `type` and the options that are given.
-
-    Raises:
-        InputError: If an entry is no mapping, has no type, or a value is not allowed.
-        UnknownNameError: If there is no such type or option.
-    """
+    """Check what stands under `heads`."""
     found = {}
     for task, entry in mapping(key, value).items():
         where = f"{key}.{task}"
@@ -85,15 +62,7 @@ def head_table(key: str, value: Any) -> dict[str, Any]:
 
 
 def check_heads(config: Any) -> None:
-    """Refuse settings that do not go with heads.
-
-    Args:
-        config: The configuration.
-
-    Raises:
-        InputError: If there are heads, and keys that they contradict.
-        UnknownNameError: If a head is for no task.
-    """
+    """Refuse settings that do not go with heads."""
     if not config.heads:
         return
     for key, value, why in (
@@ -111,40 +80,18 @@ def check_heads(config: Any) -> None:
 
 
 def readings(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Tell what an answer is of the tasks that a head answers.
-
-    Args:
-        heads: The heads of a configuration.
-
-    Returns:
-        "row" or "words" by task; tasks that answer in text are left out.
-    """
+    """Tell what an answer is of the tasks that a head answers."""
     found = {task: reads(head["type"]) for task, head in heads.items()}
     return {task: kind for task, kind in found.items() if kind != "text"}
 
 
 def is_labelled(head: Mapping[str, Any] | None) -> bool:
-    """Tell whether a task is answered by labels or numbers, so that nothing is generated.
-
-    Args:
-        head: Its head; None where it has none.
-
-    Returns:
-        False for a task that answers in text.
-    """
+    """Tell whether a task is answered by labels or numbers, so that nothing is generated."""
     return head is not None and reads(head["type"]) != "text"
 
 
 def labelled_entry(entry: Entry, heads: Mapping[str, Mapping[str, Any]]) -> Entry:
-    """Let the rows of an entry have numbers and missing labels as answers, where they may belong to a head.
-
-    Args:
-        entry: The entry.
-        heads: The heads of a configuration.
-
-    Returns:
-        The entry.
-    """
+    """Let the rows of an entry have numbers and missing labels as answers, where they may belong to a head."""
     return replace(
         entry,
         train=labelled_source(entry.train, heads),
@@ -153,15 +100,7 @@ def labelled_entry(entry: Entry, heads: Mapping[str, Mapping[str, Any]]) -> Entr
 
 
 def labelled_source(source: Source, heads: Mapping[str, Mapping[str, Any]]) -> Source:
-    """Let the rows of a source have numbers and missing labels as answers, where they may belong to a head.
-
-    Args:
-        source: The source.
-        heads: The heads of a configuration.
-
-    Returns:
-        The source.
-    """
+    """Let the rows of a source have numbers and missing labels as answers, where they may belong to a head."""
     own = readings(heads)
     may = source.task in own if source.strict else bool(own)
     return replace(source, spec=replace(source.spec, labels=True)) if may else source
@@ -170,19 +109,7 @@ def labelled_source(source: Source, heads: Mapping[str, Mapping[str, Any]]) -> S
 def attach_heads(
     rows: TaskRows, heads: Mapping[str, Mapping[str, Any]], skip_bad_rows: bool
 ) -> tuple[TaskRows, dict[str, dict[str, Any]]]:
-    """Fill in the labels of every head, and put targets to the rows of its task.
-
-    Args:
-        rows: The rows of every task.
-        heads: The heads of the configuration.
-        skip_bad_rows: Whether rows with a bad answer are left out.
-
-    Returns:
-        The rows with targets and the metrics of their tasks, and the heads with their labels.
-
-    Raises:
-        UnknownNameError: If a head is for a task that has no rows.
-    """
+    """Fill in the labels of every head, and put targets to the rows of its task."""
     for task in heads:
         if task not in rows.train:
             raise UnknownNameError("task under `heads`:", task, rows.train)
@@ -207,19 +134,7 @@ def attach_heads(
 
 
 def measured_by(task: str, settings: TaskSettings, head: Mapping[str, Any] | None) -> TaskSettings:
-    """Fill in by what a task with a head is measured, and refuse metrics that do not fit.
-
-    Args:
-        task: Name of the task.
-        settings: What the user says of it.
-        head: Its head; None where it has none.
-
-    Returns:
-        The settings, with metrics where the head answers by labels or numbers.
-
-    Raises:
-        InputError: If a metric needs something else than the task answers.
-    """
+    """Fill in by what a task with a head is measured, and refuse metrics that do not fit."""
     labelled = is_labelled(head)
     kind = "texts" if not labelled else "labels" if head is not None and "labels" in head else "numbers"
     fitting = {"texts": ("labels", "texts", "loss"), "labels": ("labels", "loss"), "numbers": ("numbers", "loss")}[kind]

@@ -41,11 +41,7 @@ class BatchLoader:
         self.state = sampler.state_dict()
 
     def next(self) -> list[TaskBatch]:
-        """Give the batches of the next step.
-
-        Returns:
-            Its micro-batches, on the CPU.
-        """
+        """Give the batches of the next step."""
         if self.pool is None:
             batches = self.make(self._draw())
             self.state = self.sampler.state_dict()
@@ -61,38 +57,21 @@ class BatchLoader:
         return [self.sampler.draw() for _ in range(self.draws_per_step)]
 
     def observe(self, losses: Mapping[str, float], step: int) -> None:
-        """Hand the losses of a step to a mixing that learns.
-
-        Args:
-            losses: Mean loss of every task that was present.
-            step: Number of the step, from 0.
-        """
+        """Hand the losses of a step to a mixing that learns."""
         if self.sampler.mixer.learns:
             self.sampler.observe(losses, step)
             self.state = self.sampler.state_dict()
 
     def epochs(self) -> dict[str, float]:
-        """Tell how often each task has been seen in the steps given so far.
-
-        Returns:
-            Passes through each task's rows.
-        """
+        """Tell how often each task has been seen in the steps given so far."""
         return {task: self.state["drawn"][task] / size if size else 0.0 for task, size in self.sampler.sizes.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Describe where the sampler stood after the last step given.
-
-        Returns:
-            What `load_state_dict` takes.
-        """
+        """Describe where the sampler stood after the last step given."""
         return self.state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the very row that would have come next.
-
-        Args:
-            state: What `state_dict` gave.
-        """
+        """Go on with the very row that would have come next."""
         self.waiting.clear()
         self.sampler.load_state_dict(state)
         self.state = self.sampler.state_dict()
@@ -104,16 +83,7 @@ class BatchLoader:
 
 
 def build_loader(config: TrainConfig, prepared: Prepared, sampler: Sampler) -> BatchLoader:
-    """Build what gives the batches of one step after the other.
-
-    Args:
-        config: The configuration.
-        prepared: The data, cut to the tasks of the run.
-        sampler: Which rows come next.
-
-    Returns:
-        The loader, before its first step.
-    """
+    """Build what gives the batches of one step after the other."""
     threads = config.dataloader_num_workers
     if None in prepared.sizes.values():
         threads = min(threads, 1)  # a stream is read in order
@@ -122,15 +92,7 @@ def build_loader(config: TrainConfig, prepared: Prepared, sampler: Sampler) -> B
 
 
 def batch_maker(config: TrainConfig, prepared: Prepared) -> Callable[[Draws], list[TaskBatch]]:
-    """Say how the batches of a step are made from its draws.
-
-    Args:
-        config: `tokens_per_batch` and `packing`.
-        prepared: The data, cut to the tasks of the run.
-
-    Returns:
-        What makes them, for this process alone.
-    """
+    """Say how the batches of a step are made from its draws."""
     pad = prepared.tokenizer.pad_token_id
 
     def make(draws: Draws) -> list[TaskBatch]:
@@ -150,13 +112,6 @@ def split_by_tokens(rows: Sequence[Sequence[EncodedRow]], limit: int | None) -> 
     """Divide the rows of a micro-batch so that no part has more tokens, padding included, than fit.
 
     Gradients of the parts add up to that of the whole, so this changes memory and time, not what is learnt.
-
-    Args:
-        rows: Rows of every task.
-        limit: Largest number of tokens of a part; None for any.
-
-    Returns:
-        Parts with rows of every task; the rows as they are where they fit.
     """
     flat = [(len(row.input_ids), task, i) for task, mine in enumerate(rows) for i, row in enumerate(mine)]
     if limit is None or max((length for length, _, _ in flat), default=0) * len(flat) <= limit:

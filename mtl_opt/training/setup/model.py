@@ -37,18 +37,7 @@ def build_model(
     trained: Path | None = None,
     heads: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Load the model a configuration names, with its way of sharing in it.
-
-    Args:
-        config: The configuration.
-        tasks: Names of the tasks.
-        settings: What the user says of each.
-        trained: Folder of a run or checkpoint whose weights are wanted.
-        heads: The head of every task, from `Prepared.head_specs`.
-
-    Returns:
-        The model, on the CPU.
-    """
+    """Load the model a configuration names, with its way of sharing in it."""
     shape: dict[str, Any] = {
         "dtype": base_dtype(config),
         "trust_remote_code": config.trust_remote_code,
@@ -81,17 +70,7 @@ def put_sharing(
     tasks: Sequence[str],
     settings: Mapping[str, TaskSettings | TaskOptions] | None = None,
 ) -> None:
-    """Put the way of sharing of a configuration into a base model.
-
-    Args:
-        config: The configuration; not `sharing: hard`.
-        model: The model, changed in place.
-        tasks: Names of the tasks.
-        settings: What the user says of each.
-
-    Raises:
-        InputError: If an argument does not fit the model.
-    """
+    """Put the way of sharing of a configuration into a base model."""
     options = {
         task: TaskOptions(one.dropout, one.penalty, one.group, one.role)
         for task, one in (settings or {}).items()
@@ -108,14 +87,7 @@ def put_sharing(
 
 
 def save_trained(config: TrainConfig, model: Any, folder: Path, weights: Any) -> None:
-    """Write what was trained: an adapter of peft, a whole model, or what the way of sharing put into it.
-
-    Args:
-        config: The configuration.
-        model: The model.
-        folder: Where to.
-        weights: State gathered from several processes; None for the model's own.
-    """
+    """Write what was trained: an adapter of peft, a whole model, or what the way of sharing put into it."""
     if config.sharing == "hard":
         model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
         return
@@ -135,26 +107,14 @@ def save_trained(config: TrainConfig, model: Any, folder: Path, weights: Any) ->
 
 
 def parameter_counts(grads: TaskGradients) -> dict[str, int]:
-    """Count what is trained.
-
-    Args:
-        grads: What knows the owners.
-
-    Returns:
-        `params_shared`, and `params_{task}` of the parameters that belong to one task.
-    """
+    """Count what is trained."""
     shared = sum(p.numel() for p in grads.buffer.parameters.values())
     own = {f"params_{t}": sum(p.numel() for p in g) for t, g in zip(grads.tasks, grads.private.groups, strict=True)}
     return {"params_shared": shared, **own}
 
 
 def log_sharing(config: TrainConfig, grads: TaskGradients) -> None:
-    """Log what is shared, and that there is nothing to combine where nothing is.
-
-    Args:
-        config: The configuration.
-        grads: What knows the owners.
-    """
+    """Log what is shared, and that there is nothing to combine where nothing is."""
     counts = parameter_counts(grads)
     shared = counts.pop("params_shared")
     own = ", ".join(f"{key.removeprefix('params_')} {count}" for key, count in counts.items())
@@ -166,17 +126,7 @@ def log_sharing(config: TrainConfig, grads: TaskGradients) -> None:
 def parameter_groups(
     config: TrainConfig, model: Any, grads: TaskGradients, settings: Mapping[str, TaskSettings]
 ) -> list[dict[str, Any]]:
-    """Group what is trained by its settings: `tasks.NAME.weight_decay` holds for the task's private parameters.
-
-    Args:
-        config: The configuration.
-        model: The model.
-        grads: What knows the owners.
-        settings: What the user says of each task.
-
-    Returns:
-        Groups for an optimizer.
-    """
+    """Group what is trained by its settings: `tasks.NAME.weight_decay` holds for the task's private parameters."""
     options = model.sharing.optimizer_options() if hasattr(model, "sharing") else {}
     decays = {key: one["weight_decay"] for key, one in options.items() if "weight_decay" in one}
     for task, parameters in zip(grads.tasks, grads.private.groups, strict=True):

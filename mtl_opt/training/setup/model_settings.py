@@ -12,14 +12,7 @@ from mtl_opt.training.processes import world_size
 
 
 def lora_settings(config: TrainConfig) -> LoraSettings | None:
-    """Read how adapters are put into the model.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        The settings; None for full fine-tuning.
-    """
+    """Read how adapters are put into the model."""
     if config.finetuning_type == "full":
         return None
     return LoraSettings(
@@ -33,26 +26,12 @@ def lora_settings(config: TrainConfig) -> LoraSettings | None:
 
 
 def base_dtype(config: TrainConfig) -> torch.dtype:
-    """Choose the number format of the base's weights.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        Half precision for a frozen base where the forward runs in it; what is trained is in float32.
-    """
+    """Choose the number format of the base's weights."""
     return (precision_of(config) if config.finetuning_type == "lora" else None) or torch.float32
 
 
 def quantization_settings(config: TrainConfig) -> QuantizationSettings | None:
-    """Read how the base's weights are stored.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        The settings; None where they are not quantised.
-    """
+    """Read how the base's weights are stored."""
     if config.quantization_bit is None:
         return None
     found = QuantizationSettings(4 if config.quantization_bit == 4 else 8, double=config.double_quantization)
@@ -60,26 +39,14 @@ def quantization_settings(config: TrainConfig) -> QuantizationSettings | None:
 
 
 def engine_of(config: TrainConfig) -> tuple[str, str]:
-    """Choose the gradient engine to ask for.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        Its name, and why it is another than the configuration says; empty where it is the same.
-    """
+    """Choose the gradient engine to ask for."""
     if config.torch_compile and config.gradient_engine == "auto":
         return "per_task", "the model is compiled, and compiled code does not see the layers that one_pass replaces"
     return config.gradient_engine, ""
 
 
 def fit_model(config: TrainConfig, model: Any) -> None:
-    """Make a loaded model ready for the way it will be trained, or say why it cannot be trained so.
-
-    Args:
-        config: The configuration.
-        model: The model, where it will be trained.
-    """
+    """Make a loaded model ready for the way it will be trained, or say why it cannot be trained so."""
     _check_fsdp(config)
     if config.packing:
         check_packing(model)
@@ -91,15 +58,7 @@ def fit_model(config: TrainConfig, model: Any) -> None:
 
 
 def check_rows(config: TrainConfig, combiner: Combiner) -> None:
-    """Refuse packed rows for a combiner that needs each task's rows one by one.
-
-    Args:
-        config: The configuration.
-        combiner: What merges the gradients.
-
-    Raises:
-        InputError: If the combiner needs halves and rows are packed.
-    """
+    """Refuse packed rows for a combiner that needs each task's rows one by one."""
     if config.packing and combiner.requires == "halves":
         raise InputError(
             f"`packing: true` does not go with `combiner: {config.combiner}`, which deals whole rows to two halves; "

@@ -14,31 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 def rows_per_task(config: TrainConfig, num_tasks: int) -> int:
-    """Tell how many rows of each task a process has in one micro-batch.
-
-    Args:
-        config: `per_device_train_batch_size`, divided over the tasks, where it is given; else `rows_per_task`.
-        num_tasks: Number of tasks.
-
-    Returns:
-        The number, at least 1.
-    """
+    """Tell how many rows of each task a process has in one micro-batch."""
     if config.per_device_train_batch_size is None:
         return config.rows_per_task
     return max(1, config.per_device_train_batch_size // num_tasks)
 
 
 def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
-    """Count the optimizer steps of a run.
-
-    Args:
-        config: `max_steps`, or `num_train_epochs`: as many rows are drawn as that many times all rows.
-        num_rows: Training rows of all tasks together.
-        num_tasks: Number of tasks, each with `rows_per_task` rows in every micro-batch.
-
-    Returns:
-        Optimizer steps.
-    """
+    """Count the optimizer steps of a run."""
     if config.max_steps > 0:
         return config.max_steps
     per_step = rows_per_task(config, num_tasks) * num_tasks * config.gradient_accumulation_steps * world_size()
@@ -46,16 +29,7 @@ def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
 
 
 def facts_of(config: TrainConfig, prepared: Prepared, total_steps: int) -> Facts:
-    """Collect what a mixing may know.
-
-    Args:
-        config: The configuration.
-        prepared: The data, cut to the tasks of the run.
-        total_steps: Steps of the run.
-
-    Returns:
-        The facts.
-    """
+    """Collect what a mixing may know."""
     tasks = prepared.tasks
     sizes = prepared.sizes
     rows = rows_per_task(config, len(tasks)) * len(tasks) * config.gradient_accumulation_steps * world_size()
@@ -84,18 +58,7 @@ def seed_of(config: TrainConfig) -> int:
 
 
 def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int]:
-    """Build the sampler, and count the steps it makes.
-
-    Args:
-        config: The configuration.
-        prepared: The data, cut to the tasks of the run.
-
-    Returns:
-        The sampler before its first draw, and the steps of the run.
-
-    Raises:
-        InputError: If mixing and data do not go together.
-    """
+    """Build the sampler, and count the steps it makes."""
     sizes = prepared.sizes
     known = [size for size in sizes.values() if size is not None]
     if len(known) < len(sizes) and (config.group_by_length or config.stratify_by or config.exhaustion != "repeat"):
@@ -122,19 +85,7 @@ def _log_division(config: TrainConfig, num_tasks: int) -> None:
 
 
 def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sampler:
-    """Build a sampler for a run of so many steps.
-
-    Args:
-        config: The configuration.
-        prepared: The data, cut to the tasks of the run.
-        total_steps: Steps of the run.
-
-    Returns:
-        The sampler before its first draw.
-
-    Raises:
-        InputError: If the task or rows that a setting needs are not there.
-    """
+    """Build a sampler for a run of so many steps."""
     sizes, seed = prepared.sizes, seed_of(config)
     rows = rows_per_task(config, len(sizes))
     if config.stratify_by and not any((labels >= 0).any() for labels in prepared.labels.values()):
@@ -163,15 +114,7 @@ def row_limits(config: TrainConfig, sizes: Mapping[str, int | None]) -> dict[str
 
 
 def count_steps(sampler: Sampler, config: TrainConfig) -> int:
-    """Count the steps until the rows are used up in the sense of `exhaustion`, from the sampler itself.
-
-    Args:
-        sampler: A sampler for this alone.
-        config: `exhaustion`, and `num_train_epochs` passes through a task's rows.
-
-    Returns:
-        The steps, at least 1; a mixing that learns is taken at its first shares.
-    """
+    """Count the steps until the rows are used up in the sense of `exhaustion`, from the sampler itself."""
     limits = row_limits(config, sampler.sizes)
     enough = all if config.exhaustion in {"stop_all", "once"} else any
     never = [task for task, share in zip(sampler.sizes, sampler.mixer.shares(0), strict=True) if not share]

@@ -38,39 +38,18 @@ class Message(NamedTuple):
 
 
 def sharegpt(record: Record) -> dict[str, Any]:
-    """Read `{conversations: [{from, value}], system, tools}`.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row.
-    """
+    """Read `{conversations: [{from, value}], system, tools}`."""
     default = "conversations" if "conversations" in record.values or "messages" not in record.values else "messages"
     return of_messages(record, default)
 
 
 def openai(record: Record) -> dict[str, Any]:
-    """Read `{messages: [{role, content}], tools}`, with `tool_calls` and contents in parts.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row.
-    """
+    """Read `{messages: [{role, content}], tools}`, with `tool_calls` and contents in parts."""
     return of_messages(record, "messages")
 
 
 def chat_rounds(record: Record) -> dict[str, Any]:
-    """Read MFTCoder's `{id, data_name, chat_rounds: [{role, content}]}`; `data_name` names the task.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row.
-    """
+    """Read MFTCoder's `{id, data_name, chat_rounds: [{role, content}]}`; `data_name` names the task."""
     return {**of_messages(record, "chat_rounds"), "task": record.task(("data_name",))}
 
 
@@ -84,20 +63,7 @@ def of_messages(record: Record, default: str) -> dict[str, Any]:
 
 
 def messages_of(column: str, messages: object, record: Record, default_learn: bool = True) -> list[Message]:
-    """Read a list of messages.
-
-    Args:
-        column: Its column, for errors.
-        messages: The value of the column.
-        record: The record it is of.
-        default_learn: Whether answers are learnt that say nothing of it themselves.
-
-    Returns:
-        The messages.
-
-    Raises:
-        InputError: If it is no list of messages with known roles.
-    """
+    """Read a list of messages."""
     if not isinstance(messages, list) or not messages:
         raise InputError(
             f"{record.where}: `{column}` must be a list of messages, got {json_type(messages) if messages else 'none'}."
@@ -186,18 +152,7 @@ def tools_text(record: Record) -> str:
 
 
 def dialogue(messages: Sequence[Message], record: Record) -> dict[str, Any]:
-    """Check that questions and answers alternate, and tell the last pair from the history.
-
-    Args:
-        messages: All messages in order.
-        record: The record they are of.
-
-    Returns:
-        Fields of the row.
-
-    Raises:
-        InputError: If the order is another, the last turn is no answer, or no answer is learnt.
-    """
+    """Check that questions and answers alternate, and tell the last pair from the history."""
     system, turns = "", list[Turn]()
     if messages[0].role == "system":
         system, messages = messages[0].text, messages[1:]

@@ -21,14 +21,7 @@ END_MARKS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>")
 
 
 def alpaca(record: Record) -> dict[str, Any]:
-    """Read `{instruction, input, output, system, history}`; `history` is a list of `[question, answer]`.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row. Where the user lists columns and none for the answer, the prompt is plain text.
-    """
+    """Read `{instruction, input, output, system, history}`; `history` is a list of `[question, answer]`."""
     if record.spec.columns and not record.spec.columns.get("response"):
         return plain_text(record)
     fields: dict[str, Any] = {
@@ -45,17 +38,7 @@ def alpaca(record: Record) -> dict[str, Any]:
 
 
 def history(record: Record) -> tuple[Turn, ...]:
-    """Read earlier questions and answers.
-
-    Args:
-        record: The record.
-
-    Returns:
-        The turns.
-
-    Raises:
-        InputError: If it is no list of pairs of texts.
-    """
+    """Read earlier questions and answers."""
     pairs = record.value("history", "history") or []
     column = record.column("history", "history")
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
@@ -70,14 +53,7 @@ def history(record: Record) -> tuple[Turn, ...]:
 
 
 def prompt_completion(record: Record) -> dict[str, Any]:
-    """Read `{prompt, completion}`: two texts, or two lists of messages of which the completion is learnt.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row; a mark of the end behind a completion is left out.
-    """
+    """Read `{prompt, completion}`: two texts, or two lists of messages of which the completion is learnt."""
     name = "response" if record.spec.columns.get("response") else "completion"
     column, prompt = record.required("prompt", "prompt")
     answer_column, answer = record.required(name, "completion")
@@ -92,17 +68,7 @@ def prompt_completion(record: Record) -> dict[str, Any]:
 
 
 def plain_text(record: Record) -> dict[str, Any]:
-    """Read `{text}`, learnt whole.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row.
-
-    Raises:
-        InputError: If the text is empty.
-    """
+    """Read `{text}`, learnt whole."""
     name = "text" if record.spec.columns.get("text") or not record.spec.columns else "prompt"
     text = record.text(name, "text")
     if not text.strip():
@@ -111,17 +77,7 @@ def plain_text(record: Record) -> dict[str, Any]:
 
 
 def classification(record: Record) -> dict[str, Any]:
-    """Read `{text, label}`; the label, a text, number or truth value, is the answer.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row.
-
-    Raises:
-        InputError: If the label is a list or an object.
-    """
+    """Read `{text, label}`; the label, a text, number or truth value, is the answer."""
     if record.spec.labels:
         label, column = record.answer("label", "label"), str(record.column("label", "label"))
         text = record.text("text", "text")
@@ -137,17 +93,7 @@ def classification(record: Record) -> dict[str, Any]:
 
 
 def token_classification(record: Record) -> dict[str, Any]:
-    """Read `{tokens, tags}`: words and one tag for each, a name, an index or null.
-
-    Args:
-        record: The record; `ner_tags`, `pos_tags` and `labels` stand for `tags` where there are none.
-
-    Returns:
-        Fields of the row: words and tags, each with a blank between them.
-
-    Raises:
-        InputError: If they are no lists of the same length, or a word holds white space.
-    """
+    """Read `{tokens, tags}`: words and one tag for each, a name, an index or null."""
     column, words = record.required("tokens", "tokens")
     own = [key for key in TAG_COLUMNS if key in record.values and not record.spec.columns]
     key, tags = record.required("tags", own[0] if own else TAG_COLUMNS[0])
@@ -168,17 +114,7 @@ def token_classification(record: Record) -> dict[str, Any]:
 
 
 def multiple_choice(record: Record) -> dict[str, Any]:
-    """Read `{question, choices, answer}`: choices as texts, the answer as index from 0, letter or text.
-
-    Args:
-        record: The record.
-
-    Returns:
-        Fields of the row; the letter of the right choice is learnt.
-
-    Raises:
-        InputError: If there are too few or too many choices, or the answer is none of them.
-    """
+    """Read `{question, choices, answer}`: choices as texts, the answer as index from 0, letter or text."""
     column, choices = record.required("choices", "choices")
     letters = list(LETTERS)
     if isinstance(choices, dict) and isinstance(choices.get("text"), list):

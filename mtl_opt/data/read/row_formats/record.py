@@ -43,30 +43,11 @@ class Record:
     spec: RowSpec
 
     def column(self, name: str, default: str) -> str | None:
-        """Find the column of a name of the format.
-
-        Args:
-            name: Name within the format.
-            default: The format's own column.
-
-        Returns:
-            The user's column; None where the user lists columns and not this one.
-        """
+        """Find the column of a name of the format."""
         return self.spec.columns.get(name) if self.spec.columns else default
 
     def required(self, name: str, default: str) -> tuple[str, Any]:
-        """Find the column and value of what a row must have.
-
-        Args:
-            name: Name within the format.
-            default: The format's own column.
-
-        Returns:
-            Column and value.
-
-        Raises:
-            InputError: If there is no such column.
-        """
+        """Find the column and value of what a row must have."""
         column = self.column(name, default) or default
         if column not in self.values:
             found = ", ".join(map(str, self.values)) or "none"
@@ -74,27 +55,11 @@ class Record:
         return column, self.values[column]
 
     def text(self, name: str, default: str) -> str:
-        """Read a text that a row must have.
-
-        Args:
-            name: Name within the format.
-            default: The format's own column.
-
-        Returns:
-            The text.
-        """
+        """Read a text that a row must have."""
         return checked_text(*self.required(name, default), self.where)
 
     def answer(self, name: str, default: str) -> str:
-        """Read the answer: a text that a row must have, or a label, which may be a number or missing.
-
-        Args:
-            name: Name within the format.
-            default: The format's own column.
-
-        Returns:
-            The text; empty where a label is missing.
-        """
+        """Read the answer: a text that a row must have, or a label, which may be a number or missing."""
         value = self.value(name, default)
         if not self.spec.labels or isinstance(value, str):
             return self.text(name, default)
@@ -103,44 +68,18 @@ class Record:
         return "" if value is None else str(value)
 
     def optional(self, name: str, default: str) -> str:
-        """Read a text that may be absent or null.
-
-        Args:
-            name: Name within the format.
-            default: The format's own column.
-
-        Returns:
-            The text; empty where there is none.
-        """
+        """Read a text that may be absent or null."""
         column = self.column(name, default)
         value = None if column is None else self.values.get(column)
         return "" if value is None else checked_text(str(column), value, self.where)
 
     def value(self, name: str, default: str) -> Any:
-        """Read a value that may be absent.
-
-        Args:
-            name: Name within the format.
-            default: The format's own column.
-
-        Returns:
-            The value; None where there is none.
-        """
+        """Read a value that may be absent."""
         column = self.column(name, default)
         return None if column is None else self.values.get(column)
 
     def task(self, extra: Sequence[str] = ()) -> str | None:
-        """Read the task that the row names itself.
-
-        Args:
-            extra: Further keys of the format that name a task.
-
-        Returns:
-            The name; None where the row has none.
-
-        Raises:
-            InputError: If the name is empty or no text.
-        """
+        """Read the task that the row names itself."""
         keys = (*TASK_KEYS, *extra)
         if "task" in self.spec.columns:
             keys = () if self.spec.columns["task"] is None else (str(self.spec.columns["task"]),)
@@ -157,19 +96,7 @@ class Record:
 
 
 def checked_text(key: str, value: object, where: str) -> str:
-    """Check a value that must be a text.
-
-    Args:
-        key: Its key, for the error.
-        value: The value.
-        where: Place of the row, for the error.
-
-    Returns:
-        The text.
-
-    Raises:
-        InputError: If it is no text, or holds what is no character.
-    """
+    """Check a value that must be a text."""
     if not isinstance(value, str):
         raise InputError(f"{where}: `{key}` must be a string, got {json_type(value)}.")
     if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):

@@ -91,14 +91,7 @@ def head_product(model: nn.Module, task: int) -> tuple[Tensor, Tensor] | None:
 
 
 def plain(value: Tensor) -> Tensor:
-    """Copy a matrix to the CPU in float32.
-
-    Args:
-        value: A parameter.
-
-    Returns:
-        A tensor of its own.
-    """
+    """Copy a matrix to the CPU in float32."""
     return value.detach().to("cpu", torch.float32).clone()
 
 

@@ -17,14 +17,7 @@ ABOUT = "sharing.json"
 
 
 def sharing_state(model: nn.Module) -> dict[str, Tensor]:
-    """Collect what a way of sharing has put into a model: everything trainable, and the buffers named as to be saved.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Parameters and buffers by name.
-    """
+    """Collect what a way of sharing has put into a model: everything trainable, and the buffers to be saved."""
     found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     for path, module in model.named_modules():
         found |= {f"{path}.{name}": getattr(module, name) for name in getattr(module, "saved_buffers", ())}

@@ -24,17 +24,7 @@ PROJECTION = re.compile(
 
 
 def check_blocks(blocks: Blocks) -> Blocks:
-    """Refuse what names no blocks, whatever the model.
-
-    Args:
-        blocks: As the user gave it.
-
-    Returns:
-        The same.
-
-    Raises:
-        ValueError: If it is neither a whole number of at least 1 nor a list of different whole numbers from 0.
-    """
+    """Refuse what names no blocks, whatever the model."""
     if blocks is None:
         return None
     if isinstance(blocks, int) and not isinstance(blocks, bool):
@@ -51,18 +41,7 @@ def check_blocks(blocks: Blocks) -> Blocks:
 
 
 def chosen_blocks(blocks: Blocks, num_blocks: int) -> list[int]:
-    """Say which blocks are meant.
-
-    Args:
-        blocks: A number of last blocks, block numbers, or None for the last quarter, rounded up.
-        num_blocks: Number of blocks of the model.
-
-    Returns:
-        Numbers of blocks, ascending.
-
-    Raises:
-        ValueError: If the model has not that many blocks, or none.
-    """
+    """Say which blocks are meant."""
     if num_blocks == 0:
         raise ValueError("the model has no numbered transformer blocks, so its architecture is not supported.")
     if blocks is None:
@@ -78,14 +57,7 @@ def chosen_blocks(blocks: Blocks, num_blocks: int) -> list[int]:
 
 
 def block_paths(model: nn.Module) -> list[str]:
-    """Find the transformer blocks of a model.
-
-    Args:
-        model: The model, before any adapter.
-
-    Returns:
-        Their names, in model order; as many as `LinearLayer.num_blocks` says.
-    """
+    """Find the transformer blocks of a model."""
     found: dict[str, None] = {}
     for layer in find_layers(model, "all"):
         match = BLOCK.match(layer.path)
@@ -95,18 +67,7 @@ def block_paths(model: nn.Module) -> list[str]:
 
 
 def attention_layers(model: nn.Module, blocks: Blocks) -> list[LinearLayer]:
-    """Find the linear layers that project to queries, keys and values and back.
-
-    Args:
-        model: The model, before any adapter.
-        blocks: Which blocks.
-
-    Returns:
-        The layers of the chosen blocks, in model order.
-
-    Raises:
-        InputError: If a chosen block has none that is known by name.
-    """
+    """Find the linear layers that project to queries, keys and values and back."""
     layers = find_layers(model, "all")
     chosen = chosen_blocks(blocks, layers[0].num_blocks)
     found = [layer for layer in layers if layer.block in chosen and PROJECTION.search(layer.path)]

@@ -36,13 +36,7 @@ class TaskDiscriminator(nn.Module):
 
     @override
     def forward(self, features: Tensor, segments: Segments, kept: Tensor | None) -> None:
-        """Judge features, in training.
-
-        Args:
-            features: Shared features. `[*ids, ..., dim]`
-            segments: The rows of every task.
-            kept: 1 for tokens that count; None where all do. `[batch, seq]`
-        """
+        """Judge features, in training."""
         ids = current_task_rows()
         assert ids is not None
         with torch.autocast(features.device.type, enabled=False):
@@ -80,22 +74,13 @@ class TaskDiscriminator(nn.Module):
         self._counts = counts if self._counts is None else self._counts + counts
 
     def take_row_terms(self) -> Tensor | None:  # -> [tasks]
-        """Hand out the term of the last rows, once.
-
-        Returns:
-            0 for every task; its gradient is the reversed one of the mean cross-entropy over the task's tokens; None
-            where nothing ran. `[tasks]`
-        """
+        """Hand out the term of the last rows, once."""
         term, self._term = self._term, None
         self._taken = self._current
         return term
 
     def take_sums(self) -> Tensor:  # -> [tasks, tasks * (dim + 1) + 1]
-        """Hand out what was added up over the micro-batches of a step, to be summed over processes.
-
-        Returns:
-            Sums of the gradient by task of the row, and in the last column the tokens they are of.
-        """
+        """Hand out what was added up over the micro-batches of a step, to be summed over processes."""
         if self._sums is None or self._counts is None:
             size = self.num_tasks * (self.classifier.in_features + 1) + 1
             return torch.zeros(self.num_tasks, size, device=self.classifier.weight.device)
@@ -104,14 +89,7 @@ class TaskDiscriminator(nn.Module):
         return found
 
     def own_term(self, sums: Tensor) -> Tensor:  # [tasks, tasks * (dim + 1) + 1] -> []
-        """Turn sums into a term whose gradient is that of the discriminator's cross-entropy.
-
-        Args:
-            sums: From `take_sums`, of all processes.
-
-        Returns:
-            A term on the discriminator's parameters; each task with tokens counts alike. `[]`
-        """
+        """Turn sums into a term whose gradient is that of the discriminator's cross-entropy."""
         counts = sums[:, -1:]
         present = (counts > 0).sum().clamp(min=1)
         mean = self.strength * (sums[:, :-1] / counts.clamp(min=1)).sum(0) / present

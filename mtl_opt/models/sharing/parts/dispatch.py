@@ -30,25 +30,11 @@ class Plan:
         self.tokens = self.order.div(experts.shape[1], rounding_mode="floor").split(self._sizes)
 
     def dispatch(self, x: Tensor) -> tuple[Tensor, ...]:  # [tokens, features] -> [size, features] each
-        """Copy tokens to their experts.
-
-        Args:
-            x: Tokens. `[tokens, features]`
-
-        Returns:
-            The tokens of each expert that has any. `[size, features]` each
-        """
+        """Copy tokens to their experts."""
         return _Dispatch.apply(x, self.tokens)
 
     def by_expert(self, values: Tensor) -> tuple[Tensor, ...]:  # [tokens, top_k] -> [size] each
-        """Hand every pick's value to its expert.
-
-        Args:
-            values: One per pick. `[tokens, top_k]`
-
-        Returns:
-            By expert. `[size]` each
-        """
+        """Hand every pick's value to its expert."""
         return _Sort.apply(values.flatten(), self.order).split(self._sizes)
 
 

@@ -14,15 +14,7 @@ def inner_products(
     a: Tensor,  # [tasks, rank, in]
     b: Tensor,  # [tasks, out, rank]
 ) -> Tensor:  # [tasks, tasks]
-    """Compute `<ΔW_i, ΔW_j>`, differentiable in `ΔW_i` alone: `Σ (A_i A_jᵀ) ⊙ (B_iᵀ B_j)`.
-
-    Args:
-        a: First matrices. `[tasks, rank, in]`
-        b: Second matrices. `[tasks, out, rank]`
-
-    Returns:
-        Inner products. `[tasks, tasks]`
-    """
+    """Compute `<ΔW_i, ΔW_j>`, differentiable in `ΔW_i` alone: `Σ (A_i A_jᵀ) ⊙ (B_iᵀ B_j)`."""
     inputs = torch.einsum("iax,jbx->ijab", a, a.detach())
     outputs = torch.einsum("iya,jyb->ijab", b, b.detach())
     return (inputs * outputs).sum((-1, -2))
@@ -33,16 +25,7 @@ def pull_together(
     b: Tensor,  # [tasks, out, rank]
     strengths: Tensor,  # [tasks]
 ) -> Tensor:  # []
-    """Compute `Σ_t λ_t / (tasks - 1) Σ_{j≠t} ½ ‖ΔW_t - ΔW_j‖²`; cost `tasks² rank² (in + out)`.
-
-    Args:
-        a: First matrices. `[tasks, rank, in]`
-        b: Second matrices. `[tasks, out, rank]`
-        strengths: Of each task; 0 leaves it alone. `[tasks]`
-
-    Returns:
-        The penalty. `[]`
-    """
+    """Compute `Σ_t λ_t / (tasks - 1) Σ_{j≠t} ½ ‖ΔW_t - ΔW_j‖²`; cost `tasks² rank² (in + out)`."""
     products = inner_products(a, b)
     own = products.diagonal()
     squares = own.detach()
@@ -60,14 +43,6 @@ def trace_norm(
 
     With the Gramian `G` of the rows, it is `tr G^½`, whose gradient is `G^{-½}` times the rows; only `G`
     `[tasks, tasks]` is decomposed, in float64. Directions without length have no gradient.
-
-    Args:
-        a: First matrices. `[tasks, rank, in]`
-        b: Second matrices. `[tasks, out, rank]`
-        strengths: Of each task; 0 leaves it alone. `[tasks]`
-
-    Returns:
-        The penalty. `[]`
     """
     products = inner_products(a.double(), b.double()) * torch.outer(strengths, strengths).double()
     values, vectors = torch.linalg.eigh((products.detach() + products.detach().T) / 2)
@@ -85,15 +60,6 @@ def overlap(
     """Compute `Σ_t λ_t ‖ΔW ΔW_tᵀ‖²` of a shared update and private ones, by products of ranks alone.
 
     `‖B (A A_tᵀ) B_tᵀ‖² = tr(BᵀB M_t B_tᵀB_t M_tᵀ)` with `M_t = A A_tᵀ`; cost `tasks rank² (in + out)`.
-
-    Args:
-        shared: Both matrices of the shared update. `[rank, in]`, `[out, rank]`
-        a: First matrices of the private ones. `[tasks, rank, in]`
-        b: Second matrices of the private ones. `[tasks, out, rank]`
-        strengths: Of each task. `[tasks]`
-
-    Returns:
-        The penalty. `[]`
     """
     inputs = torch.einsum("ax,tbx->tab", shared[0], a)
     outputs = torch.einsum("tya,tyb->tab", b, b)
@@ -101,13 +67,6 @@ def overlap(
     return (strengths * (gram @ inputs @ outputs * inputs).sum((-1, -2))).sum()
 
 
-def factors(adapters: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Stack the matrices of the tasks' adapters of one layer.
-
-    Args:
-        adapters: `A` `[rank, in]` and `B` `[out, rank]` of each task.
-
-    Returns:
-        `[tasks, rank, in]` and `[tasks, out, rank]`.
-    """
+def factors(adapters: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:  # [rank, in] -> [tasks, rank, in]
+    """Stack the matrices of the tasks' adapters of one layer."""
     return torch.stack([a for a, _ in adapters]), torch.stack([b for _, b in adapters])

@@ -35,14 +35,7 @@ class OwnLora(nn.Module):
         return F.linear(F.linear(x, self.task_A), self.task_B) * self.scaling
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - it has one
-        """Give the matrices.
-
-        Args:
-            task: Its task.
-
-        Returns:
-            `A` `[rank, in]` and `B` with the scale in it `[out, rank]`.
-        """
+        """Give the matrices."""
         return self.task_A, self.task_B * self.scaling
 
 

@@ -14,15 +14,6 @@ def representation(model: Any) -> tuple[nn.Module, int]:
     """Find what computes the last hidden state: an encoder itself, or what the output layer reads.
 
     A few tokens are read to see it: some models call a part of what they name their base, or transform its output.
-
-    Args:
-        model: A model of transformers; left as it was. On the device `meta` its base is taken unseen.
-
-    Returns:
-        The module, and the features of its output.
-
-    Raises:
-        ValueError: If the architecture is not one of these.
     """
     base, config = getattr(model, "base_model", None), getattr(model, "config", None)
     output_of = getattr(model, "get_output_embeddings", None)
@@ -84,13 +75,6 @@ def _alike(state: Tensor, read: Tensor) -> bool:
 
 
 def last_hidden(output: Any) -> Tensor | None:
-    """Take the hidden state out of what a module gives.
-
-    Args:
-        output: A tensor, a tuple with one first, or what transformers gives.
-
-    Returns:
-        The tensor; None where there is none.
-    """
+    """Take the hidden state out of what a module gives."""
     found = output[0] if isinstance(output, tuple) and output else getattr(output, "last_hidden_state", output)
     return found if isinstance(found, Tensor) else None

@@ -93,18 +93,7 @@ class AdaptedLinear(nn.Module):
 
 
 def find_layers(model: nn.Module, target: str | Sequence[str]) -> list[LinearLayer]:
-    """Find the linear layers that adapters go to.
-
-    Args:
-        model: The model, before any adapter.
-        target: "all" for every linear layer but the output layer, or endings of their names.
-
-    Returns:
-        The layers, in model order.
-
-    Raises:
-        InputError: If the model has no such layer.
-    """
+    """Find the linear layers that adapters go to."""
     output_of = getattr(model, "get_output_embeddings", None)
     output = output_of() if callable(output_of) else None
     found = {
@@ -125,12 +114,6 @@ def find_layers(model: nn.Module, target: str | Sequence[str]) -> list[LinearLay
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module in the place of another.
-
-    Args:
-        model: The model.
-        path: Name of the place.
-        module: What goes there.
-    """
+    """Put a module in the place of another."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)

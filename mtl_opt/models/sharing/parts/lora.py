@@ -14,42 +14,19 @@ from mtl_opt.models.sharing.parts.routing import by_task, rows_of_tasks
 
 
 def scaling_of(lora: LoraSettings) -> float:
-    """Say what the product of an adapter is multiplied by.
-
-    Args:
-        lora: Rank and alpha.
-
-    Returns:
-        `alpha / rank`, or `alpha / sqrt(rank)` with rsLoRA.
-    """
+    """Say what the product of an adapter is multiplied by."""
     return lora.alpha / (math.sqrt(lora.rank) if lora.rslora else lora.rank)
 
 
 def fresh_a(rank: int, layer: LinearLayer) -> nn.Parameter:  # [rank, in]
-    """Draw the first matrix of an adapter as peft does.
-
-    Args:
-        rank: Its rank.
-        layer: The layer it belongs to.
-
-    Returns:
-        A random float32 matrix. `[rank, in]`
-    """
+    """Draw the first matrix of an adapter as peft does."""
     weight = nn.Parameter(torch.empty(rank, layer.in_features, device=layer.device))
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
     return weight
 
 
 def fresh_b(layer: LinearLayer, rank: int) -> nn.Parameter:  # [out, rank]
-    """Make the second matrix of an adapter: zeros, so that training starts from the base model.
-
-    Args:
-        layer: The layer it belongs to.
-        rank: Its rank.
-
-    Returns:
-        Zeros in float32. `[out, rank]`
-    """
+    """Make the second matrix of an adapter: zeros, so that training starts from the base model."""
     return nn.Parameter(torch.zeros(layer.out_features, rank, device=layer.device))
 
 

@@ -17,11 +17,7 @@ class Padding:
         self.mask: Tensor | None = None
 
     def watch(self, model: nn.Module) -> None:
-        """Look at every call of a model and of the model inside it that has no output layer.
-
-        Args:
-            model: A model of transformers.
-        """
+        """Look at every call of a model and of the model inside it that has no output layer."""
         inner: Any = getattr(model, "base_model", model)
         for module in (model, inner) if inner is not model else (model,):
             module.register_forward_pre_hook(self._see, with_kwargs=True)
@@ -33,12 +29,5 @@ class Padding:
             self.mask = mask
 
     def kept(self, shape: torch.Size) -> Tensor | None:
-        """Say which tokens count.
-
-        Args:
-            shape: Leading dimensions of the features.
-
-        Returns:
-            1 for tokens and 0 for padding; None where all count. `[batch, seq]`
-        """
+        """Say which tokens count."""
         return self.mask if self.mask is not None and self.mask.shape == shape else None

@@ -49,9 +49,5 @@ class PrivateLinear(nn.Module):
         return F.linear(x, self.weights[task], self.biases[task])
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are.
-
-        Returns:
-            Weight and bias of each task.
-        """
+        """Say whose the parameters are."""
         return {t: [w, b] for t, w, b in zip(self.tasks, self.weights, self.biases, strict=True)}

@@ -5,14 +5,7 @@ from torch import Tensor
 
 
 def over_processes(value: Tensor) -> Tensor:
-    """Add up a tensor over all processes; every one of them must ask.
-
-    Args:
-        value: Part of this process.
-
-    Returns:
-        The sum, on the same device.
-    """
+    """Add up a tensor over all processes; every one of them must ask."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
     on_gpu = dist.get_backend() == "nccl"

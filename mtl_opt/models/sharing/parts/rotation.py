@@ -81,14 +81,7 @@ class Rotations(nn.Module):
         self._known: tuple[tuple[int, ...], Tensor] | None = None
 
     def matrices(self, tasks: Sequence[int]) -> Tensor:  # [tasks, dim / block, block, block]
-        """Compute the blocks of the rotations of some tasks.
-
-        Args:
-            tasks: Which.
-
-        Returns:
-            Orthogonal matrices of determinant 1, differentiable. `[tasks, dim / block, block, block]`
-        """
+        """Compute the blocks of the rotations of some tasks."""
         angles = torch.stack([self.angles[task] for task in tasks])
         rows, columns = torch.tril_indices(self.block, self.block, offset=-1, device=angles.device)
         lower = angles.new_zeros(*angles.shape[:2], self.block, self.block)
@@ -119,26 +112,14 @@ class Rotations(nn.Module):
         return r
 
     def take(self) -> Tensor:  # -> [tasks, dim + 1]
-        """Hand out what was seen since the last step.
-
-        Returns:
-            Sums of the gradients, and in the last column the tokens they are of.
-        """
+        """Hand out what was seen since the last step."""
         found = torch.cat([self.sums, self.tokens[:, None]], 1)
         self.sums.zero_()
         self.tokens.zero_()
         return found
 
     def misalignment(self, sums: Tensor, tasks: Sequence[int]) -> Tensor:  # [tasks, dim] -> []
-        """Compute `Σ_t 1 - cos(R_tᵀ g_t, v)` with v the mean direction of all `R_tᵀ g_t`, held fixed.
-
-        Args:
-            sums: Gradients with respect to the turned features, of any length. `[all tasks, dim]`
-            tasks: Tasks that have one.
-
-        Returns:
-            The objective of the rotations. `[]`
-        """
+        """Compute `Σ_t 1 - cos(R_tᵀ g_t, v)` with v the mean direction of all `R_tᵀ g_t`, held fixed."""
         wanted = torch.stack([sums[task] for task in tasks])
         wanted = wanted / wanted.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(wanted.dtype).tiny)
         blocks = wanted.view(*wanted.shape[:-1], -1, 1, self.block)  # as rows: g R is Rᵀ g
@@ -148,12 +129,7 @@ class Rotations(nn.Module):
         return (1 - back @ mean).sum()
 
     def balance(self, sums: Tensor, tokens: Tensor) -> None:  # [tasks, dim], [tasks]
-        """Set what the gradients of the next step are multiplied by, so that all tasks come to one norm.
-
-        Args:
-            sums: Gradients of this step, summed over tokens. `[tasks, dim]`
-            tokens: How many. `[tasks]`
-        """
+        """Set what the gradients of the next step are multiplied by, so that all tasks come to one norm."""
         norms = sums.norm(dim=-1) / tokens.clamp(min=1)
         here = (norms > 0) & norms.isfinite()
         self.first_norms.copy_(torch.where(here & (self.first_norms == 0), norms, self.first_norms))
@@ -162,22 +138,11 @@ class Rotations(nn.Module):
         self.factors.copy_(torch.where(here, target / norms.clamp(min=torch.finfo(norms.dtype).tiny), self.factors))
 
     def output_matrix_of(self, task: int) -> Tensor:  # [dim, dim]
-        """Give the rotation of a task: with the output layer's `W` its logits are `(W R) z`.
-
-        Args:
-            task: Its index.
-
-        Returns:
-            The matrix. `[dim, dim]`
-        """
+        """Give the rotation of a task: with the output layer's `W` its logits are `(W R) z`."""
         return torch.block_diag(*self._current()[task])
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are.
-
-        Returns:
-            The angles of each task.
-        """
+        """Say whose the parameters are."""
         return {task: [angles] for task, angles in zip(self.tasks, self.angles, strict=True)}
 
 

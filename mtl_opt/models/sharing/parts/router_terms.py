@@ -32,14 +32,7 @@ class RouterTerms:
         self._known: dict[tuple[str, torch.Size], Tensor] = {}
 
     def keep(self, router: nn.Module, logits: Tensor, experts: Tensor, shape: torch.Size) -> None:
-        """Keep what a router said in training; nothing where no task is known or both strengths are 0.
-
-        Args:
-            router: Whose it is.
-            logits: What it said. `[tokens, experts]`
-            experts: What was picked. `[tokens, top_k]`
-            shape: Shape of the tokens; it begins with that of the ids that are open. `[*ids, ...]`
-        """
+        """Keep what a router said in training; nothing where no task is known or both strengths are 0."""
         if not (self.balance or self.z) or _recomputing():  # then they were kept before
             return
         matrix = self._matrix(shape)
@@ -47,12 +40,7 @@ class RouterTerms:
             self._said[id(router)] = (logits, experts, matrix)
 
     def take(self) -> Tensor | None:  # -> [tasks]
-        """Compute the terms of what was kept, and forget it.
-
-        Returns:
-            Means over the real tokens of each task and over the layers, 0 for an absent task; None where nothing was
-            kept. `[tasks]`
-        """
+        """Compute the terms of what was kept, and forget it."""
         if not self._said:
             return None
         alike: dict[Any, list[Said]] = {}  # layers with the same tokens: all but, say, a pooler
@@ -79,14 +67,7 @@ class RouterTerms:
         return terms, (shares.sum(1) / present).max(-1).values.sum()
 
     def owners(self, shape: torch.Size) -> Tensor | None:  # -> [tokens]
-        """Say which task owns each token.
-
-        Args:
-            shape: Shape of the tokens; it begins with that of the ids that are open. `[*ids, ...]`
-
-        Returns:
-            A task per token; None where nothing says whose rows these are. `[tokens]`
-        """
+        """Say which task owns each token."""
         ids = self._current()
         if ids is None:
             return None

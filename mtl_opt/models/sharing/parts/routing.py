@@ -19,20 +19,8 @@ class OtherRowsError(ValueError):
 def rows_of_tasks(
     x: Tensor,  # [batch, ...] or [batch, seq, ...]
     num_tasks: int,
-) -> Segments:
-    """Find the rows of every task in an input, from the innermost open `task_rows` context.
-
-    Args:
-        x: The input of a module; its leading dimensions are those of the ids. `[batch, ...]` or `[batch, seq, ...]`
-        num_tasks: Number of tasks.
-
-    Returns:
-        The rows of each present task.
-
-    Raises:
-        ValueError: If no context is open.
-        OtherRowsError: If it is of other rows.
-    """
+) -> Segments:  # x [batch, ...]
+    """Find the rows of every task in an input, from the innermost open `task_rows` context."""
     segments = current_segments(num_tasks)
     if segments is None:
         raise ValueError("Which task owns each row is not known: run the model inside `with task_rows(ids):`.")
@@ -49,16 +37,7 @@ def by_task(
     segments: Segments,
     apply: Callable[[int, Tensor], Tensor],
 ) -> Tensor:  # [*ids, ..., out]
-    """Run every task's rows through a function of its own.
-
-    Args:
-        x: The input. `[*ids, ..., in]`
-        segments: The rows of each present task, from `rows_of_tasks`.
-        apply: Takes a task and its rows `[rows, ..., in]`; gives `[rows, ..., out]`.
-
-    Returns:
-        The outputs, every row where it was. `[*ids, ..., out]`
-    """
+    """Run every task's rows through a function of its own."""
     outputs = [apply(task, rows) for task, (rows,) in segments.split(x)]
     y = in_order(outputs, list(segments.rows.values()))
     return y.unflatten(0, segments.shape) if len(segments.shape) > 1 else y
@@ -68,15 +47,7 @@ def in_order(
     parts: Sequence[Tensor],  # [rows, ...] each
     where: Sequence[Rows],
 ) -> Tensor:  # [all rows, ...]
-    """Put parts of a batch back where their rows were.
-
-    Args:
-        parts: Rows of each part. `[rows, ...]` each
-        where: Where they were; together every row once.
-
-    Returns:
-        All rows. `[all rows, ...]`
-    """
+    """Put parts of a batch back where their rows were."""
     ends = [rows.stop for rows in where if isinstance(rows, slice)]
     begins = [rows.start for rows in where if isinstance(rows, slice)]
     joined = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
@@ -101,16 +72,7 @@ class TaskDropout:
         self.alike = len(set(self.shares)) == 1
 
     def __call__(self, x: Tensor, segments: Segments, training: bool) -> Tensor:  # [*ids, ..., in]
-        """Drop.
-
-        Args:
-            x: The input. `[*ids, ..., in]`
-            segments: The rows of each present task.
-            training: Whether anything is dropped.
-
-        Returns:
-            It with entries dropped, the others larger. `[*ids, ..., in]`
-        """
+        """Drop."""
         if not training or self.shares[0] == 0 == max(self.shares):
             return x
         if self.alike:

@@ -30,15 +30,7 @@ class Schedule:
         self.last = self.first if final_strength is None else positive("final_strength", final_strength, zero=True)
 
     def at(self, step: int, total_steps: int) -> float:
-        """Read the strength of a step.
-
-        Args:
-            step: Number of the step, from 1.
-            total_steps: Steps of the run.
-
-        Returns:
-            The strength: the first value at the first step, the last at the last.
-        """
+        """Read the strength of a step."""
         progress = (step - 1) / (total_steps - 1) if total_steps > 1 else 0.0
         if self.schedule == "cosine":
             progress = (1 - math.cos(math.pi * progress)) / 2
