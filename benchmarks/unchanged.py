@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-COMMON = {"template": "default", "max_steps": 6, "logging_steps": 2, "save_steps": 3, "rows_per_task": 2}
+COMMON = {
+    "template": "default",
+    "max_steps": 6,
+    "logging_steps": 2,
+    "save_steps": 3,
+    "rows_per_task": 2,
+    "learning_rate": 0.01,
+}
 ROOT = Path(__file__).parents[1]
 RUNS: dict[str, dict[str, Any]] = {
     "pcgrad": {"combiner": "pcgrad", "lora_dropout": 0.1},
@@ -49,7 +57,8 @@ TIMES = (
     "busy",
     "ms",
 )
-TABLES = ("comparison.md", "comparison.csv", "comparison.tex", "comparison.txt")
+TABLES = {"results.md", "results.tex"}
+TIMED = ("step time", "steps/s", "peak MiB")  # columns of a table
 
 
 def rows(task: str, count: int) -> list[dict[str, str]]:
@@ -109,7 +118,8 @@ def numbers(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         return {k: numbers(v, k) for k, v in value.items()}
     if isinstance(value, list):
-        return [numbers(v, key) for v in value]
+        values = [numbers(v, key) for v in value]
+        return sorted(values) if key == "target_modules" else values  # a set, which peft writes in any order
     return "nan" if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -124,7 +134,19 @@ def read(path: Path) -> Any:
         return numbers(json.loads(path.read_text(encoding="utf-8")))
     if path.suffix == ".jsonl":
         return [numbers(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    return path.read_text(encoding="utf-8")
+    cells = [re.split(r" [|&] ", line) for line in path.read_text(encoding="utf-8").splitlines()]
+    timed = {i for line in cells for i, cell in enumerate(line) if cell.strip("| \\").startswith(TIMED)}
+    return [[cell for i, cell in enumerate(line) if i not in timed] for line in cells]
+
+
+def differences(old: Any, new: Any) -> list[str]:
+    """Name the places in which two values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [f".{key}{place}" for key in keys for place in differences(old.get(key), new.get(key))]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [f"[{i}]{p}" for i, pair in enumerate(zip(old, new, strict=True)) for p in differences(*pair)]
+    return [] if old == new else [f": {str(old)[:60]} became {str(new)[:60]}"]
 
 
 def compare(kept: Path, new: Path) -> tuple[int, list[str]]:
@@ -137,8 +159,8 @@ def compare(kept: Path, new: Path) -> tuple[int, list[str]]:
         missing = [str(f) for f in (kept, new) if not (f / name).exists()]
         if missing:
             differing.append(f"{name} is missing in {missing[0]}")
-        elif read(kept / name) != read(new / name):
-            differing.append(f"{name} differs")
+        else:
+            differing += [f"{name}{place}" for place in differences(read(kept / name), read(new / name))]
     return len(names), differing
 
 
