@@ -1,13 +1,19 @@
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from mtl_opt.errors import InputError
-from mtl_opt.results import checkpoints, holds_run, read_results, write_json
-from mtl_opt.training.run.process import finish_step_on_interrupt
+from mtl_opt.results import (
+    append_result_line,
+    checkpoints,
+    comparison_lines,
+    heal_result_lines,
+    holds_run,
+    line_of_run,
+    read_results,
+    write_json,
+)
 
 
 def test_writing_replaces_a_file_in_one_move_and_keeps_chinese(tmp_path: Path):
@@ -48,15 +54,35 @@ def test_results_that_cannot_be_read_are_one_sentence(tmp_path: Path):
         read_results(tmp_path)
 
 
-def test_the_first_interrupt_is_a_wish_and_the_second_stops():
-    def press_twice():
-        with finish_step_on_interrupt() as wish:
-            assert not wish.requested
-            os.kill(os.getpid(), signal.SIGINT)
-            assert wish.requested
-            os.kill(os.getpid(), signal.SIGINT)
+def test_a_line_is_read_as_it_was_written_and_a_repeated_run_counts_once(tmp_path: Path):
+    for line in ({"run": "a", "seed": 0}, {"run": "情", "seed": 1}, {"run": "a", "seed": 2}):
+        append_result_line(tmp_path / "比较", line)
+    wanted = [{"run": "a", "seed": 2}, {"run": "情", "seed": 1}]
+    assert comparison_lines(tmp_path / "比较") == (wanted, False)
+    assert list(heal_result_lines(tmp_path / "比较").values()) == wanted
 
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        press_twice()
-    assert signal.getsignal(signal.SIGINT) is before
+
+@pytest.mark.parametrize("torn", ['{"run": "情'.encode()[:-1], b"[1]", b'{"seed": 3}'])
+def test_a_torn_last_line_is_reported_by_a_reader_and_dropped_by_the_writer(tmp_path: Path, torn):
+    append_result_line(tmp_path, {"run": "a"})
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    assert comparison_lines(tmp_path) == ([{"run": "a"}], True)
+    assert path.read_bytes() == whole + torn
+    assert list(heal_result_lines(tmp_path)) == ["a"]
+    assert path.read_bytes() == whole
+    path.write_bytes(torn + b"\n" + whole)
+    with pytest.raises(InputError, match="line 1 is no result of a run"):
+        heal_result_lines(tmp_path)
+
+
+def test_the_line_of_a_run_is_rebuilt_from_its_folder(tmp_path: Path):
+    results = {"eval_qa_loss": 1.0, "before_eval_qa_loss": 2.0, "train_steps": 4, "conflict_rate": None}
+    write_json(tmp_path / "all_results.json", results)
+    (tmp_path / "config.yaml").write_text("combiner: pcgrad\nseed: 3\ntasks: {qa: {file: a}}\n", encoding="utf-8")
+    line = line_of_run(tmp_path)
+    assert (line["run"], line["role"], line["method"], line["seed"]) == (tmp_path.name, "method", "pcgrad", 3)
+    assert (line["metrics"], line["before"]) == ({"eval_qa_loss": 1.0}, {"eval_qa_loss": 2.0})
+    assert (line["steps"], line["tasks"], line["finished"]) == (4, ["qa"], True)
+    assert "conflict_rate" not in line

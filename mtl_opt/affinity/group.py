@@ -16,7 +16,7 @@ from mtl_opt.affinity.layer_conflict import read_measured
 from mtl_opt.affinity.share import measured_run
 from mtl_opt.affinity.task_affinity import LookaheadWatch, cosine_affinity, lookahead_affinity
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.results import LOG, RESULTS, check_folder, write_json, write_text
+from mtl_opt.results import check_folder_of_runs, write_json, write_text
 from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.run.loop import train
@@ -66,9 +66,7 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
         raise InputError(f"`mtl-opt group` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
     if (config.sharing_args or {}).get("groups"):
         raise InputError("`mtl-opt group` finds groups of tasks; `sharing_args.groups` already gives some.")
-    check_folder(output)
-    if (output / RESULTS).exists() or (output / LOG).exists():
-        raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
+    check_folder_of_runs(output)
     data = prepare(config)
     tasks = data.only(config.only_tasks).tasks
     if not len(tasks) >= 2 or (options.groups or 1) > len(tasks):

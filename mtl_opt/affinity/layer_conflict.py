@@ -23,7 +23,7 @@ from mtl_opt.batch import TaskBatch
 from mtl_opt.errors import InputError
 from mtl_opt.gradients.rows.columns import layer_of
 from mtl_opt.linalg import cosines
-from mtl_opt.results import write_text
+from mtl_opt.results import read_json_lines, write_text
 from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Parts
 
@@ -129,15 +129,7 @@ class BlockConflict:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read what was measured; a last line torn by a kill is dropped."""
-    found: list[dict[str, Any]] = []
-    texts = path.read_bytes().split(b"\n") if path.exists() else []
-    for number, text in enumerate(texts, start=1):
-        try:
-            found += [json.loads(text)] if text.strip() else []
-        except ValueError:
-            if any(rest.strip() for rest in texts[number:]):
-                raise InputError(f"`{path}`, line {number} is no measurement.") from None
-    return found
+    return read_json_lines(path, "step", "measurement")[0] if path.exists() else []
 
 
 def read_measured(folder: Path) -> Measured:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_opt.affinity.layer_conflict import BlockConflict, LayerWatch, conflicts, is_block, read_measured
 from mtl_opt.errors import InputError
-from mtl_opt.results import LOG, RESULTS, check_folder, write_json, write_text
+from mtl_opt.results import CONFIG_YAML, check_folder_of_runs, write_json, write_text
 from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.run.loop import train
@@ -71,7 +71,7 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
     private = choose(found, options.k)
     map_ = dict.fromkeys(private, "private")
     _write_conflict(output, found, private, options, steps)
-    write_text(output / "config.yaml", to_yaml(_with_map(config, map_, Path(f"{output}-selective"))))
+    write_text(output / CONFIG_YAML, to_yaml(_with_map(config, map_, Path(f"{output}-selective"))))
     logger.info("Run 2 of 2: private %s.", ", ".join(private))
     again = _with_map(config, map_, output / f"selective-{len(private)}", resume=True)
     selective = train(again, data)
@@ -94,9 +94,7 @@ def check_start(config: TrainConfig, output: Path) -> None:
         raise InputError(f"`mtl-opt share` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
     if config.sharing != "hard":
         raise InputError(f"`mtl-opt share` starts from `sharing: hard` and finds the map, got `{config.sharing}`.")
-    check_folder(output)
-    if (output / RESULTS).exists() or (output / LOG).exists():
-        raise InputError(f"`output_dir`: `{output}` already holds a single run; choose another folder.")
+    check_folder_of_runs(output)
 
 
 def measured_run(

@@ -11,7 +11,7 @@ from typing import Any
 from mtl_opt.comparison.grid import Method, entry_of
 from mtl_opt.comparison.one_run import DataCache
 from mtl_opt.errors import InputError
-from mtl_opt.results import write_json
+from mtl_opt.results import BUDGET_JSON, write_json
 from mtl_opt.training.config.train import TrainConfig
 from mtl_opt.training.run.loop import take_steps
 from mtl_opt.training.run.state import build_run
@@ -19,7 +19,6 @@ from mtl_opt.training.run.writers import NoWriters
 
 logger = logging.getLogger(__name__)
 
-FILE = "budget.json"
 PILOT, WARM_UP = 10, 3
 """Steps of a pilot, and how many of the first are not timed."""
 
@@ -37,7 +36,7 @@ def steps_of(
     amount, unit = budget.split()
     if unit == "steps":
         return {method.name: int(amount) for method in methods}
-    path = Path(shared["output_dir"]) / FILE
+    path = Path(shared["output_dir"]) / BUDGET_JSON
     known: dict[str, Any] = {"budget": budget, "steps": {}}
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))

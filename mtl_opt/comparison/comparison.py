@@ -20,7 +20,7 @@ from mtl_opt.comparison.result_writer import ResultLines, short
 from mtl_opt.comparison.settings_check import own_keys
 from mtl_opt.comparison.workers import Reply, Workers, run_here
 from mtl_opt.errors import InputError
-from mtl_opt.results import check_folder, read_results, write_json
+from mtl_opt.results import GRID_JSON, ResultLine, check_folder_of_runs, write_json
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.train import TrainConfig, train_config
 from mtl_opt.training.processes import world_size
@@ -31,11 +31,8 @@ logger = logging.getLogger(__name__)
 Place = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Reply]]]
 """Trains runs and gives each with its reply as it finishes."""
 
-GRID = "grid.json"
-"""Names of all runs, so that a half-finished folder can be told from a finished one, and what the last call took."""
 
-
-def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[ResultLine]:
     """Train every method on every seed, and every task alone; runs that have a result are skipped.
 
     Args:
@@ -62,9 +59,7 @@ class _Comparison:
         self.begin = time.perf_counter()
         self.before: dict[str, float] = {}
         self.output = Path(shared["output_dir"])
-        check_folder(self.output)
-        if read_results(self.output) is not None or (self.output / "trainer_log.jsonl").exists():
-            raise InputError(f"`output_dir`: `{self.output}` already holds a single run; choose another folder.")
+        check_folder_of_runs(self.output)
         varied = {"sharing_args"} if config.sharings else set()
         varied |= {"mixing_args"} if config.mixings else set()
         base = train_config({key: value for key, value in shared.items() if key not in varied})
@@ -73,7 +68,7 @@ class _Comparison:
         self.methods = methods_of(config, shared, self.data.tasks)
         self.lines = ResultLines(self.output, self.data, provenance(self.data))
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self) -> list[ResultLine]:
         """Search, train, and return the lines."""
         self._check()
         steps = steps_of(self.config.budget, self.methods, self.config.seeds[0], self.shared, self.cache)
@@ -149,7 +144,7 @@ class _Comparison:
     def _write_plan(self, names: Sequence[str], trained: Sequence[Entry] = ()) -> None:
         """Write the names of all runs and, at the end, what this call took beside steps and evaluation."""
         plan: dict[str, Any] = {"runs": list(names)}
-        path = self.output / GRID
+        path = self.output / GRID_JSON
         if trained:
             wall = time.perf_counter() - self.begin
             lines = [self.lines.known[entry.name] for entry in trained]

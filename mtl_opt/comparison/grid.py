@@ -6,13 +6,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mtl_opt.results import SINGLE
 from mtl_opt.training.config.comparison import VARIED
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.train import TrainConfig, train_config
 from mtl_opt.training.setup.combiner import WRAPPERS
-
-SINGLE = "single"
-"""Method of the single-task baselines."""
 
 NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}
 """Settings of a baseline: with one task there is nothing to wrap, to share or to mix."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl_opt.comparison.provenance import hardware
 from mtl_opt.errors import DivergedError, InputError
-from mtl_opt.results import RESULTS, checkpoints
+from mtl_opt.results import ALL_RESULTS_JSON, checkpoints
 from mtl_opt.training.config.keys import DataKeys
 from mtl_opt.training.config.train import TrainConfig
 from mtl_opt.training.run.checkpoint import read_state
@@ -51,8 +51,8 @@ def seconds_before(config: TrainConfig) -> float:
     """Read what a run has spent in steps and evaluation before it goes on."""
     folder = Path(config.output_dir)
     try:
-        if (folder / RESULTS).exists():
-            return busy_seconds(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+        if (folder / ALL_RESULTS_JSON).exists():
+            return busy_seconds(json.loads((folder / ALL_RESULTS_JSON).read_text(encoding="utf-8")))
         totals = read_state(checkpoints(folder)[-1])["totals"] if checkpoints(folder) else {}
     except (InputError, OSError, ValueError, KeyError):
         return 0.0

@@ -1,7 +1,5 @@
 """`results.jsonl`: one line per finished run with everything needed to judge and to repeat it."""
 
-import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -12,22 +10,20 @@ from typing import Any
 from mtl_opt.comparison.grid import Entry
 from mtl_opt.comparison.rate_search import search_score
 from mtl_opt.comparison.settings_check import refuse_other_settings
-from mtl_opt.errors import InputError
 from mtl_opt.evaluation import split_name
-from mtl_opt.results import write_text
+from mtl_opt.results import (
+    RESULTS_JSONL,
+    ResultLine,
+    append_result_line,
+    heal_result_lines,
+    json_line,
+    run_costs,
+    untrained_metrics,
+    write_text,
+)
 from mtl_opt.training.config.task_metrics import directions_of, main_metric, metrics_of
 from mtl_opt.training.hparams_table import write_hparams_row
 from mtl_opt.training.setup.data import Prepared
-
-FILE = "results.jsonl"
-COSTS = (
-    "conflict_rate",
-    "steps_per_second",
-    "peak_memory_mb",
-    "train_runtime",
-    "evaluation_runtime",
-    "overhead_seconds",
-)
 
 
 class ResultLines:
@@ -41,33 +37,33 @@ class ResultLines:
 
     def __init__(self, output: Path, data: Prepared, provenance: Mapping[str, Any]) -> None:
         self.output, self.data, self.provenance = output, data, dict(provenance)
-        self.known = known_lines(output / FILE)
+        self.known = heal_result_lines(output)
 
     def refuse_other_settings(self, entries: Sequence[Entry], own: Collection[str]) -> None:
         """Refuse to put runs with different settings or data into one table; an `InputError` says what differs."""
         refuse_other_settings(self.output, entries, self.known, self.provenance["data_hash"], own)
 
-    def add(self, entry: Entry, reply: Mapping[str, Any], select_by: str) -> dict[str, Any]:
+    def add(self, entry: Entry, reply: Mapping[str, Any], select_by: str) -> ResultLine:
         """Write what a run gave as one line."""
         line = self._line(entry, reply)
         if entry.role == "search":
             line["search_score"] = search_score(line, select_by)
         write_hparams_row(self.output / entry.name, line, self._metric_names(self.data.tasks))
-        append(self.output / FILE, line)
+        append_result_line(self.output, line)
         self.known[entry.name] = line
         return line
 
-    def judge(self, entries: Sequence[Entry], select_by: str) -> list[dict[str, Any]]:
+    def judge(self, entries: Sequence[Entry], select_by: str) -> list[ResultLine]:
         """Judge runs of the search by what is asked for now; a call before may have judged them by something else."""
         lines = [self.known[entry.name] for entry in entries]
         scores = [search_score(line, select_by) for line in lines]
         if scores != [line.get("search_score") for line in lines]:
             for line, score in zip(lines, scores, strict=True):
                 line["search_score"] = score
-            write_text(self.output / FILE, "".join(_text(line) for line in self.known.values()))
+            write_text(self.output / RESULTS_JSONL, "".join(json_line(line) for line in self.known.values()))
         return lines
 
-    def _line(self, entry: Entry, reply: Mapping[str, Any]) -> dict[str, Any]:
+    def _line(self, entry: Entry, reply: Mapping[str, Any]) -> ResultLine:
         """Put a line together."""
         config, method, results = entry.config, entry.method, reply["results"] or {}
         tasks = [method.task] if method.task else list(config.only_tasks or self.data.tasks)
@@ -87,12 +83,11 @@ class ResultLines:
             "auxiliary": [task for task in tasks if self.data.settings[task].role == "auxiliary"],
             "metrics": metrics,
             "non_finite": non_finite,
-            "before": {k.removeprefix("before_"): v for k, v in results.items() if k.startswith("before_")},
+            "before": untrained_metrics(results),
             "directions": directions_of([self.data.settings[task] for task in tasks]),
             "main_metric": {task: main_metric(self.data.settings[task]) for task in tasks},
             "eval_rows": {task: self._num_rows(task, entry) for task in tasks},
-            **{key: results.get(key) for key in COSTS},
-            "steps": results.get("train_steps"),
+            **run_costs(results),
             "provenance": {**self.provenance, "hardware": reply["hardware"], "time": results.get("time") or _now()},
             "config": asdict(config),
         }
@@ -126,39 +121,6 @@ class ResultLines:
 def _now() -> str:
     """Read the clock."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def known_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the results there are; a last line torn by a kill is dropped from the file."""
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().split(b"\n")  # bytes: a line can be torn inside a Chinese character
-    known = {}
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            known[line["run"]] = line
-        except (ValueError, KeyError, TypeError):
-            if any(rest.strip() for rest in lines[number:]):
-                raise InputError(f"`{path}`, line {number} is no result of a run.") from None
-            os.truncate(path, sum(len(before) + 1 for before in lines[: number - 1]))
-    return known
-
-
-def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one line, on a line of its own even where a kill came before the last line break."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.read_bytes() if path.exists() else b""
-    line_break = "\n" if written and not written.endswith(b"\n") else ""
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(line_break + _text(line))
-
-
-def _text(line: Mapping[str, Any]) -> str:
-    """Write a line as JSON."""
-    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def short(line: Mapping[str, Any]) -> str:

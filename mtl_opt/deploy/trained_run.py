@@ -9,13 +9,12 @@ from typing import Any
 from mtl_opt.data import Encoder, TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.models import TaskOptions, load_tokenizer, read_about
-from mtl_opt.results import CONFIG, RESULTS, read_results
+from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, TRAINER_STATE_JSON, read_results
 from mtl_opt.training.config.train import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.setup.data import entries_of, opener_of
 from mtl_opt.training.setup.model import build_model
 
-STATE = "trainer_state.json"
 HEADS = "heads.json"
 
 
@@ -64,17 +63,17 @@ def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> Trained:
     """Find what a run has left."""
     path = Path(where)
     if path.is_dir():
-        folder, file = path, path / CONFIG
-        file = file if file.exists() else path.parent / CONFIG
+        folder, file = path, path / CONFIG_YAML
+        file = file if file.exists() else path.parent / CONFIG_YAML
     else:
         if not path.exists():
             raise InputError(f"There is no run or configuration `{path}`.")
         file = path
         folder = Path(train_config(read_yaml(path, overrides)).output_dir)
-        own = folder / CONFIG
+        own = folder / CONFIG_YAML
         file = own if own.exists() else file
-    if not file.exists() or not (_finished(folder) or (folder / STATE).exists()):
-        raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
+    if not file.exists() or not (_finished(folder) or (folder / TRAINER_STATE_JSON).exists()):
+        raise InputError(f"`{folder}` holds no finished run ({ALL_RESULTS_JSON} is missing).")
     config = replace(train_config(read_yaml(file, overrides)), output_dir=str(folder))
     bit = train_config(read_yaml(file, [])).quantization_bit
     return Trained(folder, config, _tasks(folder), bit)
@@ -89,12 +88,12 @@ def _tasks(folder: Path) -> tuple[str, ...]:
     """Name the tasks that the run was trained on, from its files alone: the data may be gone."""
     if (folder / "sharing.json").exists():
         return tuple(read_about(folder)["tasks"])
-    if (folder / STATE).exists():
+    if (folder / TRAINER_STATE_JSON).exists():
         from mtl_opt.training.run.checkpoint import read_state
 
         return tuple(read_state(folder)["tasks"])
     results = read_results(folder) or {}
     found = [key.removeprefix("params_") for key in results if key.startswith("params_") and key != "params_shared"]
     if not found:
-        raise InputError(f"`{folder / RESULTS}` names no tasks: the run was made by an earlier version.")
+        raise InputError(f"`{folder / ALL_RESULTS_JSON}` names no tasks: the run was made by an earlier version.")
     return tuple(found)

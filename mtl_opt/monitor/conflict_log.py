@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.monitor.json_lines import drop_lines_after, line_text
+from mtl_opt.monitor.json_lines import drop_lines_after
+from mtl_opt.results import json_line
 
 
 class ConflictLog:
@@ -30,4 +31,4 @@ class ConflictLog:
             line: What `diagnose` gave.
         """
         with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(line_text(line))
+            file.write(json_line(line))

@@ -1,12 +1,13 @@
 """The log as one JSON object per line, with the keys LLaMA-Factory uses, so that its tools and habits keep working."""
 
-import json
 import os
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+from mtl_opt.results import json_line, parse_json_line
 
 
 def clock_text(seconds: float) -> str:
@@ -20,30 +21,16 @@ def clock_text(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Read one line of a log."""
-    try:
-        row = json.loads(line)
-    except ValueError:  # also broken UTF-8: a line can be torn inside a Chinese character
-        return None
-    return row if isinstance(row, dict) else None
-
-
 def drop_lines_after(path: Path, step: int, key: str = "current_steps") -> None:
     """Drop the lines of later steps and torn lines from a log; all at once or not at all."""
-    rows = [parse_line(line) for line in path.read_bytes().splitlines()]
+    rows = [parse_json_line(line) for line in path.read_bytes().splitlines()]
     kept = [row for row in rows if row is not None and row.get(key, 0) <= step]
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(line_text(row) for row in kept)
+        file.writelines(json_line(row) for row in kept)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def line_text(row: Mapping[str, Any]) -> str:
-    """Write one line of a log."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class TrainerLog:
@@ -114,4 +101,4 @@ class TrainerLog:
         row |= {key: value for key, value in values.items() if isfinite(value)}
         row |= {"notes": dict(notes)} if notes else {}
         with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(line_text(row))
+            file.write(json_line(row))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_opt.monitor.fonts import can_draw, known_font_files, load_font
-from mtl_opt.monitor.json_lines import parse_line
+from mtl_opt.results import parse_json_line
 
 MISSING = "needs matplotlib, which is not installed: pip install 'mtl_opt[plots]'"
 FILE = "training_loss.png"
@@ -22,7 +22,7 @@ def can_plot() -> bool:
 
 def plot_losses(log: Path, tasks: Sequence[str]) -> list[Path]:
     """Draw the losses of a run beside its log."""
-    rows = [row for row in map(parse_line, log.read_bytes().splitlines()) if row is not None]
+    rows = [row for row in map(parse_json_line, log.read_bytes().splitlines()) if row is not None]
     curves = {task: curve(rows, f"loss_{task}") for task in tasks}
     written = []
     if mean := curve(rows, "loss"):

@@ -1,10 +1,10 @@
 """Results as something to read: a summary of plain numbers, and tables of it."""
 
-from mtl_opt.report.read.runs import read_comparison
 from mtl_opt.report.summary.assembly import summarise
 from mtl_opt.report.summary.numbers import Comparison, MethodSummary, Score, Summary
 from mtl_opt.report.tables.files import write_tables
 from mtl_opt.report.tables.text import comparison_markdown, comparison_table
+from mtl_opt.results import read_comparison
 
 __all__ = [
     "Comparison",

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.monitor.json_lines import parse_line
+from mtl_opt.results import PREDICTIONS_JSONL, parse_json_line
 
-PREDICTIONS = "generated_predictions.jsonl"
 LONGEST = {"prompt": 400, "answer": 200}
 """Characters that are kept of a text."""
 
@@ -24,7 +23,7 @@ def first_rows(path: Path, tasks: Sequence[str], most: int) -> dict[str, list[di
         return found
     with path.open("rb") as file:
         for text in file:
-            row = parse_line(text)
+            row = parse_json_line(text)
             if row is None or row.get("task") not in tasks:
                 continue
             rows = found.setdefault(row["task"], [])
@@ -45,7 +44,7 @@ def all_answers(
     for line, folder in runs:
         if line["method"] in by_method:
             continue
-        found = first_rows(folder / PREDICTIONS, tasks, most)
+        found = first_rows(folder / PREDICTIONS_JSONL, tasks, most)
         for task, own in found.items():
             asked = [{"prompt": row["prompt"], "label": row["label"]} for row in own]
             if rows.setdefault(task, asked) == asked:

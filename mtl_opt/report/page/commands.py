@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl_opt.report.read.folder import ResultsFolder
+from mtl_opt.results import CONFIG_YAML
 
 
 def reproduce(folder: ResultsFolder) -> dict[str, Any]:
@@ -58,10 +59,10 @@ def commands(folder: ResultsFolder) -> list[str]:
     """Write the commands that repeat the runs."""
     here = str(folder.path)
     runs = [folder.run_folder(line) for line in folder.lines]
-    first = next((run for run in runs if (run / "config.yaml").exists()), runs[0])
+    first = next((run for run in runs if (run / CONFIG_YAML).exists()), runs[0])
     lines = [train(first)] if folder.kind == "run" else []
     if folder.kind == "comparison":
-        grid = folder.path / "config.yaml"
+        grid = folder.path / CONFIG_YAML
         lines += [f"mtl-opt compare {quoted(grid)} output_dir={quoted(f'{here}_again')}"] if grid.exists() else []
         lines += [train(first)]
     return [*lines, f"tensorboard --logdir {quoted(here)}", f"mtl-opt report {quoted(here)}"]
@@ -76,7 +77,7 @@ def train(run: Any) -> str:
     Returns:
         The command.
     """
-    return f"mtl-opt train {quoted(run / 'config.yaml')} output_dir={quoted(f'{run}_again')}"
+    return f"mtl-opt train {quoted(run / CONFIG_YAML)} output_dir={quoted(f'{run}_again')}"
 
 
 def quoted(text: Any) -> str:

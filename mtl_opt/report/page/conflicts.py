@@ -8,11 +8,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.monitor.json_lines import parse_line
 from mtl_opt.monitor.log_numbers import distinct
 from mtl_opt.report.page.curves import evenly, read_log, rounded
+from mtl_opt.results import CONFLICT_JSONL, TRAINER_LOG_JSONL, parse_json_line
 
-CONFLICT = "conflict.jsonl"
 STEP = re.compile(rb'^\s*\{"step": (\d+)')
 VERDICTS = {"real conflict": "C", "real agreement": "A", "noise": "N"}
 MATRICES = ("cosines", "magnitude_similarity", "curvature_bound")
@@ -47,7 +46,7 @@ def read_conflict(path: Path, most: int) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     texts = {int(match[1]): text for text in path.read_bytes().splitlines() if (match := STEP.match(text))}
-    rows = [parse_line(texts[step]) for step in evenly(sorted(texts), most)]
+    rows = [parse_json_line(texts[step]) for step in evenly(sorted(texts), most)]
     return [row for row in rows if row is not None]
 
 
@@ -171,15 +170,15 @@ def all_conflicts(
     methods = len({line["method"] for line, _ in runs}) or 1
     for line, folder in runs:
         if used > budget:
-            left_out += (folder / CONFLICT).exists()
+            left_out += (folder / CONFLICT_JSONL).exists()
             continue
-        lines = read_conflict(folder / CONFLICT, most)
+        lines = read_conflict(folder / CONFLICT_JSONL, most)
         if lines and not kept:  # the first run shows how much room a step takes
             size = len(json.dumps(packed_conflict(lines, tasks))) / len(lines)
             most = max(12, min(60, int(budget / size / methods)))
             lines = evenly(lines, most)
         diagnosis = packed_conflict(lines, tasks) if lines else cosines_of_log(
-            folder / "trainer_log.jsonl", line["tasks"], most
+            folder / TRAINER_LOG_JSONL, line["tasks"], most
         )  # fmt: skip
         if diagnosis is not None:
             diagnosis |= {"run": line["run"], "method": line["method"], "seed": line["seed"]}

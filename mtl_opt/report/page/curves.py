@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mtl_opt.monitor.json_lines import parse_line
+from mtl_opt.results import TRAINER_LOG_JSONL, parse_json_line
 
 STEP = re.compile(rb'^\s*\{"current_steps": (\d+)')
 TRAINING = {"loss": "loss_{}", "grad_norm": "grad_norm_{}", "weight": "weight_{}"}
@@ -65,7 +65,7 @@ def read_log(paths: Sequence[Path], most: int) -> list[tuple[Rows, Rows]]:
 
 def parsed(texts: Mapping[int, bytes], keep: set[int]) -> Rows:
     """Parse the lines that are wanted."""
-    rows = {step: parse_line(text) for step, text in texts.items() if step in keep}
+    rows = {step: parse_json_line(text) for step, text in texts.items() if step in keep}
     return {step: row for step, row in rows.items() if row is not None}
 
 
@@ -107,6 +107,6 @@ def all_curves(groups: Mapping[str, Sequence[Path]], tasks: Sequence[str], budge
     """Build the curves of every method."""
     most = max(12, min(120, budget // max(1, 4 * len(groups) * len(tasks))))
     return {
-        method: method_curves(read_log([folder / "trainer_log.jsonl" for folder in folders], most), tasks)
+        method: method_curves(read_log([folder / TRAINER_LOG_JSONL for folder in folders], most), tasks)
         for method, folders in groups.items()
     }

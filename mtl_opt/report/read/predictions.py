@@ -9,8 +9,7 @@ from typing import Any
 
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.evaluation.text_metrics import plain
-
-PREDICTIONS = "generated_predictions.jsonl"
+from mtl_opt.results import PREDICTIONS_JSONL
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Answers:
 def side_by_side(folders: Sequence[Path], task: str | None = None, different: bool = False) -> list[Answers]:
     """Pair the answers of runs on the same held-out rows."""
     names = run_names(folders)
-    tables = {name: _read(folder / PREDICTIONS) for name, folder in zip(names, folders, strict=True)}
+    tables = {name: _read(folder / PREDICTIONS_JSONL) for name, folder in zip(names, folders, strict=True)}
     first = tables[names[0]]
     tasks = list(dict.fromkeys(key[0] for key in first))
     if task is not None and task not in tasks:
@@ -73,8 +72,9 @@ def _read(path: Path) -> dict[tuple[str, str, str, int], str]:
             found[place] = line["predict"]
             times[key] += 1
     except FileNotFoundError:
-        raise InputError(f"`{path.parent}` holds no `{PREDICTIONS}`: it is no finished run with generated answers.") \
-            from None  # fmt: skip
+        raise InputError(
+            f"`{path.parent}` holds no `{PREDICTIONS_JSONL}`: it is no finished run with generated answers."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"`{path}` cannot be read ({type(error).__name__}: {error}).") from error
     return found

@@ -1,21 +1,13 @@
 """Lines of `results.jsonl` → runs per method: what may be pooled, and what is still missing."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from mtl_opt.errors import InputError
-
-SINGLE = "single"
-"""Method of the single-task baselines."""
-
-RESULTS = "results.jsonl"
-GRID = "grid.json"
-"""Names of all runs of a comparison, written before the first one starts."""
+from mtl_opt.results import SINGLE, method_of, role_of
 
 DIRECTIONS = {"exact_match": True, "loss": False}
 """Metrics of lines written before they named their directions: whether higher is better."""
@@ -44,16 +36,6 @@ class Runs:
 def is_number(value: object) -> TypeGuard[float]:
     """Tell whether a value can be averaged."""
     return isinstance(value, (int, float)) and isfinite(value)
-
-
-def role_of(line: Mapping[str, Any]) -> str:
-    """Say what a run is for."""
-    return str(line.get("role") or ("baseline" if line["combiner"] == SINGLE else "method"))
-
-
-def method_of(line: Mapping[str, Any]) -> str:
-    """Name the method of a run."""
-    return SINGLE if role_of(line) == "baseline" else str(line.get("method") or line["combiner"])
 
 
 def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
@@ -153,52 +135,3 @@ def main_metrics(line: Mapping[str, Any]) -> dict[str, str]:
         exact = f"eval_{task}_exact_match" in line["metrics"]
         found[task] = str(given.get(task) or ("exact_match" if exact else "loss"))
     return found
-
-
-def read_comparison(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Read what a comparison has written so far.
-
-    Args:
-        folder: Its `output_dir`.
-
-    Returns:
-        The lines of `results.jsonl`, and sentences on what is missing: runs without a result, a torn last line.
-
-    Raises:
-        InputError: If there is no such folder, or no result in it.
-    """
-    path = folder / RESULTS
-    if not folder.is_dir():
-        raise InputError(f"There is no folder `{folder}`.")
-    planned = planned_runs(folder)
-    if not path.exists() or not path.read_bytes().strip():
-        runs = f": none of its {len(planned)} runs is finished" if planned else ""
-        raise InputError(f"`{folder}` holds no results of `mtl-opt compare` (`{RESULTS}` is missing or empty){runs}.")
-    lines: dict[str, dict[str, Any]] = {}
-    notes = []
-    texts = path.read_bytes().splitlines()
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            lines[line["run"]] = line
-        except (ValueError, KeyError, TypeError):
-            if any(rest.strip() for rest in texts[number:]):
-                raise InputError(f"`{path}`, line {number} is no result of a run.") from None
-            notes.append(f"The last line of `{RESULTS}` is torn and was left out.")
-    if not lines:
-        raise InputError(f"`{folder}` holds no results of `mtl-opt compare` (`{RESULTS}` has no complete line).")
-    missing = [name for name in planned if name not in lines]
-    if missing:
-        shown = ", ".join(f"`{name}`" for name in missing[:3]) + (", ..." if len(missing) > 3 else "")
-        notes.append(f"Half-finished: {len(missing)} of {len(planned)} runs have no result yet ({shown}).")
-    return list(lines.values()), notes
-
-
-def planned_runs(folder: Path) -> list[str]:
-    """Read the names of all runs of a comparison."""
-    try:
-        return [str(name) for name in json.loads((folder / GRID).read_text(encoding="utf-8"))["runs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []

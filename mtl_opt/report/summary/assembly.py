@@ -9,11 +9,12 @@ from scipy.stats import rankdata
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.evaluation.statistics import delta_m
-from mtl_opt.report.read.runs import DIRECTIONS, SINGLE, Runs, check_poolable, collect, main_metrics, role_of
+from mtl_opt.report.read.runs import DIRECTIONS, Runs, check_poolable, collect, main_metrics
 from mtl_opt.report.summary.method import Judged, name_of, summarise_method
 from mtl_opt.report.summary.numbers import Comparison, MethodSummary, Score, Summary, score
 from mtl_opt.report.summary.verdicts import compare_scores, corrected
 from mtl_opt.report.summary.winner import find_winner
+from mtl_opt.results import SINGLE, role_of
 
 NO_BASELINES = "Δm is missing: there are no single-task baselines (`baselines: true` trains them)."
 

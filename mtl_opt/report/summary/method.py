@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from mtl_opt.evaluation.statistics import delta_m
-from mtl_opt.report.read.runs import SINGLE, Runs, is_number
+from mtl_opt.report.read.runs import Runs, is_number
 from mtl_opt.report.summary.numbers import MethodSummary, Score, score
+from mtl_opt.results import SINGLE
 
 COSTS = ("steps_per_second", "peak_memory_mb", "train_runtime", "steps", "conflict_rate", "overhead_seconds")
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from mtl_opt.report.read.runs import SINGLE, Runs, collect, is_number
+from mtl_opt.report.read.runs import Runs, collect, is_number
 from mtl_opt.report.summary.assembly import summarise
 from mtl_opt.report.summary.method import COSTS
 from mtl_opt.report.summary.numbers import MethodSummary, Score, Summary
+from mtl_opt.results import SINGLE
 
 __all__ = ["COSTS", "SINGLE", "Column", "Comparison", "Runs", "collect", "compare", "is_number", "table_of"]
 

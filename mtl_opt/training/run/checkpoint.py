@@ -13,14 +13,13 @@ import torch
 
 from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.rows.columns import whole
-from mtl_opt.results import checkpoints, write_json
+from mtl_opt.results import TRAINER_STATE_JSON, checkpoints, write_json
 from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run.adapters import save_adapters
 from mtl_opt.training.run.state import Run, Totals
 from mtl_opt.training.setup.model import save_trained
 from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
 
-STATE = "trainer_state.json"
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
     "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
@@ -59,7 +58,7 @@ def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, An
     _write_model(run, partial, weights)
     for name, state in states.items():
         torch.save(state, partial / name)
-    write_json(partial / STATE, _plain_state(run))
+    write_json(partial / TRAINER_STATE_JSON, _plain_state(run))
     if folder.exists():
         _remove(folder)
     os.replace(partial, folder)
@@ -116,13 +115,15 @@ def _write_model(run: Run, folder: Path, weights: Any) -> None:
 def read_state(folder: Path) -> dict[str, Any]:
     """Read the state of a checkpoint that is no tensor."""
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads((folder / TRAINER_STATE_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"`resume_from_checkpoint`: `{folder}` holds no complete checkpoint ({error}).") from error
     if not isinstance(state, dict) or not {"global_step", "tasks", "sampler", "totals", "before", "config"} <= set(
         state
     ):
-        raise InputError(f"`resume_from_checkpoint`: `{folder}` is no checkpoint of mtl-opt ({STATE} is another's).")
+        raise InputError(
+            f"`resume_from_checkpoint`: `{folder}` is no checkpoint of mtl-opt ({TRAINER_STATE_JSON} is another's)."
+        )
     return state
 
 

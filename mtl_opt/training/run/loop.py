@@ -18,8 +18,8 @@ from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.linalg import conflict_rate
 from mtl_opt.monitor import StepEvent
 from mtl_opt.results import (
-    CONFIG,
-    RESULTS,
+    ALL_RESULTS_JSON,
+    CONFIG_YAML,
     check_folder,
     checkpoints,
     holds_run,
@@ -131,7 +131,7 @@ def _where_to_start(config: TrainConfig) -> Path | None:
     if found:
         check_same_run(asdict(config), read_state(found[-1]), found[-1])
         return found[-1]
-    if holds_run(output) and not (output / CONFIG).exists():
+    if holds_run(output) and not (output / CONFIG_YAML).exists():
         raise InputError(f"`output_dir`: `{output}` holds something else than a run; choose another folder.")
     if read_results(output) is None and holds_run(output):
         logger.info("`%s` holds no checkpoint: starting from the first step.", output)
@@ -140,7 +140,7 @@ def _where_to_start(config: TrainConfig) -> Path | None:
 
 def _check_same_settings(output: Path, config: TrainConfig) -> None:
     """Refuse to pass results of other settings off as those of these."""
-    path = output / CONFIG
+    path = output / CONFIG_YAML
     if path.exists():
         check_same_run(asdict(config), {"config": asdict(train_config(read_yaml(path, [])))}, path)
 
@@ -148,7 +148,7 @@ def _check_same_settings(output: Path, config: TrainConfig) -> None:
 def _begin(output: Path, config: TrainConfig) -> None:
     """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
     shutil.rmtree(output / "runs", ignore_errors=True)
-    write_text(output / CONFIG, to_yaml(config))
+    write_text(output / CONFIG_YAML, to_yaml(config))
 
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
@@ -268,7 +268,7 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
     if is_main():
         write_predictions(output, measured.predictions)
         draw_losses(run)
-        write_json(output / RESULTS, results)
+        write_json(output / ALL_RESULTS_JSON, results)
     return results
 
 

@@ -16,7 +16,7 @@ from mtl_opt.data import Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import from_loss, score, split_name
 from mtl_opt.models import MultiTaskModel, task_losses
-from mtl_opt.results import CONFIG, PREDICTIONS, RESULTS, read_results, write_text
+from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, PREDICTIONS_JSONL, read_results, write_text
 from mtl_opt.training.config.task_metrics import may_stop_early, metrics_of, needs_answers
 from mtl_opt.training.config.train import TrainConfig, precision_of, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
@@ -100,7 +100,7 @@ def write_predictions(folder: Path, predictions: Sequence[Mapping[str, str]]) ->
     """Write the answers behind the metrics into a run's folder."""
     if predictions:
         lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in predictions]
-        write_text(folder / PREDICTIONS, "".join(lines))
+        write_text(folder / PREDICTIONS_JSONL, "".join(lines))
 
 
 def _prompts(task: str, prepared: Prepared) -> list[str]:
@@ -188,8 +188,8 @@ def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def evaluate_folder(folder: Path) -> dict[str, float]:
     """Measure a finished run from its files alone."""
     if read_results(folder) is None:
-        raise InputError(f"`{folder}` holds no finished run ({RESULTS} is missing).")
-    config = train_config(read_yaml(folder / CONFIG, []))
+        raise InputError(f"`{folder}` holds no finished run ({ALL_RESULTS_JSON} is missing).")
+    config = train_config(read_yaml(folder / CONFIG_YAML, []))
     prepared = prepare(config).only(config.only_tasks)
     model = build_model(config, prepared.tasks, prepared.settings, folder, prepared.head_specs).to(
         torch.accelerator.current_accelerator() or torch.device("cpu")

@@ -7,7 +7,7 @@ from pathlib import Path
 from mtl_opt.monitor import ConflictLog, EventWindow, StepEvent, TensorBoardWriter, TrainerLog, diagnose
 from mtl_opt.monitor.conflict_line import all_cosines, diagnosis_scalars
 from mtl_opt.monitor.loss_plot import MISSING, can_plot, plot_losses
-from mtl_opt.results import CONFLICT, LOG
+from mtl_opt.results import CONFLICT_JSONL, TRAINER_LOG_JSONL
 from mtl_opt.training.config.train import TrainConfig, to_yaml
 from mtl_opt.training.run.state import Run
 
@@ -28,8 +28,8 @@ class Writers:
         self.run = run
         self.window = EventWindow(run.prepared.tasks)
         self.board = TensorBoardWriter(output / "runs", run.prepared.tasks, purge_step=purge)
-        self.log = TrainerLog(output / LOG, run.total_steps, resume_step=resumed)
-        self.conflict = ConflictLog(output / CONFLICT, resume_step=resumed)
+        self.log = TrainerLog(output / TRAINER_LOG_JSONL, run.total_steps, resume_step=resumed)
+        self.conflict = ConflictLog(output / CONFLICT_JSONL, resume_step=resumed)
         if resumed is None:
             self.board.write_text("config", to_yaml(run.config))
         # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
@@ -90,7 +90,7 @@ def warn_of_plots(config: TrainConfig) -> None:
 def draw_losses(run: Run) -> None:
     """Draw what `plot_loss` asks for."""
     if run.config.plot_loss and can_plot():
-        plot_losses(Path(run.config.output_dir) / LOG, run.prepared.tasks)
+        plot_losses(Path(run.config.output_dir) / TRAINER_LOG_JSONL, run.prepared.tasks)
 
 
 def epoch_of(run: Run) -> float:

@@ -11,7 +11,7 @@ from tiny_run import TASKS, config_of, write_jsonl
 
 from mtl_opt import cli
 from mtl_opt.evaluation import score
-from mtl_opt.results import PREDICTIONS
+from mtl_opt.results import PREDICTIONS_JSONL
 from mtl_opt.training import train
 
 NAMES = {"qa": ["token_f1", "perplexity"], "摘要": ["rougeL", "bleu", "chrf"], "anger": ["accuracy", "f1_binary=yes"]}
@@ -25,7 +25,7 @@ def measured(settings):
 
 
 def predictions_of(folder):
-    text = (Path(folder) / PREDICTIONS).read_text(encoding="utf-8")
+    text = (Path(folder) / PREDICTIONS_JSONL).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -51,7 +51,7 @@ def test_answers_are_not_generated_where_the_loss_is_enough(settings):
     settings["tasks"] = {"qa": {**settings["tasks"]["qa"], "metrics": ["perplexity"]}}
     results = train(config_of(settings, max_steps=1))
     assert {key for key in results if key.startswith("eval_")} == {"eval_qa_loss", "eval_qa_perplexity"}
-    assert not (Path(settings["output_dir"]) / PREDICTIONS).exists()
+    assert not (Path(settings["output_dir"]) / PREDICTIONS_JSONL).exists()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def write_answers(folder, answers):
     rows = [
         {"task": t, "prompt": p, "predict": a, "label": label} for (t, p, label), a in zip(rows, answers, strict=True)
     ]
-    write_jsonl(folder / PREDICTIONS, rows)
+    write_jsonl(folder / PREDICTIONS_JSONL, rows)
     return str(folder)
 
 
@@ -115,7 +115,7 @@ def test_answers_of_two_runs_stand_side_by_side(tmp_path, capsys):
 @pytest.mark.parametrize("case", ["absent", "other data", "task", "torn"])
 def test_answers_that_cannot_be_paired_are_refused_in_one_sentence(tmp_path, capsys, case):
     one, two = write_answers(tmp_path / "a", ["是", "是", "3"]), write_answers(tmp_path / "b", ["是", "否", "4"])
-    file = Path(two) / PREDICTIONS
+    file = Path(two) / PREDICTIONS_JSONL
     if case == "absent":
         file.unlink()
     elif case == "other data":
