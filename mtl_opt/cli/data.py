@@ -40,13 +40,11 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
 
 def _config(options: argparse.Namespace) -> Any:
     """Read the configuration; what only training needs may be missing."""
-    from mtl_opt.comparison import compare_config
     from mtl_opt.training import read_yaml, train_config
+    from mtl_opt.training.config.comparison import compare_config, is_comparison
 
     settings = {"output_dir": "outputs", **read_yaml(options.config, overrides_of(options))}
-    if any(key in settings for key in ("combiners", "seeds", "baselines", "sharings", "mixings", "learning_rates")):
-        settings = compare_config(settings)[1]
-    return train_config(settings)
+    return train_config(compare_config(settings)[1] if is_comparison(settings) else settings)
 
 
 def _validate(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from mtl_opt.checks import mapping
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.config.comparison_keys import ONE_RUN_KEYS, CompareConfig
-from mtl_opt.training.config.train import checked, train_config, translated
+from mtl_opt.training.config.train import TrainConfig, checked, train_config, translated
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,12 @@ SEVERAL = {"combiner": "combiners", "seed": "seeds"}
 
 VARIED = {"sharings": ("sharing", "sharing_args"), "mixings": ("mixing", "mixing_args")}
 """Keys with several values, the key of one run that each varies, and the key of its arguments."""
+
+
+def is_comparison(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings have a key that only a comparison has."""
+    own = {f.name for f in fields(CompareConfig)} - {f.name for f in fields(TrainConfig)}
+    return not own.isdisjoint(settings)
 
 
 def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str, Any]]:

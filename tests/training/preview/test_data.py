@@ -111,6 +111,16 @@ def test_stats_describe_every_task_under_every_mixing(call):
     assert [line.split()[0] for line in out.splitlines()[:4]] == ["task", *TASKS]
 
 
+@pytest.mark.parametrize(
+    "own", [{"seeds": [3, 4]}, {"budget": 20}, {"jobs": 2}, {"search_seeds": [5]}, {"norm_matched": True, "jobs": 1}]
+)
+def test_any_key_of_a_comparison_makes_the_file_one_of_a_comparison(call, settings, own):
+    settings |= own
+    code, out, err = call("stats", "--json")
+    assert code == 0, err
+    assert list(json.loads(out)["tasks"]) == list(TASKS)
+
+
 def test_show_marks_exactly_what_is_learnt(call, settings):
     code, out, _ = call("show", "--task", "摘要", "--rows", "2", "--json")
     assert code == 0
