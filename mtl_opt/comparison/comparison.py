@@ -23,6 +23,7 @@ from mtl_opt.errors import InputError
 from mtl_opt.results import GRID_JSON, ResultLine, check_folder_of_runs, write_json
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.details import details_once
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.setup.combiner import build_combiner
 
@@ -135,7 +136,7 @@ class _Comparison:
     def _place(self) -> Iterator[Place]:
         """Choose where the runs take place; workers live through all phases."""
         if self.config.jobs == 1:
-            with _details_once():
+            with details_once(), _no_loading_bars():
                 yield lambda todo: run_here(todo, self.cache)
         else:
             with Workers(self.config.jobs, self.output) as workers:
@@ -170,26 +171,12 @@ def say_of_norm_matching(config: CompareConfig, base: TrainConfig) -> None:
 
 
 @contextmanager
-def _details_once() -> Iterator[None]:
-    """Log engine, sizes and loading of a model for the first run only: they are the same for all."""
-    details = [
-        logging.getLogger(f"mtl_opt.training.{n}") for n in ("run.state", "setup.gradients", "setup.model", "run.loop")
-    ]
-    loading = is_progress_bar_enabled()
-    seen: set[str] = set()
-
-    def once(record: logging.LogRecord) -> bool:
-        again = record.msg in seen
-        seen.add(record.msg)
-        return not again or record.levelno > logging.INFO or "after step" in record.msg
-
-    for logger_ in details:
-        logger_.addFilter(once)
+def _no_loading_bars() -> Iterator[None]:
+    """Hide the bars with which transformers loads a model, which every run does."""
+    shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:
         yield
     finally:
-        for logger_ in details:
-            logger_.removeFilter(once)
-        if loading:
+        if shown:
             enable_progress_bar()

@@ -96,6 +96,25 @@ def test_a_new_combiner_or_seed_trains_only_what_is_missing(comparison, tmp_path
     ]  # fmt: skip
 
 
+def test_what_the_runs_have_in_common_is_logged_once_and_what_happens_in_one_every_time(comparison, tmp_path, caplog):
+    comparison |= {"save_steps": 1, "baselines": False, "seeds": [3, 4]}
+    with caplog.at_level("INFO", "mtl_opt"):
+        assert run(comparison, tmp_path) == 0
+        folder = Path(comparison["output_dir"])
+        (folder / "results.jsonl").unlink()
+        for name in ("sum-seed3", "pcgrad-seed3"):  # killed before their last step
+            (folder / name / "all_results.json").unlink()
+            shutil.rmtree(folder / name / "checkpoint-2")
+        first = len(caplog.records)
+        assert run(comparison, tmp_path) == 0
+    messages = [record.getMessage() for record in caplog.records]
+    for called in (messages[:first], messages[first:]):
+        assert sum(text.startswith("Gradient engine ") for text in called) == 1
+        assert sum(text.startswith("Sharing ") for text in called) == 1
+    assert messages[first:].count("Going on after step 1 of 2.") == 2
+    assert sum("holds a finished run" in text for text in messages[first:]) == 1  # of two
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
 def test_a_torn_last_line_is_healed_without_training_again(comparison, tmp_path, end):
     comparison["baselines"] = False

@@ -29,6 +29,7 @@ from mtl_opt.results import (
 )
 from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
+from mtl_opt.training.details import details
 from mtl_opt.training.memory import peak_mb, reset_peak
 from mtl_opt.training.preview.plan import plan_of
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
@@ -76,7 +77,7 @@ def train(
     finished = read_results(output)
     if finished is not None:
         _check_same_settings(output, config)
-        logger.info("`%s` holds a finished run: nothing to do.", output)
+        details.info("`%s` holds a finished run: nothing to do.", output)
         return finished
     with joined(config.ddp_timeout) as device:
         prepared = (data or prepare(config)).only(config.only_tasks)
@@ -85,7 +86,7 @@ def train(
         run = build_run(config, prepared, checkpoint, device)
         run.begin = begin
         planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
-        logger.info("%s.", planned.sentence())
+        details.info("%s.", planned.sentence())
         wait_for_all()  # all have looked at the folder before anything is written into it
         if checkpoint is not None:
             restore(run, checkpoint)
@@ -134,7 +135,7 @@ def _where_to_start(config: TrainConfig) -> Path | None:
     if holds_run(output) and not (output / CONFIG_YAML).exists():
         raise InputError(f"`output_dir`: `{output}` holds something else than a run; choose another folder.")
     if read_results(output) is None and holds_run(output):
-        logger.info("`%s` holds no checkpoint: starting from the first step.", output)
+        details.info("`%s` holds no checkpoint: starting from the first step.", output)
     return None
 
 

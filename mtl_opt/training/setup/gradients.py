@@ -1,6 +1,5 @@
 """The task gradients of a run: from the configuration and what the combiner needs."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,8 @@ from mtl_opt.gradients import LossScaler, TaskGradients
 from mtl_opt.models import private_parameters, try_rows
 from mtl_opt.training.config.keys import BUFFER_DTYPES
 from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.details import details
 from mtl_opt.training.setup.model_settings import engine_of
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_WINDOW = 100
 """Steps of the running statistics where nothing else is asked for and the rows are those of adapters."""
@@ -48,7 +46,7 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
     except ValueError as error:
         key = "gradient_window" if "`window`" in str(error) else "gradient_engine"
         raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
-    logger.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
+    details.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
     return grads
 
 

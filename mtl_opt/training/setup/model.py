@@ -25,6 +25,7 @@ from mtl_opt.models import (
     share,
 )
 from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.details import details
 from mtl_opt.training.setup.model_settings import base_dtype, lora_settings, quantization_settings
 
 logger = logging.getLogger(__name__)
@@ -118,9 +119,9 @@ def log_sharing(config: TrainConfig, grads: TaskGradients) -> None:
     counts = parameter_counts(grads)
     shared = counts.pop("params_shared")
     own = ", ".join(f"{key.removeprefix('params_')} {count}" for key, count in counts.items())
-    logger.info("Sharing %s: %d numbers shared; private: %s.", config.sharing, shared, own)
+    details.info("Sharing %s: %d numbers shared; private: %s.", config.sharing, shared, own)
     if not shared:
-        logger.info("Nothing is shared, so there is nothing to combine: each task takes its own gradient.")
+        details.info("Nothing is shared, so there is nothing to combine: each task takes its own gradient.")
 
 
 def parameter_groups(
