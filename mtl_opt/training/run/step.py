@@ -51,7 +51,7 @@ class Parts:
     watch: "Watch | None" = None
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Open the precision of the forward."""
+        """Run the forward in the precision of the run."""
         return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
 
 
@@ -76,28 +76,28 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     grads = parts.grads
     for batch in batches:
         with grads.rows(batch.task_ids):
-            with parts.autocast(batch.input_ids.device):
-                losses, counts = task_losses(parts.model, replace(batch, task_ids=grads.owners), grads.num_losses)
-            grads.backward(losses, counts)
-    _penalise(parts, step)
+            grads.backward(*_losses_and_counts(parts, batch))
+    _add_penalty(parts, step)
     if _overflowed(grads, step):
-        return _skip(parts, step)
+        return _skipped_step(parts, step)
     _refuse_non_finite(grads, step)
-    if parts.monitor is not None:
-        parts.monitor.before_combining(grads, step)
-    if parts.watch is not None:
-        parts.watch(parts, batches, step)
+    _show_gradients(parts, batches, step)
     weights = grads.combine(parts.combiner)
-    grad_norm = grads.clip(parts.max_grad_norm)
-    event = _event(parts, weights, grad_norm, step)
+    event = _event(parts, weights, grads.clip(parts.max_grad_norm), step)
     parts.optimizer.step()
     parts.scheduler.step()
     grads.zero()
     return event
 
 
-def _penalise(parts: Parts, step: int) -> None:
-    """Hand over the term on parameters alone, where the way of sharing has one."""
+def _losses_and_counts(parts: Parts, batch: TaskBatch) -> tuple[Tensor, Tensor]:  # [num_losses], [num_losses]
+    """Compute the mean loss of every task (or half of its rows) and the number of label tokens behind it."""
+    with parts.autocast(batch.input_ids.device):
+        return task_losses(parts.model, replace(batch, task_ids=parts.grads.owners), parts.grads.num_losses)
+
+
+def _add_penalty(parts: Parts, step: int) -> None:
+    """Add the gradient of a regulariser on parameters alone, where the way of sharing has one."""
     if not hasattr(parts.model, "sharing"):
         return
     parts.model.sharing.present = parts.grads.present
@@ -106,8 +106,16 @@ def _penalise(parts: Parts, step: int) -> None:
         parts.grads.penalty(term)
 
 
+def _show_gradients(parts: Parts, batches: Sequence[TaskBatch], step: int) -> None:
+    """Let the monitor and a watcher look at the task gradients before they are combined."""
+    if parts.monitor is not None:
+        parts.monitor.before_combining(parts.grads, step)
+    if parts.watch is not None:
+        parts.watch(parts, batches, step)
+
+
 def _overflowed(grads: TaskGradients, step: int) -> bool:
-    """Tell whether float16 overflowed, and scale the next losses accordingly; never without a loss scale."""
+    """Check the float16 gradients for overflow and adapt the loss scale; without one nothing overflows."""
     if grads.scaler is None:
         return False
     tasks = grads.non_finite()
@@ -118,8 +126,8 @@ def _overflowed(grads: TaskGradients, step: int) -> bool:
     return bool(tasks)
 
 
-def _skip(parts: Parts, step: int) -> StepEvent:
-    """Throw a step away."""
+def _skipped_step(parts: Parts, step: int) -> StepEvent:
+    """Discard the gradients of a step, and record that it was skipped."""
     nothing = torch.zeros(parts.grads.num_tasks)
     parts.grads.zero()
     return StepEvent(
@@ -135,7 +143,7 @@ def _skip(parts: Parts, step: int) -> StepEvent:
 
 
 def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
-    """Stop before a non-finite loss or gradient reaches the optimizer; the last checkpoint stays good."""
+    """Raise before a non-finite loss or gradient reaches the optimizer, so that the last checkpoint stays good."""
     losses, norms = torch.stack([grads.losses(), grads.gramian().diagonal()]).tolist()  # one transfer for all tasks
     if grads.private.parameters:
         norms = (torch.tensor(norms) + grads.private.squared_norms()).tolist()
@@ -149,7 +157,7 @@ def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
 
 
 def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) -> StepEvent:
-    """Copy what happened to the CPU; stop where the combination is not finite, before the optimizer sees it."""
+    """Record the step on the CPU; raise if the combined gradient is not finite, before the optimizer sees it."""
     if not math.isfinite(grad_norm):
         raise DivergedError(
             f"The combined gradient is not finite at step {step} (weights {weights}); it was not taken."
