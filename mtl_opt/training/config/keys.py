@@ -19,13 +19,12 @@ from mtl_opt.checks import (
     whole,
 )
 from mtl_opt.combiners import COMBINERS
-from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES
-from mtl_opt.errors import UnknownNameError
+from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES, check_entry
+from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.gradients import ENGINES
 from mtl_opt.models import COMPILERS, SHARING
-from mtl_opt.training.data_fields import shares, task_table
+from mtl_opt.training.config.heads import head_table
 from mtl_opt.training.optimizers import OPTIMIZERS
-from mtl_opt.training.setup.head_targets import head_table
 
 SCHEDULERS = (
     "linear",
@@ -46,6 +45,28 @@ def shadow_names(key: str, value: Any) -> list[str]:
     for name in found:
         if name not in COMBINERS:
             raise UnknownNameError(f"combiner in `{key}`", name, [*COMBINERS, "none"])
+    return found
+
+
+def task_table(key: str, value: Any) -> dict[str, Any]:
+    """Check the entries under `tasks`."""
+    tasks = {name: mapping(f"{key}.{name}", entry) for name, entry in mapping(key, value).items()}
+    if not tasks:
+        raise InputError(f"`{key}` must name at least one task.")
+    checked = {name: check_entry(entry, f"{key}.{name}") for name, entry in tasks.items()}
+    for name, entry in checked.items():
+        if ("file" in entry or "file_name" in entry) == ("hf_hub_url" in entry):
+            raise InputError(
+                f"`{key}.{name}.file` must be a non-empty text, or `hf_hub_url`; one of the two is needed."
+            )
+    return checked
+
+
+def shares(key: str, value: Any) -> dict[str, float]:
+    """Check shares of tasks."""
+    found = {task: number(0, 1)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
+    if abs(sum(found.values()) - 1) > 1e-6:
+        raise InputError(f"`{key}` must sum up to 1, got {sum(found.values()):.6g}.")
     return found
 
 

@@ -11,6 +11,7 @@ import yaml
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.contradictions import check_data, check_model
+from mtl_opt.training.config.heads import check_heads
 from mtl_opt.training.config.keys import (
     BatchKeys,
     DataKeys,
@@ -20,7 +21,6 @@ from mtl_opt.training.config.keys import (
     OutputKeys,
 )
 from mtl_opt.training.config.translation import translate
-from mtl_opt.training.setup.head_targets import check_heads
 
 logger = logging.getLogger(__name__)
 

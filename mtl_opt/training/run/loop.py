@@ -30,7 +30,6 @@ from mtl_opt.results import (
 from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.details import details
-from mtl_opt.training.memory import peak_mb, reset_peak
 from mtl_opt.training.preview.plan import plan_of
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
 from mtl_opt.training.run.checkpoint import (
@@ -43,7 +42,7 @@ from mtl_opt.training.run.checkpoint import (
 )
 from mtl_opt.training.run.measurement import Measured, measure, write_predictions
 from mtl_opt.training.run.observer import Observer
-from mtl_opt.training.run.process import finish_step_on_interrupt
+from mtl_opt.training.run.process import finish_step_on_interrupt, peak_mb, reset_peak
 from mtl_opt.training.run.state import Run, build_run
 from mtl_opt.training.run.step import Watch, training_step
 from mtl_opt.training.run.writers import NoWriters, Writers, draw_losses, epoch_of, warn_of_plots

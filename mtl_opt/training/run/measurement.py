@@ -17,13 +17,13 @@ from mtl_opt.errors import InputError
 from mtl_opt.evaluation import from_loss, score, split_name
 from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, PREDICTIONS_JSONL, read_results, write_text
+from mtl_opt.training.config.heads import is_labelled
 from mtl_opt.training.config.task_metrics import may_stop_early, metrics_of, needs_answers
 from mtl_opt.training.config.train import TrainConfig, precision_of, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.processes import bar_disabled
 from mtl_opt.training.run.head_answers import answers_of_head
 from mtl_opt.training.setup.data import Prepared, check_vocabulary, prepare
-from mtl_opt.training.setup.head_targets import is_labelled
 from mtl_opt.training.setup.model import build_model
 
 

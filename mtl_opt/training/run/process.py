@@ -1,10 +1,15 @@
-"""A clean Ctrl-C: the step under way is finished and saved, a second Ctrl-C stops at once."""
+"""The process of a run: a clean Ctrl-C, and its peak memory."""
 
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+import torch
 
 
 class Interrupt:
@@ -15,7 +20,7 @@ class Interrupt:
 
 @contextmanager
 def finish_step_on_interrupt() -> Iterator[Interrupt]:
-    """Turn the first SIGINT into a wish; outside the main thread signals are left alone."""
+    """Turn the first SIGINT into a request, so that the step under way is finished and saved; the second stops at once."""
     wish = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield wish
@@ -30,3 +35,25 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
         yield wish
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def reset_peak() -> None:
+    """Begin a new measurement: later peaks of this process count from here, where the system allows it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: resets the high-water mark
+    except OSError:
+        return
+
+
+def peak_mb() -> float:
+    """Read the peak since `reset_peak`."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

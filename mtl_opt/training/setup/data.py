@@ -31,9 +31,10 @@ from mtl_opt.data import (
 )
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
+from mtl_opt.training.config.heads import is_labelled, readings
 from mtl_opt.training.config.task_metrics import check_measuring
 from mtl_opt.training.config.train import TrainConfig
-from mtl_opt.training.setup.head_targets import attach_heads, is_labelled, labelled_entry, labelled_source, readings
+from mtl_opt.training.setup.head_targets import attach_heads, labelled_entry, labelled_source
 
 logger = logging.getLogger(__name__)
 
