@@ -11,7 +11,7 @@ import yaml
 
 from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.training import train_config
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 
 TASKS = ("qa", "摘要", "anger")
 

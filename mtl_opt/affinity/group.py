@@ -17,7 +17,7 @@ from mtl_opt.affinity.share import measured_run
 from mtl_opt.affinity.task_affinity import LookaheadWatch, cosine_affinity, lookahead_affinity
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.results import check_folder_of_runs, write_json, write_text
-from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
+from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.run.loop import train
 from mtl_opt.training.setup.data import prepare

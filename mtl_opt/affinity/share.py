@@ -11,7 +11,7 @@ from typing import Any
 from mtl_opt.affinity.layer_conflict import BlockConflict, LayerWatch, conflicts, is_block, read_measured
 from mtl_opt.errors import InputError
 from mtl_opt.results import CONFIG_YAML, check_folder_of_runs, write_json, write_text
-from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
+from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.run.loop import train
 from mtl_opt.training.setup.data import Prepared, prepare

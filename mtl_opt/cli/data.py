@@ -86,11 +86,11 @@ def _stats(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     """Print what the sampler delivers."""
-    from mtl_opt.training.preview.data import plan
+    from mtl_opt.training.preview.data import plan_draws
 
     if options.steps < 1:
         raise InputError(f"`--steps` must be at least 1, got {options.steps}.")
-    found = plan(_config(options), options.steps)
+    found = plan_draws(_config(options), options.steps)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
         return

@@ -118,7 +118,7 @@ def _settings_help(verb: str, with_keys: bool) -> dict[str, Any]:
     from dataclasses import MISSING, fields
 
     from mtl_opt.training.config.comparison_keys import ONE_RUN_KEYS, CompareConfig
-    from mtl_opt.training.config.train import TrainConfig
+    from mtl_opt.training.config.run_config import TrainConfig
 
     specs = {spec.name: spec for spec in fields(TrainConfig)}
     if verb == "compare":
@@ -147,10 +147,10 @@ def _train(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     """Say what a run would take."""
     from mtl_opt.training import read_yaml, train_config
-    from mtl_opt.training.preview.plan import plan, text
+    from mtl_opt.training.preview.plan import plan_run, plan_text
 
-    found = plan(train_config(read_yaml(options.config, options.overrides)))
-    print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else text(found))
+    found = plan_run(train_config(read_yaml(options.config, options.overrides)))
+    print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else plan_text(found))
 
 
 def _eval(options: argparse.Namespace) -> None:

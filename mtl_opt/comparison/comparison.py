@@ -22,7 +22,7 @@ from mtl_opt.comparison.workers import Reply, Workers, run_here
 from mtl_opt.errors import InputError
 from mtl_opt.results import GRID_JSON, ResultLine, check_folder_of_runs, write_json
 from mtl_opt.training.config.comparison_keys import CompareConfig
-from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.details import details_once
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.setup.combiner import build_combiner

@@ -9,7 +9,7 @@ from typing import Any
 from mtl_opt.results import SINGLE
 from mtl_opt.training.config.comparison import VARIED
 from mtl_opt.training.config.comparison_keys import CompareConfig
-from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.setup.combiner import WRAPPERS
 
 NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}

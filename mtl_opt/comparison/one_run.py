@@ -10,7 +10,7 @@ from mtl_opt.comparison.provenance import hardware
 from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.results import ALL_RESULTS_JSON, checkpoints
 from mtl_opt.training.config.keys import DataKeys
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.run.checkpoint import read_state
 from mtl_opt.training.run.loop import train
 from mtl_opt.training.setup.data import Prepared, prepare

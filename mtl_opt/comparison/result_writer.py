@@ -21,7 +21,7 @@ from mtl_opt.results import (
     untrained_metrics,
     write_text,
 )
-from mtl_opt.training.config.task_metrics import directions_of, main_metric, metrics_of
+from mtl_opt.training.config.task_metrics import directions_of, main_metric, metric_names
 from mtl_opt.training.hparams_table import write_hparams_row
 from mtl_opt.training.setup.data import Prepared
 
@@ -109,7 +109,7 @@ class ResultLines:
         names = []
         for task in tasks:
             if self.data.eval_rows[task]:
-                metrics = ["loss", *(split_name(name)[0] for name in metrics_of(self.data.settings[task]))]
+                metrics = ["loss", *(split_name(name)[0] for name in metric_names(self.data.settings[task]))]
                 names += [f"eval_{task}_{metric}" for metric in dict.fromkeys(metrics)]
         return names
 

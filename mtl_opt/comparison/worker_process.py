@@ -46,7 +46,7 @@ def main() -> int:
 def _answer(job: dict[str, Any], cache: Any) -> dict[str, Any]:
     """Train one run; what a user can get wrong, and Ctrl-C, travel as sentences."""
     from mtl_opt.comparison.one_run import run_one
-    from mtl_opt.training.config.train import train_config
+    from mtl_opt.training.config.run_config import train_config
 
     try:
         return run_one(job["name"], train_config(job["config"]), cache)

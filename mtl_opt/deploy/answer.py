@@ -18,7 +18,7 @@ from mtl_opt.deploy.trained_run import Trained, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.generation import TextStream, generate
 from mtl_opt.models import load_base, load_tokenizer, reads
-from mtl_opt.training.config.train import precision_of, train_config
+from mtl_opt.training.config.run_config import precision_of, train_config
 from mtl_opt.training.config.yaml_file import override
 from mtl_opt.training.setup.model_settings import base_dtype, quantization_settings
 

@@ -10,7 +10,7 @@ from mtl_opt.data import Encoder, TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.models import TaskOptions, load_tokenizer, read_about
 from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, TRAINER_STATE_JSON, read_results
-from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.setup.data import entries_of, opener_of
 from mtl_opt.training.setup.model import build_model

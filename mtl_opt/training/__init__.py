@@ -1,6 +1,6 @@
 """Training: one run. In the order of the flow: config, setup, preview, run. Here the boxes are wired together."""
 
-from mtl_opt.training.config.train import TrainConfig, train_config
+from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import override, read_yaml
 from mtl_opt.training.run.loop import Interrupted, train
 from mtl_opt.training.run.step import training_step

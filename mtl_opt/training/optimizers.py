@@ -13,7 +13,7 @@ from mtl_opt.errors import InputError
 
 
 @dataclass(frozen=True)
-class Settings:
+class OptimizerSettings:
     """Hold what the optimizers can be told.
 
     Attributes:
@@ -44,10 +44,10 @@ class Settings:
         return {**self.plain, "betas": self.betas}
 
 
-Builder = Callable[[Any, Settings], Optimizer]
+Builder = Callable[[Any, OptimizerSettings], Optimizer]
 
 
-def _adafactor(parameters: Sequence[nn.Parameter], settings: Settings) -> Optimizer:
+def _adafactor(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
     """Build Adafactor with a learning rate from outside, as Hugging Face's trainer does."""
     from transformers.optimization import Adafactor
 
@@ -57,7 +57,7 @@ def _adafactor(parameters: Sequence[nn.Parameter], settings: Settings) -> Optimi
 def _bnb(cls: str, kind: str = "adam") -> Builder:
     """Build an optimizer of bitsandbytes, imported when it is asked for."""
 
-    def build(parameters: Sequence[nn.Parameter], settings: Settings) -> Optimizer:
+    def build(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
         if find_spec("bitsandbytes") is None:
             raise InputError(
                 f"`optim` needs {cls} of the package bitsandbytes, which is not installed (`pip install bitsandbytes`)."
@@ -114,4 +114,4 @@ def build_optimizer(
     epsilon: float = 1e-8,
 ) -> Optimizer:
     """Build an optimizer over what is trained."""
-    return OPTIMIZERS[name](parameters, Settings(learning_rate, weight_decay, betas, epsilon))
+    return OPTIMIZERS[name](parameters, OptimizerSettings(learning_rate, weight_decay, betas, epsilon))

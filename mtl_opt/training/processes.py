@@ -33,7 +33,7 @@ def bar_disabled() -> bool | None:
 
 
 @contextmanager
-def joined(timeout: int) -> Iterator[torch.device]:
+def joined_processes(timeout: int) -> Iterator[torch.device]:
     """Join the other processes for as long as a run takes."""
     mine = not (dist.is_available() and dist.is_initialized())
     limits = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
@@ -62,7 +62,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(wish)
 
 
-def gathered(value: Any) -> list[Any]:
+def gather(value: Any) -> list[Any]:
     """Collect what every process has."""
     if world_size() == 1:
         return [value]

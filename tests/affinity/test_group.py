@@ -18,7 +18,7 @@ from mtl_opt.affinity.task_affinity import LookaheadWatch, cosine_affinity, look
 from mtl_opt.batch import task_rows
 from mtl_opt.models import task_losses
 from mtl_opt.training import train
-from mtl_opt.training.config.train import train_config
+from mtl_opt.training.config.run_config import train_config
 from mtl_opt.training.run.state import build_run
 from mtl_opt.training.setup.data import prepare
 

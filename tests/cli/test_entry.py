@@ -12,7 +12,7 @@ from tiny_run import TASKS, build_data, build_model, write_config
 
 from mtl_opt import cli
 from mtl_opt.combiners import COMBINERS
-from mtl_opt.training.config.train import CompareConfig, TrainConfig
+from mtl_opt.training.config.run_config import CompareConfig, TrainConfig
 
 
 def test_list_combiners_as_text_has_one_line_per_name(capsys):

@@ -9,7 +9,7 @@ from mtl_opt.checks import mapping
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.config.comparison_keys import ONE_RUN_KEYS, CompareConfig
-from mtl_opt.training.config.train import TrainConfig, checked, train_config, translated
+from mtl_opt.training.config.run_config import TrainConfig, checked_values, train_config, translated_settings
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
     for key in ONE_RUN_KEYS:
         if key in settings:
             raise InputError(f"`{key}` belongs to `mtl-opt train`; `mtl-opt compare` reads `combiners` and `seeds`.")
-    config = CompareConfig(**checked(CompareConfig, {k: v for k, v in settings.items() if k in mine}))
+    config = CompareConfig(**checked_values(CompareConfig, {k: v for k, v in settings.items() if k in mine}))
     for name in config.combiners:
         if name not in COMBINERS:
             raise UnknownNameError("combiner", name, COMBINERS)
@@ -52,7 +52,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
         if name not in config.combiners:
             raise UnknownNameError("combiner in `combiner_args`", name, config.combiners)
         mapping(f"combiner_args.{name}", arguments)
-    shared = translated({k: v for k, v in settings.items() if k not in mine})
+    shared = translated_settings({k: v for k, v in settings.items() if k not in mine})
     _check_varied(config, shared)
     train_config({k: v for k, v in shared.items() if k not in _by_name(config)})
     return config, shared

@@ -8,7 +8,7 @@ from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import HEADS, LOSSES, POOLINGS, head_options, reads
 
 
-def labels(key: str, value: Any) -> list[str]:
+def label_list(key: str, value: Any) -> list[str]:
     """Check a list of label names."""
     entries = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(entry, bool) for entry in entries):
@@ -21,7 +21,7 @@ def labels(key: str, value: Any) -> list[str]:
 
 
 OPTIONS: dict[str, Check] = {
-    "labels": labels,
+    "labels": label_list,
     "pooling": choice(*POOLINGS),
     "dropout": number(0, 1, below=True),
     "hidden": whole(0),
@@ -70,7 +70,7 @@ def check_heads(config: Any) -> None:
                 raise UnknownNameError("task under `heads`:", task, config.tasks)
 
 
-def readings(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def answer_kinds(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Tell what an answer is of the tasks that a head answers."""
     found = {task: reads(head["type"]) for task, head in heads.items()}
     return {task: kind for task, kind in found.items() if kind != "text"}

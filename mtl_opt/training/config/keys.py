@@ -62,7 +62,7 @@ def task_table(key: str, value: Any) -> dict[str, Any]:
     return checked
 
 
-def shares(key: str, value: Any) -> dict[str, float]:
+def task_shares(key: str, value: Any) -> dict[str, float]:
     """Check shares of tasks."""
     found = {task: number(0, 1)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
     if abs(sum(found.values()) - 1) > 1e-6:
@@ -142,7 +142,7 @@ class BatchKeys:
     per_device_train_batch_size: int | None = setting(whole(1), "the same, for all tasks together; divided over them")
     mixing: str = setting(choice(*MIXINGS), "how tasks share the rows of a step", "balanced")
     mixing_args: dict[str, Any] = setting(mapping, "arguments of the mixing", {})
-    ratios: dict[str, float] | None = setting(shares, "task: share of the rows, for mixing: ratios")
+    ratios: dict[str, float] | None = setting(task_shares, "task: share of the rows, for mixing: ratios")
     tasks_per_step: int | None = setting(whole(1), "most tasks in one step; default all")
     stratify_by: str | None = setting(choice("label"), "label: every batch has a task's labels in their shares")
     exhaustion: str = setting(choice(*EXHAUSTION), "what follows once the rows of a task are used up", "repeat")

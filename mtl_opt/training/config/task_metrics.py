@@ -12,30 +12,30 @@ WHOLE_LABELS = ("exact_match", "accuracy", "f1_macro", "f1_binary", "matthews")
 """Metrics for which an answer longer than every reference is wrong however it goes on."""
 
 
-def metrics_of(settings: TaskSettings) -> tuple[str, ...]:
+def metric_names(settings: TaskSettings) -> tuple[str, ...]:
     """List the metrics of a task, the main one first."""
     return settings.metrics or DEFAULT
 
 
 def main_metric(settings: TaskSettings) -> str:
     """Name the metric by which a task is judged: the first of its `metrics`."""
-    return split_name(metrics_of(settings)[0])[0]
+    return split_name(metric_names(settings)[0])[0]
 
 
 def directions_of(settings: Sequence[TaskSettings]) -> dict[str, bool]:
     """Say of every metric whether higher is better."""
-    names = dict.fromkeys(split_name(name)[0] for one in settings for name in metrics_of(one))
+    names = dict.fromkeys(split_name(name)[0] for one in settings for name in metric_names(one))
     return {name: METRICS[name].higher_is_better for name in (*names, "loss")}
 
 
 def needs_answers(settings: TaskSettings) -> bool:
     """Tell whether answers must be generated to measure a task."""
-    return any(METRICS[split_name(name)[0]].needs != "loss" for name in metrics_of(settings))
+    return any(METRICS[split_name(name)[0]].needs != "loss" for name in metric_names(settings))
 
 
 def may_stop_early(settings: TaskSettings) -> bool:
     """Tell whether answers need not be generated further than the longest reference."""
-    names = [split_name(name)[0] for name in metrics_of(settings)]
+    names = [split_name(name)[0] for name in metric_names(settings)]
     return all(name in WHOLE_LABELS or METRICS[name].needs == "loss" for name in names)
 
 

@@ -9,12 +9,12 @@ from mtl_opt.data import MIXINGS, Sampler, Source, StreamRows, build_mixer, enco
 from mtl_opt.data.statistics import length_statistics, text_statistics
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.setup.data import Prepared, entries_of, opener_of, prepare
 from mtl_opt.training.setup.sampler import build_sampler, facts_of, rows_per_task
 
 MOST_DRAWS = 2000
-"""Draws that are counted for a table of shares; longer runs are taken to go on the same way."""
+"""Draws that are count_draws for a table of shares; longer runs are taken to go on the same way."""
 
 
 def validate(config: TrainConfig) -> tuple[list[str], list[str]]:
@@ -63,7 +63,7 @@ def stats(config: TrainConfig) -> dict[str, Any]:
     prepared = prepare(config).only(config.only_tasks)
     sampler, steps = build_sampler(config, prepared)
     shares = {name: shares_under(name, config, prepared, steps) for name in MIXINGS}
-    drawn = counted(sampler, steps * config.gradient_accumulation_steps)
+    drawn = count_draws(sampler, steps * config.gradient_accumulation_steps)
     tasks = {}
     for task in prepared.tasks:
         settings, tokens = prepared.settings[task], prepared.train[task]
@@ -100,11 +100,11 @@ def shares_under(name: str, config: TrainConfig, prepared: Prepared, steps: int)
         draws_per_step=config.gradient_accumulation_steps,
         tasks_per_step=config.tasks_per_step,
     )
-    drawn = counted(sampler, steps * config.gradient_accumulation_steps)
+    drawn = count_draws(sampler, steps * config.gradient_accumulation_steps)
     return {task: count / sum(drawn.values()) for task, count in drawn.items()}
 
 
-def counted(sampler: Sampler, draws: int) -> dict[str, float]:
+def count_draws(sampler: Sampler, draws: int) -> dict[str, float]:
     """Count the rows of every task in so many draws, from the sampler itself."""
     looked_at = min(draws, MOST_DRAWS)
     for _ in range(looked_at):
@@ -112,7 +112,7 @@ def counted(sampler: Sampler, draws: int) -> dict[str, float]:
     return {task: rows * draws / max(1, looked_at) for task, rows in sampler.drawn.items()}
 
 
-def plan(config: TrainConfig, steps: int) -> dict[str, Any]:
+def plan_draws(config: TrainConfig, steps: int) -> dict[str, Any]:
     """Draw the first steps of a run, and count what every task gets."""
     prepared = prepare(config).only(config.only_tasks)
     sampler, _ = build_sampler(config, prepared)

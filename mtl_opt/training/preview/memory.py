@@ -84,7 +84,7 @@ def quantized_weights(model: nn.Module) -> dict[int, tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TransformerShape:
     """Hold the sizes of a transformer that its activations depend on.
 
     Attributes:
@@ -106,7 +106,7 @@ class Shape:
     eager: bool
 
 
-def shape_of(model: Any) -> Shape | None:
+def shape_of(model: Any) -> TransformerShape | None:
     """Read the sizes of a transformer."""
     config = model.config.get_text_config()
     hidden, layers = getattr(config, "hidden_size", None), getattr(config, "num_hidden_layers", None)
@@ -114,7 +114,7 @@ def shape_of(model: Any) -> Shape | None:
         return None
     adapted = [m for m in model.modules() if hasattr(m, "lora_dropout") and hasattr(m, "in_features")]
     dropping = [m for m in adapted if any(getattr(d, "p", 0) > 0 for d in m.lora_dropout.values())]
-    return Shape(
+    return TransformerShape(
         layers=layers,
         hidden=hidden,
         intermediate=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden,
@@ -126,7 +126,7 @@ def shape_of(model: Any) -> Shape | None:
 
 
 def activation_bytes(
-    shape: Shape, tokens: int, seq: int, *, half: bool, checkpointed: bool = False, logits: int = 0
+    shape: TransformerShape, tokens: int, seq: int, *, half: bool, checkpointed: bool = False, logits: int = 0
 ) -> int:
     """Estimate what the forward keeps for the backward.
 

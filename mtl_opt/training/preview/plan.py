@@ -11,7 +11,7 @@ from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.rows.buffer import RowBuffer
 from mtl_opt.gradients.rows.layer_rows import SCRATCH
 from mtl_opt.models import file_bytes, model_on_meta, put_heads
-from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig, precision_of
 from mtl_opt.training.preview.memory import (
     Memory,
     activation_bytes,
@@ -28,7 +28,7 @@ from mtl_opt.training.setup.data import Prepared, prepare
 from mtl_opt.training.setup.gradients import build_gradients
 from mtl_opt.training.setup.loader import batch_maker
 from mtl_opt.training.setup.model import put_sharing
-from mtl_opt.training.setup.model_settings import base_dtype, engine_of, lora_settings, quantization_settings
+from mtl_opt.training.setup.model_settings import adapter_settings, base_dtype, engine_of, quantization_settings
 from mtl_opt.training.setup.sampler import build_sampler, rows_per_task
 
 DRAWS = 64
@@ -36,15 +36,15 @@ DRAWS = 64
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenCounts:
     """Describe the micro-batches of a run.
 
     Attributes:
-        largest: Tokens of the largest one, padding included.
-        longest: Tokens of the longest sequence of any.
+        largest: TokenCounts of the largest one, padding included.
+        longest: TokenCounts of the longest sequence of any.
         learnt: Most tokens of one that are learnt.
-        per_step: Tokens of a step on average, padding included.
-        real_per_step: Tokens of a step on average, without padding.
+        per_step: TokenCounts of a step on average, padding included.
+        real_per_step: TokenCounts of a step on average, without padding.
     """
 
     largest: int
@@ -80,7 +80,7 @@ class Plan:
     engine_reason: str
     steps: int
     rows_per_step: int
-    tokens: Tokens
+    tokens: TokenCounts
 
     def to_json(self) -> dict[str, Any]:
         """Lay the plan out for JSON."""
@@ -110,14 +110,14 @@ def human(size: int) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
-def plan(config: TrainConfig) -> Plan:
+def plan_run(config: TrainConfig) -> Plan:
     """Plan a run from its configuration: data are read, weights are not."""
     prepared = prepare(config).only(config.only_tasks)
     settings = quantization_settings(config)
     hard = config.sharing == "hard"
     model, quantized = model_on_meta(
         config.model_name_or_path,
-        lora=lora_settings(config) if hard else None,
+        lora=adapter_settings(config) if hard else None,
         dtype=base_dtype(config),
         trust_remote_code=config.trust_remote_code,
         quantization=settings,
@@ -142,7 +142,7 @@ def plan_of(
     quantized: dict[int, tuple[int, int]] | None = None,
 ) -> Plan:
     """Plan a run whose parts are built, on whatever device."""
-    tokens = measure_tokens(config, prepared)
+    tokens = count_tokens(config, prepared)
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters
     trained = [p.numel() for p in (*shared, *private)]
     numbers = sum(p.numel() for p in shared)
@@ -183,7 +183,7 @@ def _gradient_bytes(grads: TaskGradients, shared: Sequence[nn.Parameter]) -> int
     return row_bytes(num_rows, buffer.columns.size, buffer.rows.element_size())
 
 
-def _forward_bytes(config: TrainConfig, model: Any, tokens: Tokens) -> tuple[int, int]:
+def _forward_bytes(config: TrainConfig, model: Any, tokens: TokenCounts) -> tuple[int, int]:
     """Estimate activations and logits; 0 where the model's configuration does not name its sizes."""
     shape, half = shape_of(model), precision_of(config) is not None
     if shape is None:
@@ -196,14 +196,14 @@ def _forward_bytes(config: TrainConfig, model: Any, tokens: Tokens) -> tuple[int
     return activations, logits
 
 
-def measure_tokens(config: TrainConfig, prepared: Prepared) -> Tokens:
+def count_tokens(config: TrainConfig, prepared: Prepared) -> TokenCounts:
     """Draw the first micro-batches of a run and count their tokens."""
     sampler, _ = build_sampler(config, prepared)
     batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
     sizes = [batch.input_ids.numel() for batch in batches]
     real = [int(batch.attention_mask.sum()) for batch in batches]
     per_step = config.gradient_accumulation_steps / DRAWS
-    return Tokens(
+    return TokenCounts(
         largest=max(sizes),
         longest=max(batch.input_ids.shape[1] for batch in batches),
         learnt=max(int((batch.labels[:, 1:] >= 0).sum()) for batch in batches),
@@ -212,7 +212,7 @@ def measure_tokens(config: TrainConfig, prepared: Prepared) -> Tokens:
     )
 
 
-def text(found: Plan) -> str:
+def plan_text(found: Plan) -> str:
     """Lay a plan out for reading."""
     memory, tokens = found.memory, found.tokens
     files = "not on this machine" if found.file_bytes is None else human(found.file_bytes)

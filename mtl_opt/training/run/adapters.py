@@ -9,7 +9,7 @@ from typing import Any
 
 from mtl_opt.models import TaskProducts, folder_names, head_product, lora_matrices, products_of, save_peft_folder
 from mtl_opt.results import write_json
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 

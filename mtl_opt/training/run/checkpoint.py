@@ -14,7 +14,7 @@ import torch
 from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.rows.columns import whole
 from mtl_opt.results import TRAINER_STATE_JSON, checkpoints, write_json
-from mtl_opt.training.processes import gathered, is_main, rank, wait_for_all, world_size
+from mtl_opt.training.processes import gather, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run.adapters import save_adapters
 from mtl_opt.training.run.state import Run, Totals
 from mtl_opt.training.setup.model import save_trained
@@ -37,7 +37,7 @@ def save_checkpoint(run: Run) -> Path:
     weights = whole_weights(parts.model)  # this and the next two lines need every process
     states = {
         "optimizer.pt": optimizer_state(parts.model, parts.optimizer),
-        "rng_state.pth": gathered(_random_state()),
+        "rng_state.pth": gather(_random_state()),
         "scheduler.pt": parts.scheduler.state_dict(),
         "combiner.pt": parts.combiner.state_dict(),
         "gradients.pt": parts.grads.state_dict(),
@@ -58,7 +58,7 @@ def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, An
     _write_model(run, partial, weights)
     for name, state in states.items():
         torch.save(state, partial / name)
-    write_json(partial / TRAINER_STATE_JSON, _plain_state(run))
+    write_json(partial / TRAINER_STATE_JSON, _state_values(run))
     if folder.exists():
         _remove(folder)
     os.replace(partial, folder)
@@ -67,7 +67,7 @@ def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, An
         _remove(old)
 
 
-def _plain_state(run: Run) -> dict[str, Any]:
+def _state_values(run: Run) -> dict[str, Any]:
     """Collect what is no tensor."""
     return {
         "global_step": run.step,
@@ -143,7 +143,7 @@ def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Pa
             )
 
 
-def restore(run: Run, folder: Path) -> None:
+def restore_run(run: Run, folder: Path) -> None:
     """Bring a run built from the checkpoint's weights to the state of the checkpoint."""
     state = read_state(folder)
     check_same_run(asdict(run.config), state, folder)

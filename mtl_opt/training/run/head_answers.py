@@ -7,7 +7,7 @@ import torch
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch, task_rows
 from mtl_opt.data import collate
 from mtl_opt.models import MultiTaskModel, labels_of
-from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig, precision_of
 from mtl_opt.training.setup.data import Prepared
 
 

@@ -27,16 +27,16 @@ from mtl_opt.results import (
     write_json,
     write_text,
 )
-from mtl_opt.training.config.train import TrainConfig, to_yaml, train_config
+from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.details import details
 from mtl_opt.training.preview.plan import plan_of
-from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined, wait_for_all, world_size
+from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined_processes, wait_for_all, world_size
 from mtl_opt.training.run.checkpoint import (
     check_same_run,
     read_state,
     refuse_non_finite,
-    restore,
+    restore_run,
     save_checkpoint,
     save_model,
 )
@@ -78,7 +78,7 @@ def train(
         _check_same_settings(output, config)
         details.info("`%s` holds a finished run: nothing to do.", output)
         return finished
-    with joined(config.ddp_timeout) as device:
+    with joined_processes(config.ddp_timeout) as device:
         prepared = (data or prepare(config)).only(config.only_tasks)
         reset_peak()
         begin = time.perf_counter()
@@ -88,7 +88,7 @@ def train(
         details.info("%s.", planned.sentence())
         wait_for_all()  # all have looked at the folder before anything is written into it
         if checkpoint is not None:
-            restore(run, checkpoint)
+            restore_run(run, checkpoint)
             run.known_seconds = run.totals.seconds + run.totals.evaluating
             logger.info("Going on after step %d of %d.", run.step, run.total_steps)
         elif is_main():
@@ -96,10 +96,10 @@ def train(
         if watch is not None:
             run.parts = replace(run.parts, watch=watch(run))
         warn_of_plots(config)
-        return _train(run)
+        return _run_to_end(run)
 
 
-def _train(run: Run) -> dict[str, Any]:
+def _run_to_end(run: Run) -> dict[str, Any]:
     """Take the steps of a run that is built, and finish it; one process writes."""
     writers = Writers(run) if is_main() else NoWriters()
     try:
@@ -177,10 +177,10 @@ def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
             event = _step(run, batches)
             if not event.skipped:
                 observer.after_step(batches, event.step)
-                run.loader.observe(_losses(event, run), run.step)
+                run.loader.observe(_present_losses(event, run), run.step)
             times.append(time.perf_counter() - begin)
             run.step = event.step
-            _count(run, event, times[-1])
+            _add_to_totals(run, event, times[-1])
             writers.step(event)
             bar.update()
             last = run.step == run.total_steps
@@ -201,7 +201,7 @@ def _is_due(run: Run, every: float | None) -> bool:
     return run.step % (every if every >= 1 else max(1, round(every * run.total_steps))) == 0
 
 
-def _losses(event: StepEvent, run: Run) -> dict[str, float]:
+def _present_losses(event: StepEvent, run: Run) -> dict[str, float]:
     """Name the losses of the tasks that were present."""
     pairs = zip(run.prepared.tasks, event.losses.tolist(), event.counts.tolist(), strict=True)
     return {task: loss for task, loss, count in pairs if count > 0}
@@ -217,7 +217,7 @@ def _step(run: Run, batches: list[TaskBatch]) -> StepEvent:
         raise InputError(f"Step {run.step + 1} was not taken: {error}") from error
 
 
-def _count(run: Run, event: StepEvent, seconds: float) -> None:
+def _add_to_totals(run: Run, event: StepEvent, seconds: float) -> None:
     """Add a step to the totals of the run."""
     totals = run.totals
     rate = float(conflict_rate(event.gramian))

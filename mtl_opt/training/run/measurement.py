@@ -18,8 +18,8 @@ from mtl_opt.evaluation import from_loss, score, split_name
 from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, PREDICTIONS_JSONL, read_results, write_text
 from mtl_opt.training.config.heads import is_labelled
-from mtl_opt.training.config.task_metrics import may_stop_early, metrics_of, needs_answers
-from mtl_opt.training.config.train import TrainConfig, precision_of, train_config
+from mtl_opt.training.config.run_config import TrainConfig, precision_of, train_config
+from mtl_opt.training.config.task_metrics import may_stop_early, metric_names, needs_answers
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.processes import bar_disabled
 from mtl_opt.training.run.head_answers import answers_of_head
@@ -60,7 +60,7 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
             settings, references = prepared.settings[task], [row.output for row in prepared.eval_rows[task]]
             loss = _loss(model, task, prepared, config)
             answers = _answers(model, task, prepared, config) if needs_answers(settings) else None
-            values = {"loss": loss} | task_metrics(metrics_of(settings), answers, references, loss)
+            values = {"loss": loss} | metric_values(metric_names(settings), answers, references, loss)
             found.metrics.update({f"eval_{task}_{name}": value for name, value in values.items()})
             if answers is not None:
                 prompts = _prompts(task, prepared)
@@ -73,11 +73,11 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
 
 def _measure_head(found: Measured, model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> None:
     """Measure a task that a head answers, and keep what it said; nothing where no held-out row has a label."""
-    answers, names = answers_of_head(model, task, prepared, config), metrics_of(prepared.settings[task])
+    answers, names = answers_of_head(model, task, prepared, config), metric_names(prepared.settings[task])
     if not answers.count:
         return
     loss, said, wanted = answers.loss / answers.count, answers.predictions, answers.references
-    values = {"loss": loss} | task_metrics(names, said, wanted, loss)
+    values = {"loss": loss} | metric_values(names, said, wanted, loss)
     finite = {name: value for name, value in values.items() if not math.isnan(value)}  # a correlation may not exist
     found.metrics.update({f"eval_{task}_{name}": value for name, value in finite.items()})
     texts = prepared.eval_rows[task]
@@ -87,7 +87,7 @@ def _measure_head(found: Measured, model: MultiTaskModel, task: str, prepared: P
     )
 
 
-def task_metrics(
+def metric_values(
     names: Sequence[str], predictions: Sequence[Any] | None, references: Sequence[Any], loss: float
 ) -> dict[str, float]:
     """Compute the metrics of one task in the order in which they are named."""
@@ -116,7 +116,7 @@ def _loss(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) 
     own = tasks.index(task)
     device = next(model.parameters()).device
     total = tokens = 0.0
-    for chunk in _chunks(rows, config.per_device_eval_batch_size):
+    for chunk in _eval_batches(rows, config.per_device_eval_batch_size):
         batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
         batch = replace(batch, task_ids=torch.full_like(batch.task_ids, own))
         with task_rows(batch.task_ids), _autocast(device, config):
@@ -134,12 +134,12 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfi
     if may_stop_early(prepared.settings[task]):
         length = min(length, max(sum(label >= 0 for label in row.labels) for row in encoded))
     answers = []
-    for chunk in _chunks(rows, config.per_device_eval_batch_size):
+    for chunk in _eval_batches(rows, config.per_device_eval_batch_size):
         prompts = [encoder.prompt(row) for row in chunk]
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
         ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
         with task_rows(ids), _autocast(device, config):
-            generated = _generate(model, input_ids.to(device), mask.to(device), prepared, length)
+            generated = _greedy_ids(model, input_ids.to(device), mask.to(device), prepared, length)
         answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
     return answers
 
@@ -164,7 +164,9 @@ def _answer_text(ids: list[int], encoder: Encoder) -> str:
     return text.split(stop)[0] if stop else text
 
 
-def _generate(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared: Prepared, length: int) -> torch.Tensor:
+def _greedy_ids(
+    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared: Prepared, length: int
+) -> torch.Tensor:
     """Decode greedily whatever sampling the model's own generation settings ask for."""
     return model.generate(
         input_ids=input_ids,
@@ -179,7 +181,7 @@ def _generate(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared:
     )
 
 
-def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def _eval_batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Cut rows into batches."""
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]

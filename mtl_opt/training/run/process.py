@@ -20,7 +20,7 @@ class Interrupt:
 
 @contextmanager
 def finish_step_on_interrupt() -> Iterator[Interrupt]:
-    """Turn the first SIGINT into a request, so that the step under way is finished and saved; the second stops at once."""
+    """Turn the first SIGINT into a request, so that the step under way is saved; the second stops at once."""
     wish = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield wish

@@ -18,7 +18,7 @@ LONGEST_QUEUE = 100
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenStep:
     """What a combiner is given in one step, on the CPU.
 
     Attributes:
@@ -34,7 +34,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedLosses:
     """Losses measured again after a step, for combiners that learn from them.
 
     Attributes:
@@ -50,7 +50,7 @@ class Observed:
 
 @dataclass
 class Shadow:
-    """One combiner that is asked and not obeyed.
+    """One combiner that is asked and not leading_combiner.
 
     Attributes:
         combiner: The combiner, bound to the tasks, with state and random numbers of its own.
@@ -64,11 +64,11 @@ class Shadow:
     every_step: bool
     notes: dict[str, None] = field(default_factory=dict)
 
-    def ask(self, seen: Seen) -> Tensor | None:  # -> [present]
+    def ask(self, seen: SeenStep) -> Tensor | None:  # -> [present]
         """Ask for the weights of a step; what it raises becomes a note."""
         weights = None
         try:
-            found = self.combiner.weights(seen.gramians[wanted(self.combiner)], seen.losses, tasks=seen.present)
+            found = self.combiner.weights(seen.gramians[gramian_name(self.combiner)], seen.losses, tasks=seen.present)
             if bool(found.isfinite().all()):
                 weights = found
             else:
@@ -78,7 +78,7 @@ class Shadow:
         self.notes |= dict.fromkeys(self.combiner.take_notes())
         return weights
 
-    def observe(self, seen: Observed) -> None:
+    def observe(self, seen: ObservedLosses) -> None:
         """Hand over losses that were measured again; what it raises becomes a note."""
         try:
             self.combiner.observe(seen.losses, tasks=seen.tasks)
@@ -106,19 +106,19 @@ class Shadows:
     def __init__(self, combiners: Mapping[str, Combiner], num_tasks: int, used: str | None = None) -> None:
         self.num_tasks = num_tasks
         self.shadows = {name: _shadow(combiner, num_tasks, name == used) for name, combiner in combiners.items()}
-        self.queue: list[Seen | Observed] = []
+        self.queue: list[SeenStep | ObservedLosses] = []
 
     @property
     def inputs(self) -> dict[str, Combiner]:
         """One combiner for every different Gramian that is wanted in every step, by the name of that Gramian."""
-        return {wanted(s.combiner): s.combiner for s in self.shadows.values() if s.every_step}
+        return {gramian_name(s.combiner): s.combiner for s in self.shadows.values() if s.every_step}
 
     @property
     def last_inputs(self) -> dict[str, Combiner]:
         """The same for a step that is read."""
-        return {wanted(s.combiner): s.combiner for s in self.shadows.values()}
+        return {gramian_name(s.combiner): s.combiner for s in self.shadows.values()}
 
-    def see(self, seen: Seen) -> None:
+    def see(self, seen: SeenStep) -> None:
         """Remember a step."""
         if len(self.queue) >= LONGEST_QUEUE:
             self.catch_up()
@@ -127,12 +127,12 @@ class Shadows:
     def observe(self, kind: str, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]
         """Remember losses that were measured again after the step, where a combiner learns from them."""
         if any(shadow.combiner.observes == kind for shadow in self.shadows.values()):
-            self.queue.append(Observed(kind, losses.cpu(), list(tasks)))
+            self.queue.append(ObservedLosses(kind, losses.cpu(), list(tasks)))
 
     def read(self) -> dict[str, ShadowReading]:
         """Ask all combiners about the step that was seen last, which nothing was observed after."""
         last = self.queue.pop()
-        assert isinstance(last, Seen)
+        assert isinstance(last, SeenStep)
         self.catch_up()
         with _undisturbed():
             return {name: self._reading(shadow, last) for name, shadow in self.shadows.items()}
@@ -143,13 +143,13 @@ class Shadows:
         with _undisturbed():
             for shadow in self.shadows.values():
                 for seen in queue:
-                    if isinstance(seen, Observed):
+                    if isinstance(seen, ObservedLosses):
                         if shadow.combiner.observes == seen.kind:
                             shadow.observe(seen)
                     elif shadow.every_step:
                         shadow.ask(seen)
 
-    def _reading(self, shadow: Shadow, seen: Seen) -> ShadowReading:
+    def _reading(self, shadow: Shadow, seen: SeenStep) -> ShadowReading:
         """Ask one combiner."""
         weights = shadow.ask(seen)
         filled = None
@@ -173,7 +173,7 @@ class Shadows:
             shadow.notes = dict.fromkeys(state[name]["notes"])
 
 
-def wanted(combiner: Combiner) -> str:
+def gramian_name(combiner: Combiner) -> str:
     """Name the Gramian that a combiner wants."""
     if combiner.requires in {"window", "halves"}:
         return combiner.requires
@@ -184,7 +184,7 @@ def wanted(combiner: Combiner) -> str:
 def _shadow(combiner: Combiner, num_tasks: int, used: bool) -> Shadow:
     """Find out what a combiner carries from step to step, by asking a copy of it twice."""
     probe = copy.deepcopy(combiner)
-    before = _plain_state(probe)
+    before = _state_without_draws(probe)
     with _undisturbed():
         try:
             rows = torch.randn(num_tasks, num_tasks + 2, generator=torch.Generator().manual_seed(0))
@@ -192,11 +192,11 @@ def _shadow(combiner: Combiner, num_tasks: int, used: bool) -> Shadow:
                 probe.weights(rows @ rows.T, torch.linspace(1, 2, num_tasks))
         except Exception:  # then it is taken for one that remembers, which costs time and nothing else
             return Shadow(combiner, remembers=True, every_step=True)
-    remembers = combiner.observes != "nothing" or not _same(before, _plain_state(probe))
+    remembers = combiner.observes != "nothing" or not _states_equal(before, _state_without_draws(probe))
     return Shadow(combiner, remembers, every_step=remembers or used)
 
 
-def _plain_state(combiner: Combiner) -> dict[str, Any]:
+def _state_without_draws(combiner: Combiner) -> dict[str, Any]:
     """Copy a combiner's state without its random numbers."""
 
     def stripped(value: Any) -> Any:
@@ -207,12 +207,12 @@ def _plain_state(combiner: Combiner) -> dict[str, Any]:
     return stripped(combiner.state_dict())
 
 
-def _same(first: Any, second: Any) -> bool:
+def _states_equal(first: Any, second: Any) -> bool:
     """Compare two states."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.shape == second.shape and torch.equal(first.nan_to_num(-1), second.nan_to_num(-1))
     if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+        return first.keys() == second.keys() and all(_states_equal(first[key], second[key]) for key in first)
     return bool(first == second)
 
 

@@ -14,11 +14,11 @@ from transformers import get_scheduler
 from mtl_opt.batch import TaskBatch
 from mtl_opt.errors import InputError
 from mtl_opt.models import compile_model
-from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig, precision_of
 from mtl_opt.training.optimizers import build_optimizer
 from mtl_opt.training.processes import rank
 from mtl_opt.training.run.step import Parts
-from mtl_opt.training.run.step_monitor import build_monitor, obeyed
+from mtl_opt.training.run.step_monitor import build_monitor, leading_combiner
 from mtl_opt.training.setup.combiner import build_combiner, check_layers
 from mtl_opt.training.setup.data import Prepared, check_positions, check_vocabulary
 from mtl_opt.training.setup.gradients import build_gradients, check_engine
@@ -126,7 +126,7 @@ def build_run(
         epsilon=config.adam_epsilon,
     )
     scheduler = _build_scheduler(config, optimizer, total)
-    led_by, precision = obeyed(config, combiner), precision_of(config)
+    led_by, precision = leading_combiner(config, combiner), precision_of(config)
     parts = Parts(model, grads, led_by, optimizer, scheduler, config.max_grad_norm, precision, total, monitor)
     if rank() > 0:  # from here on they draw dropout masks, each its own
         set_seed(config.seed + rank())

@@ -13,8 +13,8 @@ from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.step.combiner_input import input_of, of_present
 from mtl_opt.gradients.update_products import update_products
 from mtl_opt.monitor import StepEvent, WindowReading
-from mtl_opt.training.config.train import TrainConfig
-from mtl_opt.training.run.shadows import Seen, Shadows
+from mtl_opt.training.config.run_config import TrainConfig
+from mtl_opt.training.run.shadows import SeenStep, Shadows
 from mtl_opt.training.setup.combiner import WRAPPERS, build_combiner
 from mtl_opt.training.setup.data import Prepared
 
@@ -28,7 +28,7 @@ class StepMonitor:
     """Measure steps: a little in every one, the rest where a log line is due. Every process must measure.
 
     Args:
-        shadows: Combiners that are asked and not obeyed.
+        shadows: Combiners that are asked and not leading_combiner.
         layers: Whether log lines have the Gramian of every layer.
         logging_steps: Steps between two log lines.
         total_steps: Steps of the run; the last one has a log line too.
@@ -56,7 +56,7 @@ class StepMonitor:
         present = grads.present
         # On the CPU in their own precision: a combiner moves them there anyway, and one transfer is enough for all.
         gramians = {name: of_present(input_of(one, grads), present).cpu() for name, one in asked.items()}
-        self.shadows.see(Seen(present, grads.losses()[present].cpu(), gramians))
+        self.shadows.see(SeenStep(present, grads.losses()[present].cpu(), gramians))
 
     def after_combining(self, grads: TaskGradients, event: StepEvent) -> StepEvent:
         """Measure what a log line says of its last step."""
@@ -96,15 +96,15 @@ def build_monitor(config: TrainConfig, prepared: Prepared, combiner: Combiner, t
         raise InputError(
             f"`monitor_only: true` watches what a combiner does with the Gramian of a step; `{what}` needs more."
         )
-    names = _names(config, combiner) if len(prepared.tasks) > 1 else []
-    shadows = {name: _build(name, config, prepared, combiner) for name in names}
+    names = _shadow_names(config, combiner) if len(prepared.tasks) > 1 else []
+    shadows = {name: _build_shadow(name, config, prepared, combiner) for name in names}
     if config.monitor_only:
         logger.info("monitor_only: the update is the plain sum; `%s` is only watched.", config.combiner)
     shadows_of = Shadows(shadows, len(prepared.tasks), used=config.combiner)
     return StepMonitor(shadows_of, config.layer_conflict, config.logging_steps, total_steps, combiner.observes)
 
 
-def obeyed(config: TrainConfig, combiner: Combiner) -> Combiner:
+def leading_combiner(config: TrainConfig, combiner: Combiner) -> Combiner:
     """Choose the combiner whose update is taken."""
     if not config.monitor_only:
         return combiner
@@ -118,7 +118,7 @@ def _can_shadow(combiner: Combiner) -> bool:
     return combiner.by is None and combiner.requires != "jacobian"
 
 
-def _names(config: TrainConfig, combiner: Combiner) -> list[str]:
+def _shadow_names(config: TrainConfig, combiner: Combiner) -> list[str]:
     """List the shadows, and refuse what cannot be one."""
     cheap = [name for name, cls in COMBINERS.items() if cls.requires in CHEAP and cls.observes == "nothing"]
     if _can_shadow(combiner) and config.combiner not in cheap:
@@ -134,7 +134,7 @@ def _names(config: TrainConfig, combiner: Combiner) -> list[str]:
     return [*names, config.combiner] if config.monitor_only and config.combiner not in names else names
 
 
-def _build(name: str, config: TrainConfig, prepared: Prepared, combiner: Combiner) -> Combiner:
+def _build_shadow(name: str, config: TrainConfig, prepared: Prepared, combiner: Combiner) -> Combiner:
     """Build one shadow: the run's own method as it is, every other one as the registry has it."""
     if name == config.combiner and _can_shadow(combiner):
         return build_combiner(config, prepared.tasks, prepared.settings)

@@ -8,7 +8,7 @@ from mtl_opt.monitor import ConflictLog, EventWindow, StepEvent, TensorBoardWrit
 from mtl_opt.monitor.conflict_line import all_cosines, diagnosis_scalars
 from mtl_opt.monitor.loss_plot import MISSING, can_plot, plot_losses
 from mtl_opt.results import CONFLICT_JSONL, TRAINER_LOG_JSONL
-from mtl_opt.training.config.train import TrainConfig, to_yaml
+from mtl_opt.training.config.run_config import TrainConfig, to_yaml
 from mtl_opt.training.run.state import Run
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched,
 from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 
 WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
     "scope": Scoped,
@@ -44,12 +44,12 @@ def build_combiner(
         combiner.bind(tasks)  # before it is wrapped: what a name does not fit is the combiner's own
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # torch has its own for a number too large
         raise InputError(f"`combiner_args` of `{config.combiner}`: {error}") from error
-    combiner = _wrapped(combiner, config)
+    combiner = _wrap(combiner, config)
     combiner.bind(tasks)
     return combiner
 
 
-def _wrapped(combiner: Combiner, config: TrainConfig) -> Combiner:
+def _wrap(combiner: Combiner, config: TrainConfig) -> Combiner:
     """Put the wrappers that a configuration asks for around a combiner, the innermost first."""
     for key, wrap in WRAPPERS.items():
         value = getattr(config, key)

@@ -31,9 +31,9 @@ from mtl_opt.data import (
 )
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
-from mtl_opt.training.config.heads import is_labelled, readings
+from mtl_opt.training.config.heads import answer_kinds, is_labelled
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.config.task_metrics import check_measuring
-from mtl_opt.training.config.train import TrainConfig
 from mtl_opt.training.setup.head_targets import attach_heads, labelled_entry, labelled_source
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
         mask_history=config.mask_history,
         learn_prompt=config.train_on_prompt,
         allow_cutting=config.truncation == "cut",
-        heads=readings(config.heads),
+        heads=answer_kinds(config.heads),
     )
     own = config.tokenized_path
     root = default_root() if own is None else Path(own)
@@ -165,10 +165,10 @@ def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
         entries = task_entries(config.tasks or {})
     entries = [labelled_entry(entry, config.heads) for entry in entries]
     held_out = [labelled_source(source, config.heads) for source in held_out]
-    return [replace(entry, train=limited(entry.train, config.max_samples)) for entry in entries], held_out
+    return [replace(entry, train=limit_rows(entry.train, config.max_samples)) for entry in entries], held_out
 
 
-def limited(source: Source, max_samples: int | None) -> Source:
+def limit_rows(source: Source, max_samples: int | None) -> Source:
     """Take no more than so many rows of a source."""
     numbers = [number for number in (source.num_rows, max_samples) if number is not None]
     return replace(source, num_rows=min(numbers)) if numbers else source

@@ -10,7 +10,7 @@ from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
 from mtl_opt.models import private_parameters, try_rows
 from mtl_opt.training.config.keys import BUFFER_DTYPES
-from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig, precision_of
 from mtl_opt.training.details import details
 from mtl_opt.training.setup.model_settings import engine_of
 

@@ -12,7 +12,7 @@ from mtl_opt.data import Entry, Row, Source, TargetView, TaskRows, TaskSettings,
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.evaluation import METRICS, split_name
 from mtl_opt.models import head_options, reads
-from mtl_opt.training.config.heads import is_labelled, readings
+from mtl_opt.training.config.heads import answer_kinds, is_labelled
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def labelled_entry(entry: Entry, heads: Mapping[str, Mapping[str, Any]]) -> Entr
 
 def labelled_source(source: Source, heads: Mapping[str, Mapping[str, Any]]) -> Source:
     """Let the rows of a source have numbers and missing labels as answers, where they may belong to a head."""
-    own = readings(heads)
+    own = answer_kinds(heads)
     may = source.task in own if source.strict else bool(own)
     return replace(source, spec=replace(source.spec, labels=True)) if may else source
 
@@ -44,7 +44,7 @@ def attach_heads(
     train, tokens = dict(rows.train), dict(rows.train_tokens)
     held, held_tokens = dict(rows.eval), dict(rows.eval_tokens)
     codes, bad = dict(rows.labels), list(rows.bad)
-    for task, kind in readings(heads).items():
+    for task, kind in answer_kinds(heads).items():
         names = full[task].get("labels")
         options: dict[str, Any] = {"names": names, "words": kind == "words", "skip_bad_rows": skip_bad_rows}
         train[task], tokens[task], wrong = with_targets(task, train[task], tokens[task], **options)
@@ -53,14 +53,14 @@ def attach_heads(
         train[task], tokens[task] = _only_labelled(task, train[task], tokens[task])
         if names is not None and kind == "row":
             codes[task] = _codes(tokens[task])
-    settings = {task: measured_by(task, one, full.get(task)) for task, one in rows.settings.items()}
+    settings = {task: with_metrics(task, one, full.get(task)) for task, one in rows.settings.items()}
     return replace(
         rows, train=train, train_tokens=tokens, eval=held, eval_tokens=held_tokens, labels=codes, bad=bad,
         settings=settings,
     ), full  # fmt: skip
 
 
-def measured_by(task: str, settings: TaskSettings, head: Mapping[str, Any] | None) -> TaskSettings:
+def with_metrics(task: str, settings: TaskSettings, head: Mapping[str, Any] | None) -> TaskSettings:
     """Fill in by what a task with a head is measured, and refuse metrics that do not fit."""
     labelled = is_labelled(head)
     kind = "texts" if not labelled else "labels" if head is not None and "labels" in head else "numbers"

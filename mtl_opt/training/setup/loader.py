@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.data import EncodedRow, Sampler, collate, collate_packed, rank_slice
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.processes import rank, world_size
 from mtl_opt.training.setup.data import Prepared
 

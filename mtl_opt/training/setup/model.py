@@ -24,9 +24,9 @@ from mtl_opt.models import (
     save_sharing,
     share,
 )
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.details import details
-from mtl_opt.training.setup.model_settings import base_dtype, lora_settings, quantization_settings
+from mtl_opt.training.setup.model_settings import adapter_settings, base_dtype, quantization_settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ def build_model(
     _note_penalties(config, tasks, settings or {})
     if config.sharing == "hard":  # one adapter is what peft has
         build_sharing(config.sharing, config.sharing_args)
-        return load_model(config.model_name_or_path, lora=lora_settings(config), trained=trained, heads=heads, **shape)
+        lora = adapter_settings(config)
+        return load_model(config.model_name_or_path, lora=lora, trained=trained, heads=heads, **shape)
     model = load_base(config.model_name_or_path, heads=heads is not None, **shape)
     put_sharing(config, model, tasks, settings)
     if trained is not None:
@@ -77,7 +78,7 @@ def put_sharing(
         for task, one in (settings or {}).items()
         if task in tasks
     }
-    lora = lora_settings(config)
+    lora = adapter_settings(config)
     assert lora is not None  # the configuration was checked
     try:
         share(model, build_sharing(config.sharing, config.sharing_args), tasks, lora, options)

@@ -7,11 +7,11 @@ import torch
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, check_routing, enable_checkpointing
-from mtl_opt.training.config.train import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig, precision_of
 from mtl_opt.training.processes import world_size
 
 
-def lora_settings(config: TrainConfig) -> LoraSettings | None:
+def adapter_settings(config: TrainConfig) -> LoraSettings | None:
     """Read how adapters are put into the model."""
     if config.finetuning_type == "full":
         return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mtl_opt.data import Facts, RowOrder, Sampler, build_mixer
 from mtl_opt.errors import InputError
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.setup.data import Prepared
 

@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 from mtl_opt.comparison import compare_config
 from mtl_opt.errors import InputError
 from mtl_opt.training import train_config
-from mtl_opt.training.config.train import TrainConfig
+from mtl_opt.training.config.run_config import TrainConfig
 
 BASE = {"model_name_or_path": "m", "dataset": "identity,alpaca_zh_demo", "output_dir": "out"}
 LLAMA_FACTORY = {

@@ -7,7 +7,7 @@ import pytest
 from mtl_opt.models import QuantizationSettings
 from mtl_opt.training.preview.memory import (
     Memory,
-    Shape,
+    TransformerShape,
     activation_bytes,
     logit_bytes,
     optimizer_bytes,
@@ -15,7 +15,7 @@ from mtl_opt.training.preview.memory import (
     row_bytes,
 )
 
-SHAPE = Shape(layers=8, hidden=64, intermediate=256, heads=4, vocabulary=1000, dropped=0, eager=False)
+SHAPE = TransformerShape(layers=8, hidden=64, intermediate=256, heads=4, vocabulary=1000, dropped=0, eager=False)
 
 
 def test_the_buffer_is_tasks_times_parameters_times_bytes():

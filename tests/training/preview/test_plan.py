@@ -13,7 +13,7 @@ from benchmarks.timer import peak_bytes
 from mtl_opt import cli
 from mtl_opt.examples.tiny_llama import train_tokenizer
 from mtl_opt.training import train
-from mtl_opt.training.preview.plan import human, plan
+from mtl_opt.training.preview.plan import human, plan_run
 from mtl_opt.training.run.state import build_run
 from mtl_opt.training.run.step import training_step
 from mtl_opt.training.setup.data import prepare
@@ -53,7 +53,7 @@ def test_the_peak_of_a_real_run_is_near_the_plan(wide, settings, changes):
     config = config_of(
         {**settings, **wide, "rows_per_task": 6, "cutoff_len": 128, "verify_gradients": False, **changes}
     )
-    planned, prepared = plan(config), prepare(config)
+    planned, prepared = plan_run(config), prepare(config)
 
     def build():
         run = build_run(config, prepared)
@@ -90,7 +90,7 @@ def test_weights_are_planned_to_the_byte_without_loading_them(wide, settings, ch
             held |= {} if scales is None else {id(scales): scales}
     measured = sum(tensor.numel() * tensor.element_size() for tensor in held.values())
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", None)  # a plan reads no weights
-    planned = plan(config)
+    planned = plan_run(config)
     # The tables of 16 and 256 numbers may be one tensor for all layers.
     tables = 28 * (64 + 1024) if changes.get("quantization_bit") == 4 else 0
     assert measured <= planned.memory.weights <= measured + tables
@@ -101,7 +101,7 @@ def test_weights_are_planned_to_the_byte_without_loading_them(wide, settings, ch
 def test_steps_rows_and_tokens_are_those_of_the_run(wide, settings):
     changes = {"max_steps": -1, "num_train_epochs": 2.0, "gradient_accumulation_steps": 2}
     config = config_of({**settings, **wide, **changes})
-    planned, run = plan(config), build_run(config, prepare(config))
+    planned, run = plan_run(config), build_run(config, prepare(config))
     assert planned.steps == run.total_steps
     batches = run.next_batches()
     assert planned.rows_per_step == sum(len(batch.task_ids) for batch in batches)
@@ -113,15 +113,15 @@ def test_steps_rows_and_tokens_are_those_of_the_run(wide, settings):
 
 def test_packing_and_a_smaller_buffer_show_in_the_plan(wide, settings):
     settings |= {**wide, "cutoff_len": 128}
-    plain, packed = (plan(config_of({**settings, "packing": flag})) for flag in (False, True))
+    plain, packed = (plan_run(config_of({**settings, "packing": flag})) for flag in (False, True))
     assert packed.tokens.per_step < plain.tokens.per_step
     assert packed.tokens.real_per_step == plain.tokens.real_per_step
     assert packed.memory.activations <= plain.memory.activations
-    small = plan(config_of({**settings, "gradient_buffer_dtype": "bfloat16", "gradient_buffer_device": "cpu"}))
+    small = plan_run(config_of({**settings, "gradient_buffer_dtype": "bfloat16", "gradient_buffer_device": "cpu"}))
     assert 2 * small.memory.gradient_rows == plain.memory.gradient_rows
-    without = plan(config_of({**settings, "gradient_window": 0}))  # with lora a window is kept by default
+    without = plan_run(config_of({**settings, "gradient_window": 0}))  # with lora a window is kept by default
     assert plain.memory.gradient_rows == 2 * without.memory.gradient_rows
-    one = plan(config_of({**settings, "only_tasks": ["qa"]}))
+    one = plan_run(config_of({**settings, "only_tasks": ["qa"]}))
     assert 3 * one.memory.gradient_rows == plain.memory.gradient_rows
 
 
@@ -135,7 +135,7 @@ def test_packing_and_a_smaller_buffer_show_in_the_plan(wide, settings):
     ],
 )
 def test_the_engine_is_the_one_of_the_run(wide, settings, changes, engine, reason):
-    planned = plan(config_of({**settings, **wide, **changes}))
+    planned = plan_run(config_of({**settings, **wide, **changes}))
     assert planned.engine == engine
     assert reason in planned.engine_reason
 
@@ -145,7 +145,7 @@ def test_a_run_logs_its_plan_once_with_the_same_figures(wide, settings, caplog):
     config = config_of({**settings, **wide, "quantization_bit": 4})
     train(config)
     lines = [record.getMessage() for record in caplog.records if "memory, estimated" in record.getMessage()]
-    assert lines == [f"{plan(config).sentence()}."]
+    assert lines == [f"{plan_run(config).sentence()}."]
     assert f"total {human(0)}" not in lines[0]
 
 

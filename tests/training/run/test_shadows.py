@@ -11,7 +11,7 @@ from training.test_resume import RESUME, adapter, cut_back
 from mtl_opt.combiners import COMBINERS, MGDA, Combiner, PCGrad
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
-from mtl_opt.training.run.shadows import LONGEST_QUEUE, Seen, Shadows
+from mtl_opt.training.run.shadows import LONGEST_QUEUE, SeenStep, Shadows
 from mtl_opt.training.run.state import build_run
 from mtl_opt.training.run.step import training_step
 from mtl_opt.training.setup.data import prepare
@@ -130,7 +130,7 @@ class NotFinite(PCGrad):
 
 def seen(step=0):
     rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(step))
-    return Seen([0, 1, 2], torch.ones(3), {"gramian": rows @ rows.T})
+    return SeenStep([0, 1, 2], torch.ones(3), {"gramian": rows @ rows.T})
 
 
 def bound(combiner: Combiner) -> Combiner:

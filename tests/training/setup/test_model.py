@@ -16,7 +16,7 @@ from mtl_opt import PCGrad, TaskGradients
 from mtl_opt.errors import InputError
 from mtl_opt.models import SHARING, private_parameters
 from mtl_opt.training import train
-from mtl_opt.training.preview.plan import plan
+from mtl_opt.training.preview.plan import plan_run
 from mtl_opt.training.run.measurement import evaluate_folder
 from mtl_opt.training.run.step import Parts, training_step
 
@@ -59,7 +59,7 @@ def test_a_run_on_a_4_bit_base_lowers_the_losses(name, settings):
 @pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_a_plan_counts_what_a_run_trains(name, settings):
     config = config_of(settings, sharing=name)
-    found = plan(config)
+    found = plan_run(config)
     results = train(config_of(settings, **QUICK, sharing=name, max_steps=1))
     assert found.shared == results["params_shared"]
     assert found.private == sum(results[f"params_{task}"] for task in ("qa", "摘要", "anger"))

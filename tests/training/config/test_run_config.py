@@ -5,7 +5,7 @@ import pytest
 from mtl_opt.comparison import compare_config
 from mtl_opt.errors import InputError
 from mtl_opt.training import override, read_yaml, train_config
-from mtl_opt.training.config.train import to_yaml
+from mtl_opt.training.config.run_config import to_yaml
 
 BASE = {"model_name_or_path": "m", "tasks": {"qa": {"file": "qa.jsonl"}}, "output_dir": "out"}
 

@@ -43,11 +43,11 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
         InputError: If a key is unknown, missing or has a value that is not allowed.
     """
     mine = {f.name for f in fields(TrainConfig)}
-    settings = translated(settings)
+    settings = translated_settings(settings)
     for key in settings:
         if key not in mine and key in {f.name for f in fields(CompareConfig)}:
             raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
-    config = TrainConfig(**checked(TrainConfig, settings))
+    config = TrainConfig(**checked_values(TrainConfig, settings))
     _check_data(config)
     return config
 
@@ -62,7 +62,7 @@ def to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
 
 
-def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
+def translated_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Translate keys of other tools, and log what was done; what was translated before passes as it is."""
     compare = {f.name for f in fields(CompareConfig)}
     found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
@@ -71,7 +71,7 @@ def translated(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def checked(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+def checked_values(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Check every value."""
     known = {f.name: f for f in fields(cls)}
     for key in settings:
