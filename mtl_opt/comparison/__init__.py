@@ -2,5 +2,6 @@
 
 from mtl_opt.comparison.comparison import compare
 from mtl_opt.training.config.comparison import compare_config
+from mtl_opt.training.config.comparison_keys import CompareConfig
 
-__all__ = ["compare", "compare_config"]
+__all__ = ["CompareConfig", "compare", "compare_config"]

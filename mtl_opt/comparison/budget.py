@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mtl_opt.comparison.grid import Method, entry_of
+from mtl_opt.comparison.grid import Method, final_run
 from mtl_opt.comparison.one_run import DataCache
 from mtl_opt.errors import InputError
 from mtl_opt.results import BUDGET_JSON, write_json
@@ -26,16 +26,14 @@ PILOT, WARM_UP = 10, 3
 def steps_of(
     budget: str | None, methods: Sequence[Method], seed: int, shared: Mapping[str, Any], cache: DataCache
 ) -> dict[str, int]:
-    """Say how many steps each method takes.
-
-    Equal time becomes a number of steps once, from a short pilot of every method, and is written to `budget.json`: so
-    every run has its whole learning-rate schedule, and running again gives the same numbers.
-    """
+    """Convert the budget to steps by name of the method; empty without a budget."""
     if budget is None:
         return {}
     amount, unit = budget.split()
     if unit == "steps":
         return {method.name: int(amount) for method in methods}
+    # Time becomes steps once and is kept in a file: every run then has its whole learning-rate schedule, and the same
+    # call gives the same numbers.
     path = Path(shared["output_dir"]) / BUDGET_JSON
     known: dict[str, Any] = {"budget": budget, "steps": {}}
     if path.exists():
@@ -48,7 +46,7 @@ def steps_of(
     steps: dict[str, int] = known["steps"]
     for method in methods:
         if method.name not in steps:
-            pilot = entry_of(method, seed, shared, steps=PILOT).config
+            pilot = final_run(method, seed, shared, steps=PILOT).config
             seconds = seconds_per_step(pilot, cache)
             steps[method.name] = max(1, round(float(amount) / seconds))
             logger.info(
@@ -59,7 +57,7 @@ def steps_of(
 
 
 def seconds_per_step(config: TrainConfig, cache: DataCache) -> float:
-    """Take a few steps and time them; nothing is measured or written."""
+    """Time a few steps, without evaluating or writing anything."""
     config = replace(config, eval_steps=None, save_steps=None)
     run = build_run(config, cache.of(config).only(config.only_tasks))
     try:

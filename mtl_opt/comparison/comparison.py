@@ -1,4 +1,4 @@
-"""Compare methods fairly: the same data order and initialisation per seed, single-task baselines, one line a run."""
+"""A comparison from its configuration to `results.jsonl`: budget, search for learning rates, then the final runs."""
 
 import logging
 import time
@@ -12,11 +12,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from mtl_opt.comparison.budget import steps_of
-from mtl_opt.comparison.grid import Entry, entry_of, methods_of, search_entries
+from mtl_opt.comparison.grid import GridRun, final_run, methods_of
 from mtl_opt.comparison.one_run import DataCache, busy_seconds, seconds_before
 from mtl_opt.comparison.provenance import provenance
-from mtl_opt.comparison.rate_search import choose_rates
-from mtl_opt.comparison.result_writer import ResultLines, short
+from mtl_opt.comparison.rate_search import choose_rates, search_runs
+from mtl_opt.comparison.result_writer import ResultWriter, headline
 from mtl_opt.comparison.settings_check import own_keys
 from mtl_opt.comparison.workers import Reply, Workers, run_here
 from mtl_opt.errors import InputError
@@ -29,16 +29,18 @@ from mtl_opt.training.setup.combiner import build_combiner
 
 logger = logging.getLogger(__name__)
 
-Place = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Reply]]]
-"""Trains runs and gives each with its reply as it finishes."""
+TrainAll = Callable[[Sequence[GridRun]], Iterable[tuple[GridRun, Reply]]]
+"""Trains runs and yields each with its reply as it finishes."""
 
 
 def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[ResultLine]:
     """Train every method on every seed, and every task alone; runs that have a result are skipped.
 
+    Methods see the same data order and start from the same weights per seed.
+
     Args:
-        config: What is compared.
-        shared: Raw settings that every run shares.
+        config: What is compared, from `compare_config`.
+        shared: Raw settings that every run shares, from `compare_config`.
 
     Returns:
         The lines of `results.jsonl` of all runs of this comparison, in order: methods and baselines seed by seed, then
@@ -49,10 +51,10 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[ResultLine
     """
     if world_size() > 1:
         raise InputError(f"`mtl-opt compare` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
-    return _Comparison(config, shared).run()
+    return _Phases(config, shared).run()
 
 
-class _Comparison:
+class _Phases:
     """Hold what all phases of a comparison share: data, methods, and the lines written so far."""
 
     def __init__(self, config: CompareConfig, shared: Mapping[str, Any]) -> None:
@@ -64,21 +66,25 @@ class _Comparison:
         varied = {"sharing_args"} if config.sharings else set()
         varied |= {"mixing_args"} if config.mixings else set()
         base = train_config({key: value for key, value in shared.items() if key not in varied})
-        say_of_norm_matching(config, base)
+        warn_of_norm_matching(config, base)
         self.data = self.cache.of(base)
         self.methods = methods_of(config, shared, self.data.tasks)
-        self.lines = ResultLines(self.output, self.data, provenance(self.data))
+        self.lines = ResultWriter(self.output, self.data, provenance(self.data))
 
     def run(self) -> list[ResultLine]:
         """Search, train, and return the lines."""
         self._check()
         steps = steps_of(self.config.budget, self.methods, self.config.seeds[0], self.shared, self.cache)
-        searches = list(search_entries(self.config, self.methods, self.shared, steps))
+        searches = list(search_runs(self.config, self.methods, self.shared, steps))
+        # Before a search has chosen the rates, the final runs are planned without.
         planned = self._finals({} if searches else self._rates([]), steps)
         own = own_keys(self.config)
         self.lines.refuse_other_settings(searches or planned, own)
-        todo = self._todo([*searches, *planned])
-        self._write_plan([entry.name for entry in [*searches, *planned]])
+        runs = [*searches, *planned]
+        todo = self._todo(runs)
+        if len(todo) < len(runs):
+            logger.info("%d of %d runs have their result already.", len(runs) - len(todo), len(runs))
+        self._write_grid([run.name for run in runs])
         progress = tqdm(total=len(todo), desc="comparing", disable=None)
         with progress as bar, logging_redirect_tqdm(), self._place() as train_all:
             self._train(searches, train_all, bar)
@@ -86,32 +92,29 @@ class _Comparison:
             self.lines.refuse_other_settings(finals, own)
             self._train(finals, train_all, bar)
         if todo:
-            self._write_plan([entry.name for entry in [*searches, *finals]], todo)
-        return [self.lines.known[entry.name] for entry in [*finals, *searches]]
+            self._write_grid([run.name for run in [*searches, *finals]], todo)
+        return [self.lines.known[run.name] for run in [*finals, *searches]]
 
-    def _todo(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _todo(self, runs: Sequence[GridRun]) -> list[GridRun]:
         """List the runs that have no result yet."""
-        todo = [entry for entry in entries if entry.name not in self.lines.known]
-        if len(todo) < len(entries):
-            logger.info("%d of %d runs have their result already.", len(entries) - len(todo), len(entries))
-        return todo
+        return [run for run in runs if run.name not in self.lines.known]
 
-    def _finals(self, rates: Mapping[str, float], steps: Mapping[str, int]) -> list[Entry]:
+    def _finals(self, rates: Mapping[str, float], steps: Mapping[str, int]) -> list[GridRun]:
         """List the runs of the tables, seed by seed: an interrupted comparison has complete seeds."""
         return [
-            entry_of(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
+            final_run(method, seed, self.shared, rates.get(method.name), steps.get(method.name))
             for seed in self.config.seeds
             for method in self.methods
         ]
 
     def _check(self) -> None:
         """Build every combiner and data split once: a bad argument of the last method must not show after hours."""
-        for entry in self._finals({}, {}):
-            build_combiner(entry.config, self.data.only(entry.config.only_tasks).tasks, self.data.settings)
-        for entry in list(search_entries(self.config, self.methods, self.shared, {}))[:1]:
-            self.cache.of(entry.config)
+        for run in self._finals({}, {}):
+            build_combiner(run.config, self.data.only(run.config.only_tasks).tasks, self.data.settings)
+        for run in list(search_runs(self.config, self.methods, self.shared, {}))[:1]:
+            self.cache.of(run.config)
 
-    def _rates(self, searches: Sequence[Entry]) -> dict[str, float]:
+    def _rates(self, searches: Sequence[GridRun]) -> dict[str, float]:
         """Choose the learning rate of every method."""
         if not searches:
             rates = self.config.learning_rates
@@ -122,19 +125,19 @@ class _Comparison:
             logger.info("%s: learning rate %g.", name, rate)
         return rates_of
 
-    def _train(self, entries: Sequence[Entry], train_all: Place, bar: Any) -> None:
+    def _train(self, runs: Sequence[GridRun], train_all: TrainAll, bar: Any) -> None:
         """Train the runs that have no result yet, and write a line for each as it finishes."""
-        todo = [entry for entry in entries if entry.name not in self.lines.known]
-        self.before |= {entry.name: seconds_before(entry.config) for entry in todo}
-        for entry, reply in train_all(todo):
-            line = self.lines.add(entry, reply, self.config.select_by)
-            bar.set_postfix_str(entry.name)
+        todo = self._todo(runs)
+        self.before |= {run.name: seconds_before(run.config) for run in todo}
+        for run, reply in train_all(todo):
+            line = self.lines.add(run, reply, self.config.select_by)
+            bar.set_postfix_str(run.name)
             bar.update()
-            logger.info("%s: %s", entry.name, short(line))
+            logger.info("%s: %s", run.name, headline(line))
 
     @contextmanager
-    def _place(self) -> Iterator[Place]:
-        """Choose where the runs take place; workers live through all phases."""
+    def _place(self) -> Iterator[TrainAll]:
+        """Choose where the runs are trained; workers live through all phases."""
         if self.config.jobs == 1:
             with details_once(), _no_loading_bars():
                 yield lambda todo: run_here(todo, self.cache)
@@ -142,25 +145,25 @@ class _Comparison:
             with Workers(self.config.jobs, self.output) as workers:
                 yield workers.run
 
-    def _write_plan(self, names: Sequence[str], trained: Sequence[Entry] = ()) -> None:
+    def _write_grid(self, names: Sequence[str], trained: Sequence[GridRun] = ()) -> None:
         """Write the names of all runs and, at the end, what this call took beside steps and evaluation."""
-        plan: dict[str, Any] = {"runs": list(names)}
+        grid: dict[str, Any] = {"runs": list(names)}
         path = self.output / GRID_JSON
         if trained:
             wall = time.perf_counter() - self.begin
-            lines = [self.lines.known[entry.name] for entry in trained]
+            lines = [self.lines.known[run.name] for run in trained]
             busy = sum(max(0.0, busy_seconds(line) - self.before.get(line["run"], 0)) for line in lines)
             jobs = min(self.config.jobs, len(trained))
             share = max(0.0, 1 - busy / (wall * jobs))
-            plan |= {"jobs": jobs, "wall_seconds": wall, "busy_seconds": busy, "overhead_share": share}
+            grid |= {"jobs": jobs, "wall_seconds": wall, "busy_seconds": busy, "overhead_share": share}
             logger.info("%.0f s in all; %.1f %% of it outside of steps and evaluation.", wall, 100 * share)
-        elif path.exists() and not trained and all(name in self.lines.known for name in names):
+        elif path.exists() and all(name in self.lines.known for name in names):
             return
-        write_json(path, plan)
+        write_json(path, grid)
 
 
-def say_of_norm_matching(config: CompareConfig, base: TrainConfig) -> None:
-    """Say that clipping undoes what `norm_matched` does, and Adam hardly sees it."""
+def warn_of_norm_matching(config: CompareConfig, base: TrainConfig) -> None:
+    """Warn that clipping undoes what `norm_matched` does, and that Adam hardly sees it."""
     if config.norm_matched and base.max_grad_norm > 0:
         logger.warning(
             "`norm_matched`: every update is clipped to `max_grad_norm: %g` afterwards, and Adam-type optimizers are "

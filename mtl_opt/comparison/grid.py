@@ -1,6 +1,6 @@
-"""The runs of a comparison: combiners × sharing × mixing × norm matching × seeds, baselines, search for the rates."""
+"""The grid of a comparison: combiners × sharing × mixing × norm matching × seeds, and the single-task baselines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.setup.combiner import WRAPPERS
 
 NOT_WRAPPED = {key: getattr(TrainConfig, key) for key in WRAPPERS}
-"""Settings of a baseline: with one task there is nothing to wrap, to share or to mix."""
+"""Settings of a baseline: with one task there is nothing to wrap."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Method:
     """One row of the tables, or the baseline of one task.
 
     Attributes:
-        label: What tells it from the others.
+        label: What tells it from the others, as the tables show it.
         name: The same as part of a folder's name.
-        combiner: Its combiner; "single" for a baseline.
-        task: The only task of a baseline.
+        combiner: Name of its combiner; `SINGLE` for a baseline.
+        task: The only task of a baseline; None for a method.
         own: Raw settings in which it differs from the other methods.
     """
 
@@ -36,13 +36,13 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GridRun:
     """One run of the comparison.
 
     Attributes:
         name: Name of its folder.
         role: "method", "baseline" or "search".
-        method: What it is a run of.
+        method: The method it trains.
         config: Its configuration.
     """
 
@@ -53,7 +53,7 @@ class Entry:
 
 
 def methods_of(config: CompareConfig, shared: Mapping[str, Any], tasks: Sequence[str]) -> list[Method]:
-    """List what is compared."""
+    """List the methods, then a baseline per task."""
     matched = [False, True] if config.norm_matched == "both" else [bool(config.norm_matched)]
     nothing: list[str | None] = [None]
     grid = product(config.combiners, config.sharings or nothing, config.mixings or nothing, matched)
@@ -64,6 +64,7 @@ def methods_of(config: CompareConfig, shared: Mapping[str, Any], tasks: Sequence
         for key, value in (("sharings", sharing), ("mixings", mixing)):
             one, arguments = VARIED[key]
             own |= {} if value is None else {one: value, arguments: (shared.get(arguments) or {}).get(value, {})}
+        # An axis with one value varies nothing and stays out of the label.
         parts = [combiner]
         parts += [sharing] if sharing and len(config.sharings or []) > 1 else []
         parts += [mixing] if mixing and len(config.mixings or []) > 1 else []
@@ -73,42 +74,25 @@ def methods_of(config: CompareConfig, shared: Mapping[str, Any], tasks: Sequence
 
 
 def _baseline(config: CompareConfig, task: str) -> Method:
-    """Describe the training of one task alone: the whole model or one adapter, nothing shared, mixed or combined."""
+    """Describe the training of one task alone: one model or adapter, nothing shared, mixed or combined."""
     own: dict[str, Any] = {"combiner": "sum", "only_tasks": [task], **NOT_WRAPPED, "sharing": "hard"}
     own |= {"sharing_args": {}} | ({} if config.mixings is None else {"mixing_args": {}})
     return Method(SINGLE, f"{SINGLE}-{task}", SINGLE, task, own)
 
 
-def entry_of(
+def final_run(
     method: Method, seed: int, shared: Mapping[str, Any], rate: float | None = None, steps: int | None = None
-) -> Entry:
-    """Build one run; one that was interrupted goes on from its newest checkpoint."""
+) -> GridRun:
+    """Configure a run of the tables."""
     name = f"{method.name}-seed{seed}"
-    return Entry(name, "baseline" if method.task else "method", method,
-                 _config(name, method, seed, shared, rate, steps))  # fmt: skip
+    role = "baseline" if method.task else "method"
+    return GridRun(name, role, method, run_config(name, method, seed, shared, rate, steps))
 
 
-def search_entries(
-    config: CompareConfig, methods: Sequence[Method], shared: Mapping[str, Any], steps: Mapping[str, int]
-) -> Iterator[Entry]:
-    """List the runs that search for the learning rate of every method, all with the same budget."""
-    if config.learning_rates is None or len(config.learning_rates) < 2:
-        return
-    unseen = {**shared, "val_from_train": config.search_val_size, "eval_steps": None}
-    for method, seed, rate in product(methods, search_seeds(config), config.learning_rates):
-        name = f"search-{method.name}-lr{rate:g}-seed{seed}"
-        yield Entry(name, "search", method, _config(name, method, seed, unseen, rate, steps.get(method.name)))
-
-
-def search_seeds(config: CompareConfig) -> list[int]:
-    """Give the seeds of the search."""
-    return config.search_seeds or config.seeds[:1]
-
-
-def _config(
+def run_config(
     name: str, method: Method, seed: int, shared: Mapping[str, Any], rate: float | None, steps: int | None
 ) -> TrainConfig:
-    """Put the settings of a run together."""
+    """Merge shared and own settings; a run that was interrupted goes on from its newest checkpoint."""
     own = {"seed": seed, "output_dir": str(Path(shared["output_dir"]) / name), "resume_from_checkpoint": True}
     own |= {} if rate is None else {"learning_rate": rate}
     own |= {} if steps is None else {"max_steps": steps}

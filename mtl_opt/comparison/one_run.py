@@ -16,6 +16,7 @@ from mtl_opt.training.run.loop import train
 from mtl_opt.training.setup.data import Prepared, prepare
 
 DATA_KEYS = tuple(f.name for f in fields(DataKeys) if f.name != "only_tasks")
+"""Keys that decide which rows are read and how; all tasks are prepared, a baseline then takes its own."""
 
 
 class DataCache:
@@ -26,19 +27,20 @@ class DataCache:
         self.untrained: dict[str, dict[str, dict[str, float]]] = {}
 
     def of(self, config: TrainConfig) -> Prepared:
-        """Prepare the data of a run."""
+        """Return the data of a run, prepared or cached, with the metrics of its untrained model as far as known."""
         keys = {key: getattr(config, key) for key in (*DATA_KEYS, "model_name_or_path")}
         seeds = {"seed": config.seed, "data_seed": config.data_seed} if config.streaming else {}
         name = json.dumps({**keys, **seeds}, sort_keys=True, default=str)
         if name not in self.data:
             self.data[name] = prepare(config)
+        # With hard sharing and no heads every run starts as the base model, whatever its seed.
         begins_alike = config.sharing == "hard" and not config.heads
         start = "" if begins_alike else f"{config.sharing} {config.sharing_args} {config.seed}"
         return replace(self.data[name], untrained=self.untrained.setdefault(f"{name} {start}", {}))
 
 
 def run_one(name: str, config: TrainConfig, cache: DataCache) -> dict[str, Any]:
-    """Train one run."""
+    """Train one run; one that diverges has a reply, too."""
     try:
         return {"results": train(config, cache.of(config)), "diverged": None, "hardware": hardware()}
     except DivergedError as error:
@@ -48,7 +50,7 @@ def run_one(name: str, config: TrainConfig, cache: DataCache) -> dict[str, Any]:
 
 
 def seconds_before(config: TrainConfig) -> float:
-    """Read what a run has spent in steps and evaluation before it goes on."""
+    """Read the seconds that earlier calls spent on a run in steps and evaluation."""
     folder = Path(config.output_dir)
     try:
         if (folder / ALL_RESULTS_JSON).exists():
@@ -60,5 +62,5 @@ def seconds_before(config: TrainConfig) -> float:
 
 
 def busy_seconds(results: Mapping[str, Any]) -> float:
-    """Add up the seconds in steps and evaluation."""
+    """Sum the seconds in steps and evaluation."""
     return float((results.get("train_runtime") or 0) + (results.get("evaluation_runtime") or 0))

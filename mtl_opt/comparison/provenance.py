@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, commit, data and machine, written beside every result."""
+"""Provenance of results: versions, commit, hash of the data and machine, written beside every result."""
 
 import hashlib
 import platform
@@ -21,7 +21,7 @@ _values = attrgetter(*(field.name for field in fields(Row) if field.name not in 
 
 
 def provenance(data: Prepared) -> dict[str, Any]:
-    """Describe what a run is made of."""
+    """Collect versions, commit, hash of the data and hardware."""
     return {
         **{package: metadata.version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def provenance(data: Prepared) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Ask git for the commit of this package's sources."""
+    """Return the commit of this package's sources; None outside of its repository."""
     folder = Path(mtl_opt.__file__).parent
 
     def git(*words: str) -> str:
@@ -48,7 +48,7 @@ def git_commit() -> str | None:
 
 
 def data_hash(data: Prepared) -> str | None:
-    """Hash all rows of all tasks, as text."""
+    """Hash all rows of all tasks; None where a task is a stream."""
     digest = hashlib.sha256()
     for task in data.tasks:
         if not data.train_rows.get(task):
@@ -61,7 +61,7 @@ def data_hash(data: Prepared) -> str | None:
 
 
 def hardware() -> str:
-    """Name the processor and the accelerators."""
+    """Name processor, threads and accelerators."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return ", ".join([processor(), f"{torch.get_num_threads()} threads", *gpus])
 

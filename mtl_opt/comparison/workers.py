@@ -1,22 +1,27 @@
-"""Where the runs of a comparison take place: one after the other here, or several at a time in worker processes."""
+"""Where the runs of a comparison are trained: in this process one by one, or in worker processes.
+
+Threads of a `ThreadPoolExecutor` hand the runs to the workers. A `ProcessPoolExecutor` would not do: Ctrl-C reaches its
+processes besides their parent, the death of one ends the others by SIGTERM before they have saved, and its error names
+neither the run nor the exit code.
+"""
 
 import contextlib
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
 import torch
 
-from mtl_opt.comparison.grid import Entry
+from mtl_opt.comparison.grid import GridRun
 from mtl_opt.comparison.one_run import DataCache, run_one
 from mtl_opt.errors import InputError
 from mtl_opt.training.run.loop import Interrupted
@@ -25,20 +30,21 @@ FOLDER = "jobs"
 """Folder of the workers' logs, below that of the comparison."""
 
 Reply = dict[str, Any]
+"""What `run_one` returns."""
 
 
-def run_here(entries: Iterable[Entry], cache: DataCache) -> Iterator[tuple[Entry, Reply]]:
+def run_here(runs: Iterable[GridRun], cache: DataCache) -> Iterator[tuple[GridRun, Reply]]:
     """Train runs one after the other in this process."""
-    for entry in entries:
-        yield entry, run_one(entry.name, entry.config, cache)
+    for run in runs:
+        yield run, run_one(run.name, run.config, cache)
 
 
 class Worker:
-    """One process that trains runs, see `worker.py`.
+    """One process that trains runs, see `worker_process.py`.
 
     Args:
-        number: Its number.
-        jobs: How many there are.
+        number: Counted from 0; names its log and chooses its GPU.
+        jobs: Number of workers, which share the threads of the machine.
         folder: Folder of its log.
     """
 
@@ -61,27 +67,23 @@ class Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.input, self.output = self.process.stdin, self.process.stdout
-        self.entry: Entry | None = None
 
-    def start(self, entry: Entry) -> None:
-        """Give it a run."""
-        self.entry = entry
-        job = {"name": entry.name, "config": asdict(entry.config)}
-        try:
+    def train(self, run: GridRun) -> Reply:
+        """Have a run trained and wait for its reply."""
+        job = {"name": run.name, "config": asdict(run.config)}
+        with contextlib.suppress(BrokenPipeError):  # reading the answer says so
             self.input.write(json.dumps(job).encode() + b"\n")
             self.input.flush()
-        except BrokenPipeError:
-            return  # reading its answer says so
-
-    def answer(self) -> tuple[Entry, Reply]:
-        """Wait for the reply to the run it was given."""
-        assert self.entry is not None
-        entry, self.entry = self.entry, None
         text = self.output.readline()
         if not text.endswith(b"\n"):
             code = self.process.wait()
-            raise InputError(f"Run `{entry.name}`: its process ended with exit code {code}; see `{self.log}`.")
-        return entry, json.loads(text)
+            raise InputError(f"Run `{run.name}`: its process ended with exit code {code}; see `{self.log}`.")
+        reply = json.loads(text)
+        if "error" in reply:
+            raise InputError(reply["error"])
+        if "interrupted" in reply:
+            raise Interrupted(reply["interrupted"])
+        return reply
 
     def interrupt(self) -> None:
         """Ask it to finish the step under way, save and stop."""
@@ -89,7 +91,7 @@ class Worker:
             self.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """Let it end."""
+        """End it once it is idle."""
         with contextlib.suppress(BrokenPipeError):
             self.input.close()
         self.process.wait()
@@ -97,30 +99,54 @@ class Worker:
 
 
 class Workers:
-    """Train several runs at a time, each in a process of its own.
+    """Train several runs at a time, each in a process of its own that lives until the end.
 
     Args:
-        jobs: How many at a time.
+        jobs: Runs at a time.
         output: Folder of the comparison.
     """
 
     def __init__(self, jobs: int, output: Path) -> None:
         self.jobs, self.output = jobs, output
         self.workers: list[Worker] = []
+        self.idle: SimpleQueue[Worker] = SimpleQueue()
+        self.threads = ThreadPoolExecutor(jobs)
+        self.futures: list[Future[Reply]] = []
 
     def __enter__(self) -> "Workers":
         return self
 
+    def run(self, runs: Sequence[GridRun]) -> Iterator[tuple[GridRun, Reply]]:
+        """Train runs, several at a time, and yield each as it finishes."""
+        while len(self.workers) < min(self.jobs, len(runs)):
+            self.workers.append(Worker(len(self.workers), self.jobs, self.output / FOLDER))
+            self.idle.put(self.workers[-1])
+        futures = {self.threads.submit(self._train, run): run for run in runs}
+        self.futures += futures
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    def _train(self, run: GridRun) -> Reply:
+        """Train a run in a worker that is idle; the first failure keeps the runs that wait from starting."""
+        worker = self.idle.get()
+        try:
+            return worker.train(run)
+        except BaseException:
+            self.threads.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            self.idle.put(worker)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End all workers; where something went wrong, the others save what they have first."""
-        sentences = []
+        """End all workers; where something went wrong, those at work save what they have first."""
         try:
+            self.threads.shutdown(wait=False, cancel_futures=True)
             if kind is not None:
                 for worker in self.workers:
                     worker.interrupt()
-                sentences = [self._last_word(worker) for worker in self.workers if worker.entry is not None]
+            self.threads.shutdown()
             for worker in self.workers:
                 worker.close()
         except KeyboardInterrupt:  # a second Ctrl-C
@@ -128,32 +154,6 @@ class Workers:
                 worker.process.kill()
             raise
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            raise Interrupted(" ".join(dict.fromkeys(filter(None, sentences))) or "Stopped.") from error
-
-    @staticmethod
-    def _last_word(worker: Worker) -> str:
-        """Read what a worker that was interrupted says; nothing where it had just finished."""
-        try:
-            return str(worker.answer()[1].get("interrupted", ""))
-        except InputError:
-            return ""
-
-    def run(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Reply]]:
-        """Train runs, several at a time."""
-        waiting = deque(entries)
-        while len(self.workers) < min(self.jobs, len(entries)):
-            self.workers.append(Worker(len(self.workers), self.jobs, self.output / FOLDER))
-        with selectors.DefaultSelector() as selector:
-            for worker in self.workers[: len(entries)]:
-                selector.register(worker.output, selectors.EVENT_READ, worker)
-                worker.start(waiting.popleft())
-            left = len(entries)
-            while left:
-                for key, _ in selector.select():
-                    entry, reply = key.data.answer()
-                    left -= 1
-                    if waiting and "error" not in reply:
-                        key.data.start(waiting.popleft())
-                    if "error" in reply:
-                        raise InputError(reply["error"])
-                    yield entry, reply
+            ended = [future.exception() for future in self.futures if not future.cancelled()]
+            sentences = [str(one) for one in ended if isinstance(one, Interrupted)]
+            raise Interrupted(" ".join(dict.fromkeys(sentences)) or "Stopped.") from error

@@ -17,8 +17,8 @@ from tiny_run import TASKS, log_lines, rows_of, write_config, write_jsonl
 
 from mtl_opt import cli
 from mtl_opt.comparison import compare_config
-from mtl_opt.comparison.grid import entry_of, methods_of, search_entries
-from mtl_opt.comparison.rate_search import choose_rates, search_score
+from mtl_opt.comparison.grid import final_run, methods_of
+from mtl_opt.comparison.rate_search import choose_rates, search_runs, search_score
 from mtl_opt.training import train_config
 from mtl_opt.training.setup.data import prepare
 
@@ -50,8 +50,8 @@ def results_only(line):
 def entries(settings, tasks=("qa",)):
     config, shared = compare_config(settings)
     methods = methods_of(config, shared, tasks)
-    finals = [entry_of(method, seed, shared) for seed in config.seeds for method in methods]
-    return [*search_entries(config, methods, shared, {}), *finals]
+    finals = [final_run(method, seed, shared) for seed in config.seeds for method in methods]
+    return [*search_runs(config, methods, shared, {}), *finals]
 
 
 def test_every_choice_that_varies_stands_in_the_label_and_the_folder(grid):

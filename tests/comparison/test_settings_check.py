@@ -8,7 +8,8 @@ from tiny_run import write_config
 
 from mtl_opt import cli
 from mtl_opt.comparison import compare_config
-from mtl_opt.comparison.grid import entry_of, methods_of, search_entries
+from mtl_opt.comparison.grid import final_run, methods_of
+from mtl_opt.comparison.rate_search import search_runs
 from mtl_opt.comparison.settings_check import own_keys, refuse_other_settings
 from mtl_opt.errors import InputError
 
@@ -23,11 +24,11 @@ def entries_of(grid, steps=None):
     config, shared = compare_config(grid)
     methods = methods_of(config, shared, ["qa"])
     finals = [
-        entry_of(method, seed, shared, steps=(steps or {}).get(method.name))
+        final_run(method, seed, shared, steps=(steps or {}).get(method.name))
         for seed in config.seeds
         for method in methods
     ]
-    return [*search_entries(config, methods, shared, {}), *finals]
+    return [*search_runs(config, methods, shared, {}), *finals]
 
 
 def known_of(entries):
