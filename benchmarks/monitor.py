@@ -37,7 +37,8 @@ from mtl_opt import COMBINERS, PCGrad, TaskGradients
 from mtl_opt.monitor import ConflictLog, StepEvent, TensorBoardWriter, diagnose
 from mtl_opt.monitor.conflict_line import all_cosines
 from mtl_opt.training.run.shadows import Shadows
-from mtl_opt.training.run.step_monitor import CHEAP, StepMonitor
+from mtl_opt.training.run.step_monitor import StepMonitor
+from mtl_opt.training.setup.shadow_combiners import CHEAP
 
 LIMITS = {"shadows": 0.02, "all": 0.03}
 """Targets: the largest share of a plain step of at least `LONG_STEP`, averaged over a log line. The hardest case is a

@@ -9,7 +9,8 @@ from torch import Tensor
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import private_parameters, task_losses
 from mtl_opt.training.config.run_config import train_config
-from mtl_opt.training.run.state import Run, build_run
+from mtl_opt.training.run.assembly import build_run
+from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import training_step
 from mtl_opt.training.setup.data import prepare
 

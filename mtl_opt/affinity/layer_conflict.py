@@ -48,7 +48,7 @@ class LayerWatch:
     """
 
     def __init__(self, run: Run, steps: int, least_blocks: int = 1) -> None:
-        self.path = Path(run.config.output_dir) / FILE
+        self.path = Path(run.output.output_dir) / FILE
         self.steps = steps
         numbers: dict[str, int] = {}
         for name, parameter in run.parts.grads.buffer.parameters.items():

@@ -46,13 +46,13 @@ class LookaheadWatch:
     """
 
     def __init__(self, run: Run, every: int) -> None:
-        if run.config.gradient_engine == "two_pass":
+        if run.parts.grads.engine.name == "two_pass":
             raise InputError("`gradient_engine: two_pass` keeps no rows, which a lookahead needs; use `one_pass`.")
         if not run.parts.grads.buffer.parameters:
             raise InputError("Nothing is shared, so no task's step changes another's loss.")
-        self.path = Path(run.config.output_dir) / FILE
+        self.path = Path(run.output.output_dir) / FILE
         self.every = every
-        self.rate = run.config.learning_rate
+        self.rate = run.settings["learning_rate"]
         kept = [line for line in read_lines(self.path) if line["step"] <= run.step] if run.step else []
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 

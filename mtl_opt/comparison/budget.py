@@ -13,8 +13,8 @@ from mtl_opt.comparison.one_run import DataCache
 from mtl_opt.errors import InputError
 from mtl_opt.results import BUDGET_JSON, write_json
 from mtl_opt.training.config.run_config import TrainConfig
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.loop import take_steps
-from mtl_opt.training.run.state import build_run
 from mtl_opt.training.run.writers import NoWriters
 
 logger = logging.getLogger(__name__)

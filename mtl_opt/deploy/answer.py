@@ -18,9 +18,9 @@ from mtl_opt.deploy.trained_run import Trained, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.generation import TextStream, generate
 from mtl_opt.models import load_base, load_tokenizer, reads
-from mtl_opt.training.config.run_config import precision_of, train_config
+from mtl_opt.training.config.run_config import train_config
 from mtl_opt.training.config.yaml_file import override
-from mtl_opt.training.setup.model_settings import base_dtype, quantization_settings
+from mtl_opt.training.setup.model_settings import autocast, autocast_dtype, base_dtype, quantization_settings
 
 UNKNOWN = "\u2026"
 """Stands for the answer of a row that has none; never read."""
@@ -98,9 +98,9 @@ class Answering:
         model = self._open(tasks[0])
         encoders = [self._encoder(task) for task in tasks]
         prompts = [encoder.prompt(row) for encoder, row in zip(encoders, rows, strict=True)]
-        device, precision = next(model.parameters()).device, precision_of(self.trained.config)
+        device = next(model.parameters()).device
         ids: Any = list(tasks) if hasattr(model, "tasks") else 0
-        with torch.autocast(device.type, precision, enabled=precision is not None):
+        with autocast(device, autocast_dtype(self.trained.config)):
             return generate(
                 model, self.tokenizer, prompts, ids, batch_size=len(rows), stop=encoders[0].stop_text(), **options
             )

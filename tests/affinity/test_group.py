@@ -19,7 +19,7 @@ from mtl_opt.batch import task_rows
 from mtl_opt.models import task_losses
 from mtl_opt.training import train
 from mtl_opt.training.config.run_config import train_config
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.data import prepare
 
 QUICK = {"max_new_tokens": 1, "rows_per_task": 2}

@@ -116,9 +116,9 @@ def test_blocks_add_up_to_what_the_runs_own_window_estimates(measured):
 
 def test_watching_changes_nothing_of_what_is_learnt(measured, tmp_path):
     run, _ = measured
-    settings = {**vars(run.config), "output_dir": str(tmp_path / "run"), "gradient_window": 0}
+    settings = {**run.settings, "output_dir": str(tmp_path / "run"), "gradient_window": 0}
     train(config_of(settings))
-    assert weights(tmp_path / "run") == weights(Path(run.config.output_dir))
+    assert weights(tmp_path / "run") == weights(Path(run.output.output_dir))
 
 
 def test_names_are_those_of_the_base():
@@ -151,7 +151,7 @@ class StopAt:
         self.output = ""
 
         def made(run):
-            self.output = run.config.output_dir
+            self.output = run.output.output_dir
             return writers(run)
 
         monkeypatch.setattr(loop, "Writers", made)

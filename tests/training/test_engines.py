@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tiny_run import config_of, log_lines, mostly_slow
 
 from mtl_opt.training import train
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.step import training_step
 from mtl_opt.training.setup.data import prepare
 

@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_args
 
-import torch
-import yaml
-
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.contradictions import check_data, check_model
@@ -21,6 +18,7 @@ from mtl_opt.training.config.keys import (
     OutputKeys,
 )
 from mtl_opt.training.config.translation import translate
+from mtl_opt.training.config.yaml_file import dump_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +50,9 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def precision_of(config: TrainConfig) -> torch.dtype | None:
-    """Name what the forward is autocast to."""
-    return torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
-
-
 def to_yaml(config: TrainConfig) -> str:
-    """Write a configuration as YAML, Chinese text as it is."""
-    return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
+    """Serialise a configuration as YAML."""
+    return dump_yaml(asdict(config))
 
 
 def translated_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def read_yaml(path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     return override(settings, overrides)
 
 
+def dump_yaml(settings: Mapping[str, Any]) -> str:
+    """Serialise settings as YAML in their own order, with Chinese text left readable."""
+    return yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False)
+
+
 def override(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply `key=value` arguments to raw settings.
 

@@ -1,17 +1,17 @@
 """`mtl-opt data`: is every row good, what do the tasks look like, what will be drawn, what exactly is learnt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from mtl_opt.batch import IGNORE_INDEX
-from mtl_opt.data import MIXINGS, Sampler, Source, StreamRows, build_mixer, encoded, iterate
+from mtl_opt.data import MIXINGS, Facts, Mixer, Sampler, Source, StreamRows, build_mixer, encoded, iterate
 from mtl_opt.data.statistics import length_statistics, text_statistics
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
 from mtl_opt.training.config.run_config import TrainConfig
-from mtl_opt.training.setup.data import Prepared, entries_of, opener_of, prepare
-from mtl_opt.training.setup.sampler import build_sampler, facts_of, rows_per_task
+from mtl_opt.training.setup.data import entries_of, opener_of, prepare
+from mtl_opt.training.setup.sampler import build_sampler, facts_of
 
 MOST_DRAWS = 2000
 """Draws that are count_draws for a table of shares; longer runs are taken to go on the same way."""
@@ -62,8 +62,12 @@ def stats(config: TrainConfig) -> dict[str, Any]:
         raise InputError("`mtl-opt data stats` reads all rows; run it with `streaming=false`.")
     prepared = prepare(config).only(config.only_tasks)
     sampler, steps = build_sampler(config, prepared)
-    shares = {name: shares_under(name, config, prepared, steps) for name in MIXINGS}
-    drawn = count_draws(sampler, steps * config.gradient_accumulation_steps)
+    facts, draws = facts_of(config, prepared, steps), steps * config.gradient_accumulation_steps
+    shares = {}
+    for name in MIXINGS:
+        mixer = mixer_for(name, facts, config.mixing_args if name == config.mixing else {}, name == config.mixing)
+        shares[name] = None if mixer is None else shares_under(mixer, sampler, draws)
+    drawn = count_draws(sampler, draws)
     tasks = {}
     for task in prepared.tasks:
         settings, tokens = prepared.settings[task], prepared.train[task]
@@ -83,24 +87,23 @@ def stats(config: TrainConfig) -> dict[str, Any]:
     return {"steps": steps, "mixing": config.mixing, "tasks": tasks}
 
 
-def shares_under(name: str, config: TrainConfig, prepared: Prepared, steps: int) -> dict[str, float] | None:
-    """Count the share of every task that a mixing would give it; None where it needs arguments that are not there."""
-    arguments = config.mixing_args if name == config.mixing else {}
+def mixer_for(name: str, facts: Facts, arguments: Mapping[str, Any], configured: bool) -> Mixer | None:
+    """Build a mixing; None where it needs arguments that only the configured one has."""
     try:
-        mixer = build_mixer(name, facts_of(config, prepared, steps), arguments)
+        return build_mixer(name, facts, arguments)
     except InputError:
-        if name == config.mixing:
+        if configured:
             raise
         return None
+
+
+def shares_under(mixer: Mixer, like: Sampler, draws: int) -> dict[str, float]:
+    """Count the share of every task that a mixing would give it in a run whose sampler is otherwise the same."""
     sampler = Sampler(
-        prepared.sizes,
-        rows_per_task(config, len(prepared.tasks)),
-        0,
-        mixer,
-        draws_per_step=config.gradient_accumulation_steps,
-        tasks_per_step=config.tasks_per_step,
-    )
-    drawn = count_draws(sampler, steps * config.gradient_accumulation_steps)
+        like.sizes, like.rows_per_task, 0, mixer,
+        draws_per_step=like.draws_per_step, tasks_per_step=like.tasks_per_step,
+    )  # fmt: skip
+    drawn = count_draws(sampler, draws)
     return {task: count / sum(drawn.values()) for task, count in drawn.items()}
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtl_opt.batch import TaskBatch
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.rows.buffer import RowBuffer
 from mtl_opt.gradients.rows.layer_rows import SCRATCH
 from mtl_opt.models import file_bytes, model_on_meta, put_heads
-from mtl_opt.training.config.run_config import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.preview.memory import (
     Memory,
     activation_bytes,
@@ -28,7 +29,13 @@ from mtl_opt.training.setup.data import Prepared, prepare
 from mtl_opt.training.setup.gradients import build_gradients
 from mtl_opt.training.setup.loader import batch_maker
 from mtl_opt.training.setup.model import put_sharing
-from mtl_opt.training.setup.model_settings import adapter_settings, base_dtype, engine_of, quantization_settings
+from mtl_opt.training.setup.model_settings import (
+    adapter_settings,
+    autocast_dtype,
+    base_dtype,
+    engine_of,
+    quantization_settings,
+)
 from mtl_opt.training.setup.sampler import build_sampler, rows_per_task
 
 DRAWS = 64
@@ -142,12 +149,15 @@ def plan_of(
     quantized: dict[int, tuple[int, int]] | None = None,
 ) -> Plan:
     """Plan a run whose parts are built, on whatever device."""
-    tokens = count_tokens(config, prepared)
+    sampler, steps = build_sampler(config, prepared)
+    batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
+    tokens = count_tokens(batches, config.gradient_accumulation_steps)
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters
     trained = [p.numel() for p in (*shared, *private)]
     numbers = sum(p.numel() for p in shared)
     found = quantized_weights(model) if quantized is None else quantized
-    activations, logits = _forward_bytes(config, model, tokens)
+    half = autocast_dtype(config) is not None
+    activations, logits = _forward_bytes(model, tokens, half, config.gradient_checkpointing)
     memory = Memory(
         weights=weight_bytes(model, found, quantization_settings(config)),
         gradient_rows=_gradient_bytes(grads, shared),
@@ -165,7 +175,7 @@ def plan_of(
         file_bytes=file_bytes(config.model_name_or_path),
         engine=grads.engine.name,
         engine_reason=(engine_of(config)[1] or grads.engine_reason).rstrip("."),
-        steps=build_sampler(config, prepared)[1],
+        steps=steps,
         rows_per_step=rows_per_task(config, len(prepared.tasks))
         * len(prepared.tasks)
         * config.gradient_accumulation_steps
@@ -183,26 +193,23 @@ def _gradient_bytes(grads: TaskGradients, shared: Sequence[nn.Parameter]) -> int
     return row_bytes(num_rows, buffer.columns.size, buffer.rows.element_size())
 
 
-def _forward_bytes(config: TrainConfig, model: Any, tokens: TokenCounts) -> tuple[int, int]:
+def _forward_bytes(model: Any, tokens: TokenCounts, half: bool, checkpointed: bool) -> tuple[int, int]:
     """Estimate activations and logits; 0 where the model's configuration does not name its sizes."""
-    shape, half = shape_of(model), precision_of(config) is not None
+    shape = shape_of(model)
     if shape is None:
         return 0, 0
     logits = logit_bytes(shape.vocabulary, tokens.largest, tokens.learnt, half=half)
-    checkpointed = config.gradient_checkpointing
     activations = activation_bytes(
         shape, tokens.largest, tokens.longest, half=half, checkpointed=checkpointed, logits=logits
     )
     return activations, logits
 
 
-def count_tokens(config: TrainConfig, prepared: Prepared) -> TokenCounts:
-    """Draw the first micro-batches of a run and count their tokens."""
-    sampler, _ = build_sampler(config, prepared)
-    batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
+def count_tokens(batches: Sequence[TaskBatch], accumulation: int) -> TokenCounts:
+    """Count the tokens of the first micro-batches of a run, and of its steps on average."""
     sizes = [batch.input_ids.numel() for batch in batches]
     real = [int(batch.attention_mask.sum()) for batch in batches]
-    per_step = config.gradient_accumulation_steps / DRAWS
+    per_step = accumulation / DRAWS
     return TokenCounts(
         largest=max(sizes),
         longest=max(batch.input_ids.shape[1] for batch in batches),

@@ -15,9 +15,8 @@ from mtl_opt.errors import DivergedError, InputError
 from mtl_opt.gradients.rows.columns import whole
 from mtl_opt.results import TRAINER_STATE_JSON, checkpoints, write_json
 from mtl_opt.training.processes import gather, is_main, rank, wait_for_all, world_size
-from mtl_opt.training.run.adapters import save_adapters
+from mtl_opt.training.run.adapters import save_adapters, save_trained
 from mtl_opt.training.run.state import Run, Totals
-from mtl_opt.training.setup.model import save_trained
 from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
 
 FREE_KEYS = {
@@ -31,7 +30,7 @@ FREE_KEYS = {
 def save_checkpoint(run: Run) -> Path:
     """Write `checkpoint-N` beside the earlier ones; it appears complete or not at all."""
     refuse_non_finite(run)
-    output = Path(run.config.output_dir)
+    output = Path(run.output.output_dir)
     folder = output / f"checkpoint-{run.step}"
     parts = run.parts
     weights = whole_weights(parts.model)  # this and the next two lines need every process
@@ -62,7 +61,7 @@ def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, An
     if folder.exists():
         _remove(folder)
     os.replace(partial, folder)
-    limit = run.config.save_total_limit
+    limit = run.output.save_total_limit
     for old in checkpoints(output)[: -limit if limit else 0]:
         _remove(old)
 
@@ -76,7 +75,7 @@ def _state_values(run: Run) -> dict[str, Any]:
         "sampler": run.loader.state_dict(),
         "totals": asdict(run.totals),
         "before": run.before,
-        "config": asdict(run.config),
+        "config": run.settings,
         "processes": world_size(),
     }
 
@@ -103,12 +102,12 @@ def save_model(run: Run, folder: Path) -> None:
     weights = whole_weights(run.parts.model)
     if is_main():
         _write_model(run, folder, weights)
-        save_adapters(run.config, run.parts.model, folder)
+        save_adapters(run.base, run.parts.model, folder)
 
 
 def _write_model(run: Run, folder: Path, weights: Any) -> None:
     """Write weights and tokenizer in the form that peft and transformers load."""
-    save_trained(run.config, run.parts.model, folder, weights)
+    save_trained(run.base, run.parts.model, folder, weights)
     run.prepared.tokenizer.save_pretrained(folder)
 
 
@@ -127,7 +126,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
+def check_same_run(settings: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
     """Refuse to go on with other settings than those the checkpoint was written under."""
     # As many rows of each task in a step are the same run, however many processes share them.
     before = {**state["config"]}
@@ -135,7 +134,7 @@ def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Pa
         if before.get(key) is not None and "processes" in state:
             rows = before[key] * state["processes"]
             before[key] = rows // world_size() if rows % world_size() == 0 else rows / world_size()
-    for key, value in run_config.items():
+    for key, value in settings.items():
         if key not in FREE_KEYS and key in before and before[key] != value:
             raise InputError(
                 f"`{key}` was {before[key]!r} when `{folder}` was written and is {value!r} now: a run goes on only "
@@ -146,7 +145,7 @@ def check_same_run(run_config: dict[str, Any], state: dict[str, Any], folder: Pa
 def restore_run(run: Run, folder: Path) -> None:
     """Bring a run built from the checkpoint's weights to the state of the checkpoint."""
     state = read_state(folder)
-    check_same_run(asdict(run.config), state, folder)
+    check_same_run(run.settings, state, folder)
     if state["tasks"] != run.prepared.tasks:
         raise InputError(f"`{folder}` was written for tasks {state['tasks']}, the data has {run.prepared.tasks}.")
     parts = run.parts

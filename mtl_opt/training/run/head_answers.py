@@ -7,8 +7,8 @@ import torch
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch, task_rows
 from mtl_opt.data import collate
 from mtl_opt.models import MultiTaskModel, labels_of
-from mtl_opt.training.config.run_config import TrainConfig, precision_of
 from mtl_opt.training.setup.data import Prepared
+from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast
 
 
 @dataclass
@@ -31,16 +31,15 @@ class HeadAnswers:
 
 
 @torch.no_grad()
-def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> HeadAnswers:
+def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, how: EvaluationSettings) -> HeadAnswers:
     """Run a head on the held-out rows of its task."""
     place, rows = model.tasks.index(task), prepared.eval_encoded[task]
     head, names = model.head_of(task), labels_of(model, task)
-    device, precision = next(model.parameters()).device, precision_of(config)
-    found, size = HeadAnswers(), config.per_device_eval_batch_size
+    device, found, size = next(model.parameters()).device, HeadAnswers(), how.batch_size
     for begin in range(0, len(rows), size):
         chunk = [rows[i] for i in range(begin, min(begin + size, len(rows)))]
         batch = collate([*([] for _ in range(place)), chunk], prepared.tokenizer.pad_token_id).to(device)
-        with task_rows(batch.task_ids), torch.autocast(device.type, precision, enabled=precision is not None):
+        with task_rows(batch.task_ids), autocast(device, how.precision):
             ((_, _, part),) = model.parts(batch)
             loss, number = head.loss(part)
             values = head(part).float()

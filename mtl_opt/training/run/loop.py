@@ -27,11 +27,12 @@ from mtl_opt.results import (
     write_json,
     write_text,
 )
-from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
-from mtl_opt.training.config.yaml_file import read_yaml
+from mtl_opt.training.config.run_config import TrainConfig, train_config
+from mtl_opt.training.config.yaml_file import dump_yaml, read_yaml
 from mtl_opt.training.details import details
 from mtl_opt.training.preview.plan import plan_of
 from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined_processes, wait_for_all, world_size
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.checkpoint import (
     check_same_run,
     read_state,
@@ -43,7 +44,7 @@ from mtl_opt.training.run.checkpoint import (
 from mtl_opt.training.run.measurement import Measured, measure, write_predictions
 from mtl_opt.training.run.observer import Observer
 from mtl_opt.training.run.process import finish_step_on_interrupt, peak_mb, reset_peak
-from mtl_opt.training.run.state import Run, build_run
+from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Watch, training_step
 from mtl_opt.training.run.writers import NoWriters, Writers, draw_losses, epoch_of, warn_of_plots
 from mtl_opt.training.setup.data import Prepared, prepare
@@ -72,10 +73,11 @@ def train(
     An `InputError` says what does not fit; `Interrupted` that Ctrl-C stopped the run after writing a checkpoint.
     """
     output = Path(config.output_dir)
-    checkpoint = _where_to_start(config)
+    settings = asdict(config)
+    checkpoint = _where_to_start(output, config.resume_from_checkpoint, settings)
     finished = read_results(output)
     if finished is not None:
-        _check_same_settings(output, config)
+        _check_same_settings(output, settings)
         details.info("`%s` holds a finished run: nothing to do.", output)
         return finished
     with joined_processes(config.ddp_timeout) as device:
@@ -92,10 +94,10 @@ def train(
             run.known_seconds = run.totals.seconds + run.totals.evaluating
             logger.info("Going on after step %d of %d.", run.step, run.total_steps)
         elif is_main():
-            _begin(output, config)
+            _begin(output, settings)
         if watch is not None:
             run.parts = replace(run.parts, watch=watch(run))
-        warn_of_plots(config)
+        warn_of_plots(config.plot_loss)
         return _run_to_end(run)
 
 
@@ -110,9 +112,8 @@ def _run_to_end(run: Run) -> dict[str, Any]:
         run.loader.close()
 
 
-def _where_to_start(config: TrainConfig) -> Path | None:
+def _where_to_start(output: Path, wish: bool | str | None, settings: dict[str, Any]) -> Path | None:
     """Find the checkpoint to go on from; refuse a folder that holds another run."""
-    output, wish = Path(config.output_dir), config.resume_from_checkpoint
     check_folder(output)
     if wish is None or wish is False:
         if holds_run(output):
@@ -129,7 +130,7 @@ def _where_to_start(config: TrainConfig) -> Path | None:
         return folder
     found = checkpoints(output)
     if found:
-        check_same_run(asdict(config), read_state(found[-1]), found[-1])
+        check_same_run(settings, read_state(found[-1]), found[-1])
         return found[-1]
     if holds_run(output) and not (output / CONFIG_YAML).exists():
         raise InputError(f"`output_dir`: `{output}` holds something else than a run; choose another folder.")
@@ -138,17 +139,17 @@ def _where_to_start(config: TrainConfig) -> Path | None:
     return None
 
 
-def _check_same_settings(output: Path, config: TrainConfig) -> None:
+def _check_same_settings(output: Path, settings: dict[str, Any]) -> None:
     """Refuse to pass results of other settings off as those of these."""
     path = output / CONFIG_YAML
     if path.exists():
-        check_same_run(asdict(config), {"config": asdict(train_config(read_yaml(path, [])))}, path)
+        check_same_run(settings, {"config": asdict(train_config(read_yaml(path, [])))}, path)
 
 
-def _begin(output: Path, config: TrainConfig) -> None:
+def _begin(output: Path, settings: dict[str, Any]) -> None:
     """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
     shutil.rmtree(output / "runs", ignore_errors=True)
-    write_text(output / CONFIG_YAML, to_yaml(config))
+    write_text(output / CONFIG_YAML, dump_yaml(settings))
 
 
 def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
@@ -165,7 +166,7 @@ def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
 
 def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
     """Take all steps that are left; return the seconds each took."""
-    config, times = run.config, list[float]()
+    keys, times = run.output, list[float]()
     observer = Observer(run)
     run.parts.model.train()
     bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=bar_disabled())
@@ -184,10 +185,10 @@ def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
             writers.step(event)
             bar.update()
             last = run.step == run.total_steps
-            if not last and _is_due(run, config.eval_steps):
+            if not last and _is_due(run, keys.eval_steps):
                 writers.evaluation(_evaluate(run, run.prepared).metrics)
             stop = any_process(interrupt.requested, run.device) and not last
-            if _is_due(run, config.save_steps) or stop:
+            if _is_due(run, keys.save_steps) or stop:
                 folder = save_checkpoint(run)
                 if stop:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
@@ -245,7 +246,7 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
             raise DivergedError(
                 f"`{key}` is not finite ({value}) after step {run.step}. A lower `learning_rate` may help."
             )
-    output = Path(run.config.output_dir)
+    output = Path(run.output.output_dir)
     save_model(run, output)
     results: dict[str, Any] = {
         **after,
@@ -275,6 +276,6 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
 def _evaluate(run: Run, prepared: Prepared) -> Measured:
     """Measure the model, and the time that takes."""
     begin = time.perf_counter()
-    measured = measure(run.parts.model, prepared, run.config)
+    measured = measure(run.parts.model, prepared, run.evaluation)
     run.totals.evaluating += time.perf_counter() - begin
     return measured

@@ -18,13 +18,14 @@ from mtl_opt.evaluation import from_loss, score, split_name
 from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, PREDICTIONS_JSONL, read_results, write_text
 from mtl_opt.training.config.heads import is_labelled
-from mtl_opt.training.config.run_config import TrainConfig, precision_of, train_config
+from mtl_opt.training.config.run_config import train_config
 from mtl_opt.training.config.task_metrics import may_stop_early, metric_names, needs_answers
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.processes import bar_disabled
 from mtl_opt.training.run.head_answers import answers_of_head
 from mtl_opt.training.setup.data import Prepared, check_vocabulary, prepare
 from mtl_opt.training.setup.model import build_model
+from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast, evaluation_settings
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,8 @@ class Measured:
     predictions: list[dict[str, str]] = field(default_factory=list)
 
 
-def evaluate(model: nn.Module, prepared: Prepared, config: TrainConfig) -> dict[str, float]:
-    """Measure a model on the held-out rows of every task."""
-    return measure(model, prepared, config).metrics
-
-
 @torch.no_grad()
-def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measured:
+def measure(model: nn.Module, prepared: Prepared, how: EvaluationSettings) -> Measured:
     """Measure a model on the held-out rows of every task, and keep its answers."""
     was_training = model.training
     model.eval()
@@ -55,11 +51,11 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
         tasks = [task for task in prepared.tasks if prepared.eval_rows[task]]
         for task in tqdm(tasks, desc="evaluating", leave=False, disable=bar_disabled()):
             if isinstance(model, MultiTaskModel) and is_labelled(prepared.heads.get(task)):
-                _measure_head(found, model, task, prepared, config)
+                _measure_head(found, model, task, prepared, how)
                 continue
             settings, references = prepared.settings[task], [row.output for row in prepared.eval_rows[task]]
-            loss = _loss(model, task, prepared, config)
-            answers = _answers(model, task, prepared, config) if needs_answers(settings) else None
+            loss = _loss(model, task, prepared, how)
+            answers = _answers(model, task, prepared, how) if needs_answers(settings) else None
             values = {"loss": loss} | metric_values(metric_names(settings), answers, references, loss)
             found.metrics.update({f"eval_{task}_{name}": value for name, value in values.items()})
             if answers is not None:
@@ -71,9 +67,11 @@ def measure(model: nn.Module, prepared: Prepared, config: TrainConfig) -> Measur
     return found
 
 
-def _measure_head(found: Measured, model: MultiTaskModel, task: str, prepared: Prepared, config: TrainConfig) -> None:
+def _measure_head(
+    found: Measured, model: MultiTaskModel, task: str, prepared: Prepared, how: EvaluationSettings
+) -> None:
     """Measure a task that a head answers, and keep what it said; nothing where no held-out row has a label."""
-    answers, names = answers_of_head(model, task, prepared, config), metric_names(prepared.settings[task])
+    answers, names = answers_of_head(model, task, prepared, how), metric_names(prepared.settings[task])
     if not answers.count:
         return
     loss, said, wanted = answers.loss / answers.count, answers.predictions, answers.references
@@ -110,43 +108,38 @@ def _prompts(task: str, prepared: Prepared) -> list[str]:
     return [encoder.tokenizer.decode(prompt, skip_special_tokens=True) for prompt in ids]
 
 
-def _loss(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> float:
+def _loss(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettings) -> float:
     """Average the next-token loss over all label tokens of a task's rows."""
     rows, tasks = prepared.eval_encoded[task], tasks_of(model, prepared)
     own = tasks.index(task)
     device = next(model.parameters()).device
     total = tokens = 0.0
-    for chunk in _eval_batches(rows, config.per_device_eval_batch_size):
+    for chunk in _eval_batches(rows, how.batch_size):
         batch = collate([chunk], prepared.tokenizer.pad_token_id).to(device)
         batch = replace(batch, task_ids=torch.full_like(batch.task_ids, own))
-        with task_rows(batch.task_ids), _autocast(device, config):
+        with task_rows(batch.task_ids), autocast(device, how.precision):
             losses, counts = task_losses(model, batch, len(tasks))
         total += float(losses[own]) * float(counts[own])
         tokens += float(counts[own])
     return total / tokens
 
 
-def _answers(model: nn.Module, task: str, prepared: Prepared, config: TrainConfig) -> list[str]:
+def _answers(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettings) -> list[str]:
     """Generate one answer per row by greedy decoding."""
     rows, encoded, encoder = prepared.eval_rows[task], prepared.eval_encoded[task], prepared.encoders[task]
     device = next(model.parameters()).device
-    length = config.max_new_tokens
+    length = how.max_new_tokens
     if may_stop_early(prepared.settings[task]):
         length = min(length, max(sum(label >= 0 for label in row.labels) for row in encoded))
     answers = []
-    for chunk in _eval_batches(rows, config.per_device_eval_batch_size):
+    for chunk in _eval_batches(rows, how.batch_size):
         prompts = [encoder.prompt(row) for row in chunk]
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
         ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
-        with task_rows(ids), _autocast(device, config):
+        with task_rows(ids), autocast(device, how.precision):
             generated = _greedy_ids(model, input_ids.to(device), mask.to(device), prepared, length)
         answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
     return answers
-
-
-def _autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
-    """Open the precision of the forward."""
-    return torch.autocast(device.type, precision_of(config), enabled=precision_of(config) is not None)
 
 
 def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
@@ -197,4 +190,4 @@ def evaluate_folder(folder: Path) -> dict[str, float]:
         torch.accelerator.current_accelerator() or torch.device("cpu")
     )
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
-    return evaluate(model, prepared, config)
+    return measure(model, prepared, evaluation_settings(config)).metrics

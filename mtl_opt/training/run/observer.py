@@ -12,7 +12,6 @@ from mtl_opt.data import collate
 from mtl_opt.errors import InputError
 from mtl_opt.models import task_losses
 from mtl_opt.training.run.state import Run
-from mtl_opt.training.setup.sampler import rows_per_task
 
 logger = logging.getLogger(__name__)
 
@@ -32,15 +31,14 @@ class Observer:
         monitor = run.parts.monitor  # knows what `monitor_only` makes a shadow
         self.kind = run.parts.combiner.observes if monitor is None else monitor.observes
         self.random: list[Tensor] = []
+        combiner = run.settings["combiner"]
         if self.kind == "validation":
             empty = [task for task in run.prepared.tasks if not run.prepared.eval_encoded[task]]
             if empty:
-                raise InputError(
-                    f"`combiner: {run.config.combiner}` observes held-out rows; task `{empty[0]}` has none."
-                )
+                raise InputError(f"`combiner: {combiner}` observes held-out rows; task `{empty[0]}` has none.")
         if self.kind != "nothing":
-            often = "after every step" if self.kind == "batch" else f"every {run.config.observe_every} steps"
-            logger.info("%s observes losses %s: one more forward each time.", run.config.combiner, often)
+            often = "after every step" if self.kind == "batch" else f"every {run.observe_every} steps"
+            logger.info("%s observes losses %s: one more forward each time.", combiner, often)
 
     def before_step(self) -> None:
         """Remember the random state, so that the same dropout masks are drawn again."""
@@ -50,7 +48,7 @@ class Observer:
 
     def after_step(self, batches: Sequence[TaskBatch], step: int) -> None:
         """Measure the losses of the tasks that are present, without gradients, and hand them over."""
-        if self.kind == "nothing" or (self.kind == "validation" and step % self.run.config.observe_every):
+        if self.kind == "nothing" or (self.kind == "validation" and step % self.run.observe_every):
             return
         with torch.no_grad(), self._conditions():
             losses, counts = self._measure(batches if self.kind == "batch" else [self._held_out(step)])
@@ -93,8 +91,8 @@ class Observer:
     def _held_out(self, step: int) -> TaskBatch:
         """Take the next held-out rows of every task, in turn; which ones depends on the step alone."""
         prepared = self.run.prepared
-        size = rows_per_task(self.run.config, len(prepared.tasks))
-        begin = (step // self.run.config.observe_every - 1) * size
+        size = self.run.loader.sampler.rows_per_task
+        begin = (step // self.run.observe_every - 1) * size
         rows = [
             [(held := prepared.eval_encoded[t])[(begin + i) % len(held)] for i in range(size)] for t in prepared.tasks
         ]

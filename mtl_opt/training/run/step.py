@@ -18,6 +18,7 @@ from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import task_losses
 from mtl_opt.monitor import StepEvent
 from mtl_opt.training.run.step_monitor import StepMonitor
+from mtl_opt.training.setup.model_settings import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Parts:
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Run the forward in the precision of the run."""
-        return torch.autocast(device.type, self.precision, enabled=self.precision is not None)
+        return autocast(device, self.precision)
 
 
 Watch = Callable[[Parts, Sequence[TaskBatch], int], None]

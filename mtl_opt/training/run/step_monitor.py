@@ -7,21 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from mtl_opt.combiners import COMBINERS, Combiner, Sum
-from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.step.combiner_input import input_of, of_present
 from mtl_opt.gradients.update_products import update_products
 from mtl_opt.monitor import StepEvent, WindowReading
-from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.run.shadows import SeenStep, Shadows
-from mtl_opt.training.setup.combiner import WRAPPERS, build_combiner
-from mtl_opt.training.setup.data import Prepared
 
 logger = logging.getLogger(__name__)
-
-CHEAP = {"losses", "gramian"}
-"""What a shadow may require: what every step has anyway."""
 
 
 class StepMonitor:
@@ -87,58 +79,3 @@ def _window(grads: TaskGradients) -> WindowReading | None:
     if grads.window is None or estimate is None:
         return None
     return WindowReading(estimate.blocks, estimate.power, len(estimate.blocks) * grads.window.steps_per_block)
-
-
-def build_monitor(config: TrainConfig, prepared: Prepared, combiner: Combiner, total_steps: int) -> StepMonitor:
-    """Build what measures the steps of a run."""
-    if config.monitor_only and not _can_shadow(combiner):
-        what = f"scope: {config.scope}" if combiner.by else f"combiner: {config.combiner}"
-        raise InputError(
-            f"`monitor_only: true` watches what a combiner does with the Gramian of a step; `{what}` needs more."
-        )
-    names = _shadow_names(config, combiner) if len(prepared.tasks) > 1 else []
-    shadows = {name: _build_shadow(name, config, prepared, combiner) for name in names}
-    if config.monitor_only:
-        logger.info("monitor_only: the update is the plain sum; `%s` is only watched.", config.combiner)
-    shadows_of = Shadows(shadows, len(prepared.tasks), used=config.combiner)
-    return StepMonitor(shadows_of, config.layer_conflict, config.logging_steps, total_steps, combiner.observes)
-
-
-def leading_combiner(config: TrainConfig, combiner: Combiner) -> Combiner:
-    """Choose the combiner whose update is taken."""
-    if not config.monitor_only:
-        return combiner
-    plain = Sum()
-    plain.bind(combiner.tasks or ())
-    return plain
-
-
-def _can_shadow(combiner: Combiner) -> bool:
-    """Tell whether one Gramian is enough for a combiner; that it observes or needs a window is provided for."""
-    return combiner.by is None and combiner.requires != "jacobian"
-
-
-def _shadow_names(config: TrainConfig, combiner: Combiner) -> list[str]:
-    """List the shadows, and refuse what cannot be one."""
-    cheap = [name for name, cls in COMBINERS.items() if cls.requires in CHEAP and cls.observes == "nothing"]
-    if _can_shadow(combiner) and config.combiner not in cheap:
-        cheap = [name for name in COMBINERS if name in cheap or name == config.combiner]
-    names = cheap if config.shadow_combiners is None else config.shadow_combiners
-    for name in names:
-        if name not in cheap:
-            why = "measures losses again" if COMBINERS[name].requires in CHEAP else "needs more than the Gramian"
-            raise InputError(
-                f"`shadow_combiners`: `{name}` {why}, which only the `combiner` of a run may; allowed: "
-                f"{', '.join(cheap)}."
-            )
-    return [*names, config.combiner] if config.monitor_only and config.combiner not in names else names
-
-
-def _build_shadow(name: str, config: TrainConfig, prepared: Prepared, combiner: Combiner) -> Combiner:
-    """Build one shadow: the run's own method as it is, every other one as the registry has it."""
-    if name == config.combiner and _can_shadow(combiner):
-        return build_combiner(config, prepared.tasks, prepared.settings)
-    bare = {key: getattr(TrainConfig, key) for key in WRAPPERS}
-    arguments = config.combiner_args if name == config.combiner else {}
-    own = replace(config, combiner=name, combiner_args=arguments, **bare)
-    return build_combiner(own, prepared.tasks, prepared.settings)

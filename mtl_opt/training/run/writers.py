@@ -8,7 +8,7 @@ from mtl_opt.monitor import ConflictLog, EventWindow, StepEvent, TensorBoardWrit
 from mtl_opt.monitor.conflict_line import all_cosines, diagnosis_scalars
 from mtl_opt.monitor.loss_plot import MISSING, can_plot, plot_losses
 from mtl_opt.results import CONFLICT_JSONL, TRAINER_LOG_JSONL
-from mtl_opt.training.config.run_config import TrainConfig, to_yaml
+from mtl_opt.training.config.yaml_file import dump_yaml
 from mtl_opt.training.run.state import Run
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Writers:
     """
 
     def __init__(self, run: Run) -> None:
-        output = Path(run.config.output_dir)
+        output = Path(run.output.output_dir)
         resumed = run.step or None
         purge = None if resumed is None else run.step + 1
         self.run = run
@@ -31,16 +31,16 @@ class Writers:
         self.log = TrainerLog(output / TRAINER_LOG_JSONL, run.total_steps, resume_step=resumed)
         self.conflict = ConflictLog(output / CONFLICT_JSONL, resume_step=resumed)
         if resumed is None:
-            self.board.write_text("config", to_yaml(run.config))
+            self.board.write_text("config", dump_yaml(run.settings))
         # TensorBoard shows ten images of a tag, and drawing one costs more than all scalars together.
-        lines = math.ceil(run.total_steps / run.config.logging_steps)
-        self.steps_per_image = math.ceil(lines / 10) * run.config.logging_steps
+        lines = math.ceil(run.total_steps / run.output.logging_steps)
+        self.steps_per_image = math.ceil(lines / 10) * run.output.logging_steps
 
     def step(self, event: StepEvent) -> None:
         """Take the event of a step; every `logging_steps` the mean over them is written."""
         self.window.add(event)
         last = event.step == self.run.total_steps
-        if event.step % self.run.config.logging_steps == 0 or last:
+        if event.step % self.run.output.logging_steps == 0 or last:
             self._line(event.step, draw=last or event.step % self.steps_per_image == 0)
 
     def _line(self, step: int, draw: bool) -> None:
@@ -81,16 +81,16 @@ class NoWriters:
         """Close nothing."""
 
 
-def warn_of_plots(config: TrainConfig) -> None:
-    """Say before training that `plot_loss` cannot be had; the log of the losses is written all the same."""
-    if config.plot_loss and not can_plot():
+def warn_of_plots(wanted: bool) -> None:
+    """Warn before training that `plot_loss` cannot be had; the log of the losses is written all the same."""
+    if wanted and not can_plot():
         logger.warning("`plot_loss: true` %s.", MISSING)
 
 
 def draw_losses(run: Run) -> None:
     """Draw what `plot_loss` asks for."""
-    if run.config.plot_loss and can_plot():
-        plot_losses(Path(run.config.output_dir) / TRAINER_LOG_JSONL, run.prepared.tasks)
+    if run.output.plot_loss and can_plot():
+        plot_losses(Path(run.output.output_dir) / TRAINER_LOG_JSONL, run.prepared.tasks)
 
 
 def epoch_of(run: Run) -> float:

@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched, Scoped, Smoothed
+from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched, Scoped, Smoothed, Sum
 from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
+from mtl_opt.training.config.keys import GradientKeys
 from mtl_opt.training.config.run_config import TrainConfig
 
 WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
@@ -49,17 +50,26 @@ def build_combiner(
     return combiner
 
 
-def _wrap(combiner: Combiner, config: TrainConfig) -> Combiner:
+def _wrap(combiner: Combiner, keys: GradientKeys) -> Combiner:
     """Put the wrappers that a configuration asks for around a combiner, the innermost first."""
     for key, wrap in WRAPPERS.items():
-        value = getattr(config, key)
+        value = getattr(keys, key)
         if value is None or value is False:
             continue
         try:
             combiner = wrap(combiner, value)
         except ValueError as error:
-            raise InputError(f"`{key}: {str(value).lower()}` with `combiner: {config.combiner}`: {error}") from error
+            raise InputError(f"`{key}: {str(value).lower()}` with `combiner: {keys.combiner}`: {error}") from error
     return combiner
+
+
+def leading_combiner(keys: GradientKeys, combiner: Combiner) -> Combiner:
+    """Choose the combiner whose update is taken: with `monitor_only` the plain sum."""
+    if not keys.monitor_only:
+        return combiner
+    plain = Sum()
+    plain.bind(combiner.tasks or ())
+    return plain
 
 
 def check_layers(combiner: Combiner, grads: TaskGradients) -> None:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
 from mtl_opt.models import private_parameters, try_rows
 from mtl_opt.training.config.keys import BUFFER_DTYPES
-from mtl_opt.training.config.run_config import TrainConfig, precision_of
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.details import details
-from mtl_opt.training.setup.model_settings import engine_of
+from mtl_opt.training.setup.model_settings import autocast, autocast_dtype, engine_of
 
 DEFAULT_WINDOW = 100
 """Steps of the running statistics where nothing else is asked for and the rows are those of adapters."""
@@ -51,13 +49,12 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
 
 
 def check_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
-    """Read a few tokens through the layers as the engine has wired them: what it cannot honour shows at once."""
+    """Run a few tokens through the layers that the engine has replaced, so that what it cannot honour shows at once."""
     if not grads.engine.wires or grads.halves is not None:
         return
-    precision = precision_of(config)
-    device = next(model.parameters()).device.type
+    device = next(model.parameters()).device
     try:
-        with grads.engine.open(), torch.autocast(device, precision, enabled=precision is not None):
+        with grads.engine.open(), autocast(device, autocast_dtype(config)):
             try_rows(model, grads.num_tasks)
     except ValueError as error:
         raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error

@@ -1,5 +1,6 @@
-"""What a configuration says of the model, in the words of the box `models`."""
+"""Keys of a configuration → the settings that the model is loaded, adapted, run and measured with."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,12 +8,43 @@ import torch
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.models import LoraSettings, QuantizationSettings, check_packing, check_routing, enable_checkpointing
-from mtl_opt.training.config.run_config import TrainConfig, precision_of
+from mtl_opt.training.config.keys import ModelKeys, OptimizationKeys
+from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.processes import world_size
 
 
-def adapter_settings(config: TrainConfig) -> LoraSettings | None:
-    """Read how adapters are put into the model."""
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Hold how a model is measured.
+
+    Attributes:
+        batch_size: Rows of a batch.
+        max_new_tokens: Longest generated answer.
+        precision: Number format that the forward is autocast to; None: no autocast.
+    """
+
+    batch_size: int
+    max_new_tokens: int
+    precision: torch.dtype | None
+
+
+def evaluation_settings(config: TrainConfig) -> EvaluationSettings:
+    """Read how the model is measured."""
+    return EvaluationSettings(config.per_device_eval_batch_size, config.max_new_tokens, autocast_dtype(config))
+
+
+def autocast_dtype(keys: OptimizationKeys) -> torch.dtype | None:
+    """Read the number format that the forward is autocast to; None for no autocast."""
+    return torch.bfloat16 if keys.bf16 else torch.float16 if keys.fp16 else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Open an autocast context that does nothing where no number format is given."""
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+def adapter_settings(config: ModelKeys) -> LoraSettings | None:
+    """Read the settings of the adapters; None where the whole model is trained."""
     if config.finetuning_type == "full":
         return None
     return LoraSettings(
@@ -26,12 +58,12 @@ def adapter_settings(config: TrainConfig) -> LoraSettings | None:
 
 
 def base_dtype(config: TrainConfig) -> torch.dtype:
-    """Choose the number format of the base's weights."""
-    return (precision_of(config) if config.finetuning_type == "lora" else None) or torch.float32
+    """Choose the number format of the base's weights: frozen ones may be as short as the forward's."""
+    return (autocast_dtype(config) if config.finetuning_type == "lora" else None) or torch.float32
 
 
-def quantization_settings(config: TrainConfig) -> QuantizationSettings | None:
-    """Read how the base's weights are stored."""
+def quantization_settings(config: ModelKeys) -> QuantizationSettings | None:
+    """Read how the base's weights are quantised; None where they are not."""
     if config.quantization_bit is None:
         return None
     found = QuantizationSettings(4 if config.quantization_bit == 4 else 8, double=config.double_quantization)
@@ -39,29 +71,28 @@ def quantization_settings(config: TrainConfig) -> QuantizationSettings | None:
 
 
 def engine_of(config: TrainConfig) -> tuple[str, str]:
-    """Choose the gradient engine to ask for."""
+    """Choose the gradient engine to ask for, with the reason where it is not the configured one."""
     if config.torch_compile and config.gradient_engine == "auto":
         return "per_task", "the model is compiled, and compiled code does not see the layers that one_pass replaces"
     return config.gradient_engine, ""
 
 
 def fit_model(config: TrainConfig, model: Any) -> None:
-    """Make a loaded model ready for the way it will be trained, or say why it cannot be trained so."""
+    """Prepare a loaded model for packing, checkpointing and spreading, or raise if it cannot be trained so."""
     _check_fsdp(config)
     if config.packing:
         check_packing(model)
     if config.gradient_checkpointing:
         enable_checkpointing(model)
-    precision = precision_of(config)
-    with torch.autocast(next(model.parameters()).device.type, precision, enabled=precision is not None):
+    with autocast(next(model.parameters()).device, autocast_dtype(config)):
         check_routing(model, config.sharing)
 
 
-def check_rows(config: TrainConfig, combiner: Combiner) -> None:
+def check_packed_rows(name: str, combiner: Combiner) -> None:
     """Refuse packed rows for a combiner that needs each task's rows one by one."""
-    if config.packing and combiner.requires == "halves":
+    if combiner.requires == "halves":
         raise InputError(
-            f"`packing: true` does not go with `combiner: {config.combiner}`, which deals whole rows to two halves; "
+            f"`packing: true` does not go with `combiner: {name}`, which deals whole rows to two halves; "
             "use `packing: false`."
         )
 

@@ -14,7 +14,7 @@ from mtl_opt import cli
 from mtl_opt.examples.tiny_llama import train_tokenizer
 from mtl_opt.training import train
 from mtl_opt.training.preview.plan import human, plan_run
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.step import training_step
 from mtl_opt.training.setup.data import prepare
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.training import train
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.measurement import evaluate_folder
-from mtl_opt.training.run.state import build_run
 from mtl_opt.training.setup.data import prepare
 
 PAIRS = ("qa_摘要", "qa_anger", "摘要_anger")

@@ -10,8 +10,8 @@ from mtl_opt.data import collate
 from mtl_opt.errors import InputError
 from mtl_opt.models import task_losses
 from mtl_opt.training import train, training_step
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.observer import Observer
-from mtl_opt.training.run.state import build_run
 from mtl_opt.training.setup.data import prepare
 
 COBA = {"combiner": "coba", "combiner_args": {"warmup": 2, "window": 4}}

@@ -11,8 +11,8 @@ from training.test_resume import RESUME, adapter, cut_back
 from mtl_opt.combiners import COMBINERS, MGDA, Combiner, PCGrad
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.shadows import LONGEST_QUEUE, SeenStep, Shadows
-from mtl_opt.training.run.state import build_run
 from mtl_opt.training.run.step import training_step
 from mtl_opt.training.setup.data import prepare
 

@@ -9,7 +9,7 @@ from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
 from mtl_opt.training.config.keys import SCHEDULERS
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.combiner import build_combiner
 from mtl_opt.training.setup.data import prepare
 from mtl_opt.training.setup.sampler import num_steps

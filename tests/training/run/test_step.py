@@ -9,7 +9,7 @@ from tiny_run import config_of
 from mtl_opt.data import collate
 from mtl_opt.errors import InputError
 from mtl_opt.training import training_step
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.data import prepare
 
 

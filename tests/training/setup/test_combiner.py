@@ -11,7 +11,7 @@ from tiny_run import TASKS, config_of, log_lines, mostly_slow, write_config
 from mtl_opt import cli
 from mtl_opt.combiners import MGDA, Denoised, Every, NormMatched, PCGrad, Scoped, Smoothed
 from mtl_opt.training import train, training_step
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.combiner import build_combiner
 from mtl_opt.training.setup.data import prepare
 

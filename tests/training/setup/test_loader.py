@@ -12,7 +12,7 @@ from mtl_opt.data import MIXINGS
 from mtl_opt.data.text.tokens import EncodedRow
 from mtl_opt.errors import InputError
 from mtl_opt.training import train
-from mtl_opt.training.run.state import build_run
+from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.data import prepare
 from mtl_opt.training.setup.loader import build_loader, split_by_tokens
 from mtl_opt.training.setup.sampler import build_sampler

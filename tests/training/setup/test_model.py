@@ -181,7 +181,7 @@ def test_a_penalty_without_meaning_is_noted(settings, caplog):
 
 
 def test_rotations_take_their_own_learning_rate_and_no_weight_decay(settings):
-    from mtl_opt.training.run.state import build_run
+    from mtl_opt.training.run.assembly import build_run
     from mtl_opt.training.setup.data import prepare
 
     tasks = {task: dict(files) for task, files in settings["tasks"].items()}
