@@ -14,7 +14,7 @@ from mtl_opt.gradients.fill import Filling
 from mtl_opt.gradients.layers.segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
 from mtl_opt.gradients.rows.columns import whole
-from mtl_opt.gradients.step.combiner_input import CombinerLike, ask
+from mtl_opt.gradients.step.combiner_input import CombinerLike, input_of, weights_from
 from mtl_opt.gradients.step.halves import HalfSplit
 from mtl_opt.gradients.step.loss_scale import LossScaler
 from mtl_opt.gradients.step.private import PrivateGradients
@@ -91,9 +91,7 @@ class TaskGradients:
         shared = [(n, p) for n, p in model.named_parameters() if p.requires_grad and id(p) not in owned]
         check_trainable(bool(shared), bool(owned), engine)
         self.processes = Processes(process_group)
-        self.buffer: Any = build_buffer(
-            engine, shared, self.num_tasks, self.processes, halves, buffer_dtype, buffer_device
-        )
+        self.buffer = build_buffer(engine, shared, self.num_tasks, self.processes, halves, buffer_dtype, buffer_device)
         open_rows = OpenSegments(self.buffer.num_rows, halves)
         owners = self.private.groups * (2 if halves else 1)
         self.engine, self.engine_reason = build_engine(engine, model, self.buffer, owners, open_rows)
@@ -193,13 +191,9 @@ class TaskGradients:
         Returns:
             `J1 J2ᵀ`, not symmetric; unbiased for the expected gradients, the diagonal included. `[tasks, tasks]`
 
-        Raises:
-            ValueError: If rows are not dealt to halves.
+        A `ValueError` says when rows are not dealt to halves.
         """
-        product = self._step.close().two_sample
-        if product is None:
-            raise ValueError("There is no two-sample Gramian without `TaskGradients(..., halves=True)`.")
-        return product
+        return self._step.two_sample_gramian()
 
     def non_finite(self) -> list[str]:
         """Find tasks whose row or private gradients overflowed; closes the step.
@@ -209,6 +203,17 @@ class TaskGradients:
         """
         squares = self.gramian().diagonal().cpu() + self.private.squared_norms()
         return [task for task, finite in zip(self.tasks, squares.isfinite().tolist(), strict=True) if not finite]
+
+    def input_of(self, combiner: CombinerLike) -> Any:  # -> [present, present]
+        """Compute what a combiner that needs no rows would be given in this step; closes the step.
+
+        Args:
+            combiner: As `combine` takes it.
+
+        Returns:
+            The Gramian of the present tasks `[present, present]`, or one such Gramian per block.
+        """
+        return input_of(combiner, self._step, self.window)
 
     def combine(self, combiner: CombinerLike) -> Tensor | None:  # -> [tasks]
         """Close the step, ask the combiner, and write the combined gradient into `.grad`.
@@ -227,7 +232,7 @@ class TaskGradients:
             rows = self.buffer.whole_rows() if len(present) == self.num_tasks else self.buffer.whole_rows()[present]
             self.write_vector(combiner(rows, self.losses()[present], tasks=present))
             return None
-        self.write(weights := ask(combiner, self))
+        self.write(weights := weights_from(combiner, self._step, self.window))
         return weights if isinstance(weights, Tensor) else None
 
     def write(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
@@ -253,7 +258,7 @@ class TaskGradients:
         """Scale private gradients where asked, hand all over, let the window see the rows; give the weights back."""
         if self.head_policy == "weighted" and weights is None:
             raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
-        self._step.hand_over(weights if self.head_policy == "weighted" else None)
+        self._step.write_grad(weights if self.head_policy == "weighted" else None)
         if self.window is not None and self.window.add(self.jacobian, self.gramian().diagonal(), self.present):
             self.window.finish_block(self.buffer.product(self.window.sums))
         return weights

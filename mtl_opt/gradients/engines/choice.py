@@ -13,6 +13,7 @@ from mtl_opt.gradients.engines.per_task import PerTask
 from mtl_opt.gradients.engines.two_pass import TwoPass
 from mtl_opt.gradients.layers.segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.rows.base import GradientRows
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
 from mtl_opt.gradients.rows.buffer import RowBuffer
 
@@ -46,7 +47,7 @@ def build_buffer(
     halves: bool,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
-) -> RowBuffer | BlockGramians | FeatureRows:
+) -> GradientRows:
     """Build what an engine fills."""
     if name.startswith("feature:"):
         if halves:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.columns import Columns
+from mtl_opt.gradients.rows.base import GradientRows
 from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
-from mtl_opt.gradients.rows.write_grad import blocks_of, copy_checked, hand_over
+from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
 
 
-class FeatureRows:
+class FeatureRows(GradientRows):
     """Hold one gradient per task with respect to the representation `[tasks, features]` of one batch.
 
     Args:
@@ -21,38 +21,32 @@ class FeatureRows:
         num_tasks: Number of tasks.
         processes: Who has other rows of the batch; None for this process alone.
 
-    Attributes:
-        jacobian: The rows. `[tasks, features]`
-        combined: The gradient of the shared parameters. `[params]`
+    `combined` is the gradient of the shared parameters `[params]`; the rows have columns of their own.
     """
 
     def __init__(
         self, parameters: Sequence[tuple[str, nn.Parameter]], num_tasks: int, processes: Processes | None = None
     ) -> None:
-        self.columns = Columns(parameters)
-        self.processes = processes or Processes()
-        self.num_rows = num_tasks
-        self.combined = torch.zeros(self.columns.size, dtype=self.columns.dtype, device=self.columns.device)
-        self.version = 0
+        super().__init__(parameters, num_tasks, processes)
         self.features: Tensor | None = None
         self.zero()
 
     @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The shared parameters by name, in the order of the columns of `combined`."""
-        return self.columns.parameters
+    def jacobian(self) -> Tensor:  # [tasks, features]
+        """The rows."""
+        return self._rows
 
     @property
-    def tensors(self) -> dict[str, slice]:
-        """Columns of each parameter, by name."""
-        return self.columns.tensors
+    def version(self) -> int:
+        """Constant: no penalty can reach the rows of a representation."""
+        return 0
 
     def take(self, features: Tensor, rows: Mapping[int, Tensor]) -> None:  # [batch, ...], [batch, ...]
         """Take the gradients of one batch."""
         self.features = features
-        self.jacobian = torch.zeros(self.num_rows, features.numel(), dtype=self.combined.dtype, device=features.device)
+        self._rows = torch.zeros(self.num_rows, features.numel(), dtype=self.columns.dtype, device=features.device)
         for task, row in rows.items():
-            self.jacobian[task] = row.flatten()
+            self._rows[task] = row.flatten()
 
     def sum_over_processes(self) -> None:
         """Do nothing: every process has rows of its own, and their inner products are added up."""
@@ -67,9 +61,19 @@ class FeatureRows:
 
     def gramians(self, by: str) -> dict[str, Tensor]:
         """Refuse: the representation has no layers."""
-        raise ValueError(f"Engine `feature` measures a representation, which has no blocks by {by}; use `one_pass`.")
+        raise _no_blocks(by)
 
-    gramian_over = gramians
+    def gramian_over(self, over: str | Sequence[str]) -> Tensor:
+        """Refuse: the representation has no layers."""
+        raise _no_blocks(over)
+
+    def two_sample(self, totals: Tensor) -> Tensor:  # noqa: ARG002 - refused when the engine is built
+        """Refuse: the representation is not dealt to halves."""
+        raise ValueError("Engine `feature` cannot tell two halves of the rows apart; use `one_pass`.")
+
+    def product(self, sums: Tensor) -> Tensor:  # [tasks, features] -> [tasks, tasks]
+        """Compute the inner products of other rows with the same columns."""
+        return self.processes.sum(gramian_of(sums))
 
     def whole_rows(self) -> Tensor:  # [tasks, features]
         """Give the rows to a method that looks at every column."""
@@ -77,7 +81,7 @@ class FeatureRows:
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks]
         """Send the weighted sum of the rows back through the encoder."""
-        ((_, given),) = blocks_of(weights, self.columns, self.num_rows)
+        ((_, given),) = weights_by_columns(weights, self.columns, self.num_rows)
         combined = torch.empty_like(self.jacobian[0])
         weighted_sum(self.jacobian, given, combined)
         self.put(combined)
@@ -94,17 +98,16 @@ class FeatureRows:
             self.combined[columns] = 0 if part is None else part.flatten().to(self.combined.dtype)
         self.processes.sum(self.combined)
 
-    def hand_over(self) -> None:
-        """Make the combined gradient the `.grad` of every shared parameter."""
-        views = [(p, self.combined[self.tensors[name]].view(p.shape)) for name, p in self.parameters.items()]
-        hand_over(views)
-
     def zero(self) -> None:
         """Forget the batch and set every `.grad` to None."""
         self.features = None
-        self.jacobian = torch.zeros(self.num_rows, 0, dtype=self.combined.dtype, device=self.combined.device)
-        for parameter in self.parameters.values():
-            parameter.grad = None
+        self._rows = torch.zeros(self.num_rows, 0, dtype=self.columns.dtype, device=self.columns.device)
+        self.drop_grad()
+
+
+def _no_blocks(by: object) -> ValueError:
+    """Build the error for Gramians of parts of a representation."""
+    return ValueError(f"Engine `feature` measures a representation, which has no blocks by {by}; use `one_pass`.")
 
 
 class Feature:

@@ -1,19 +1,18 @@
 """Per-tensor Gramians in place of rows: what `two_pass` keeps between its two backwards."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.columns import Columns
-from mtl_opt.gradients.rows.layer_rows import ScratchRows
+from mtl_opt.gradients.rows.base import GradientRows, mean_product
 from mtl_opt.gradients.rows.products import gramian_of
-from mtl_opt.gradients.rows.write_grad import blocks_of, copy_checked, hand_over
+from mtl_opt.gradients.rows.scratch_rows import ScratchRows
+from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
 
 
-class BlockGramians:
+class BlockGramians(GradientRows):
     """Hold the inner products of the task gradients, parameter by parameter, and the combined gradient.
 
     In the first backward every piece of a gradient is multiplied with itself and thrown away; in the second it is
@@ -26,8 +25,6 @@ class BlockGramians:
         halves: Tell two halves of each task's rows apart.
 
     Attributes:
-        columns: Where each parameter stands in it.
-        version: How many pieces were taken.
         second_pass: Runs the backward of the step again; None before the first one, and once it has run.
     """
 
@@ -39,35 +36,17 @@ class BlockGramians:
         *,
         halves: bool = False,
     ) -> None:
-        self.columns = Columns(parameters)
-        self.processes = processes or Processes()
-        self.num_tasks = num_tasks
-        self.num_rows = num_tasks * (2 if halves else 1)
+        super().__init__(parameters, num_tasks, processes, halves)
         self.second_pass: Callable[[], None] | None = None
         self._products: dict[str, Tensor] = {}  # {parameter: [rows, rows]}
         self._weights: dict[str, Tensor] = {}  # {parameter: [rows]}, while the second backward runs
-        self.version = 0
+        self._pieces = 0
         self.zero()
 
-    @cached_property
-    def combined(self) -> Tensor:  # [params]
-        """The gradient that `write` hands to the optimizer, there from `write` to `zero` like any `.grad`."""
-        return self.columns.empty_row()
-
     @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The shared parameters by name, in the order of the columns."""
-        return self.columns.parameters
-
-    @property
-    def tensors(self) -> dict[str, slice]:
-        """Columns of each parameter, by name."""
-        return self.columns.tensors
-
-    @property
-    def layers(self) -> dict[str, slice]:
-        """Columns of each layer, by name."""
-        return self.columns.layers
+    def version(self) -> int:
+        """Number of pieces that were taken."""
+        return self._pieces
 
     @property
     def jacobian(self) -> Tensor:
@@ -86,9 +65,9 @@ class BlockGramians:
         """Make a piece to be filled."""
         return torch.zeros(self.num_rows, *shape, dtype=self.columns.dtype, device=self.columns.device)
 
-    def view(self, name: str, transposed: bool = False) -> Tensor:  # [*shape]
-        """Show the combined gradient of one parameter in its own shape."""
-        view = self.combined[self.tensors[name]].view(self.parameters[name].shape)
+    def target(self, name: str, transposed: bool) -> Tensor:  # -> [*shape]
+        """Return the part of the combined gradient that belongs to a parameter, as its layer has it."""
+        view = self.combined_view(name)
         return view.mT if transposed else view
 
     def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
@@ -97,7 +76,7 @@ class BlockGramians:
 
     def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:  # piece [rows, *shape]
         """Take a piece of the gradients: multiply it with itself, or combine it."""
-        self.version += 1
+        self._pieces += 1
         if not self._weights:
             if piece.dim() == 3 and piece.mT.is_contiguous():  # inner products do not mind, and nothing is copied
                 piece = piece.mT
@@ -105,7 +84,7 @@ class BlockGramians:
             self._products[name] = self._products[name] + gramian_of(piece.flatten(1))  # snapshots stay as they are
             return
         found = torch.tensordot(self._weights[name].to(piece), piece, dims=1)
-        target = self.view(name, transposed)
+        target = self.target(name, transposed)
         if isinstance(where, slice):
             target[where].add_(found)
         else:
@@ -116,12 +95,10 @@ class BlockGramians:
 
     def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
         """Compute the inner products between the two halves' mean gradients, then join the halves."""
-        size = self.num_tasks
-        product = self._sum(self._products)[:size, size:]
+        product, size = self._sum(self._products), self.num_tasks
         for name, found in self._products.items():
             self._products[name] = found.view(2, size, 2, size).sum((0, 2))
-        counts = totals.clamp(min=1).to(product)
-        return product / counts[:size, None] / counts[None, size:]
+        return mean_product(product, totals)
 
     def divide(self, totals: Tensor) -> None:  # [tasks]
         """Turn products of sums into products of means."""
@@ -143,6 +120,10 @@ class BlockGramians:
         names = self.columns.layers_over(over)
         return torch.stack([self._over(self.layers[name]) for name in names]).sum(0)
 
+    def product(self, sums: Tensor) -> Tensor:  # noqa: ARG002 - there is no window without rows
+        """Refuse: there are no rows."""
+        return self.jacobian
+
     def _over(self, block: slice) -> Tensor:
         """Add up what belongs to the columns of a block."""
         inside = {n: p for n, p in self._products.items() if block.start <= self.tensors[n].start < block.stop}
@@ -157,7 +138,7 @@ class BlockGramians:
         """Run the backward again and add every piece to the combined gradient with its task's weight."""
         if self.second_pass is None:
             raise ValueError("The gradient of this step is already written, and engine `two_pass` keeps no rows.")
-        for columns, given in blocks_of(weights, self.columns, self.num_tasks):
+        for columns, given in weights_by_columns(weights, self.columns, self.num_tasks):
             own = (given.to(self._totals) / self._totals).repeat(self.num_rows // self.num_tasks)
             inside = [n for n, at in self.tensors.items() if columns.start <= at.start < columns.stop]
             self._weights |= dict.fromkeys(inside, own)
@@ -172,19 +153,13 @@ class BlockGramians:
         """Copy a gradient into `combined`."""
         copy_checked(gradient, self.combined)
 
-    def hand_over(self) -> None:
-        """Make the combined gradient the `.grad` of every shared parameter."""
-        hand_over([(parameter, self.view(name)) for name, parameter in self.parameters.items()])
-
     def zero(self) -> None:
         """Forget the products and set every `.grad` to None."""
-        self.__dict__.pop("combined", None)
+        self.drop_grad()
         size, like = self.num_rows, self.columns
         self._products = {n: torch.zeros(size, size, dtype=like.dtype, device=like.device) for n in self.tensors}
         self._totals = torch.ones(self.num_tasks)
         self.second_pass = None
-        for parameter in self.parameters.values():
-            parameter.grad = None
 
     def row_norms(self) -> Tensor:  # -> [rows]
         """Measure the rows."""

@@ -1,19 +1,19 @@
 """The Jacobian in one preallocated buffer: a row per task, and a view per parameter to write into."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.columns import Columns, local
+from mtl_opt.gradients.rows.base import GradientRows, mean_product
+from mtl_opt.gradients.rows.columns import local
 from mtl_opt.gradients.rows.layer_rows import BufferRows
 from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
-from mtl_opt.gradients.rows.write_grad import blocks_of, copy_checked, hand_over
+from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
 
 
-class RowBuffer:
+class RowBuffer(GradientRows):
     """Hold one gradient row per task over the shared parameters, and the combined gradient.
 
     Args:
@@ -26,8 +26,6 @@ class RowBuffer:
 
     Attributes:
         rows: The rows while they are being filled, those of the second halves behind. `[tasks or 2 * tasks, params]`
-        jacobian: The rows of the tasks. `[tasks, params]`
-        columns: Where each parameter stands in a row.
     """
 
     def __init__(
@@ -40,32 +38,15 @@ class RowBuffer:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        self.columns = Columns(parameters)
-        self.processes = processes or Processes()
+        super().__init__(parameters, num_tasks, processes, halves)
         kept = dtype or self.columns.dtype
         place = device or self.columns.device
-        self.rows = torch.zeros(num_tasks * (2 if halves else 1), self.columns.size, dtype=kept, device=place)
-        self.jacobian = self.rows[:num_tasks]
-
-    @cached_property
-    def combined(self) -> Tensor:  # [params]
-        """The gradient that `write` hands to the optimizer, there from `write` to `zero` like any `.grad`."""
-        return self.columns.empty_row()
+        self.rows = torch.zeros(self.num_rows, self.columns.size, dtype=kept, device=place)
 
     @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The shared parameters by name, in the order of the columns."""
-        return self.columns.parameters
-
-    @property
-    def tensors(self) -> dict[str, slice]:
-        """Columns of each parameter, by name."""
-        return self.columns.tensors
-
-    @property
-    def layers(self) -> dict[str, slice]:
-        """Columns of each layer, by name."""
-        return self.columns.layers
+    def jacobian(self) -> Tensor:  # [tasks, params]
+        """The rows of the tasks."""
+        return self.rows[: self.num_tasks]
 
     def view(self, name: str) -> Tensor:  # [rows, *shape]
         """Show the rows of one parameter in its own shape."""
@@ -75,11 +56,6 @@ class RowBuffer:
         """Say where a layer's backward puts its gradients."""
         views = {own: self.view(name) for own, name in names.items()}
         return BufferRows({own: view.mT if own in transposed else view for own, view in views.items()})
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows that are filled, two per task where there are halves."""
-        return len(self.rows)
 
     @property
     def version(self) -> int:
@@ -108,11 +84,9 @@ class RowBuffer:
 
     def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
         """Compute the inner products between the two halves' mean gradients, then join the halves' sums."""
-        size = len(self.jacobian)
-        product = self._over_processes(gramian_of(self.rows))[:size, size:]
-        self.jacobian.add_(self.rows[size:])
-        counts = totals.clamp(min=1).to(product)
-        return product / counts[:size, None] / counts[None, size:]
+        product = self._over_processes(gramian_of(self.rows))
+        self.jacobian.add_(self.rows[self.num_tasks :])
+        return mean_product(product, totals)
 
     def divide(self, totals: Tensor) -> None:  # [tasks]
         """Turn sums of gradients into means."""
@@ -121,9 +95,7 @@ class RowBuffer:
     def zero(self) -> None:
         """Empty the rows and set every `.grad` to None."""
         self.rows.zero_()
-        self.__dict__.pop("combined", None)
-        for parameter in self.parameters.values():
-            parameter.grad = None
+        self.drop_grad()
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
         """Compute the inner products of all rows."""
@@ -158,14 +130,9 @@ class RowBuffer:
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Put the weighted sum of the rows into `combined`."""
-        for columns, given in blocks_of(weights, self.columns, len(self.jacobian)):
+        for columns, given in weights_by_columns(weights, self.columns, self.num_tasks):
             weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
 
     def put(self, gradient: Tensor) -> None:  # [params]
         """Copy a gradient into `combined`."""
         copy_checked(gradient, self.combined)
-
-    def hand_over(self) -> None:
-        """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
-        views = [(p, self.combined[self.tensors[name]].view(local(p).shape)) for name, p in self.parameters.items()]
-        hand_over(views)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mtl_opt.gradients.rows.columns import Columns
 
 
-def hand_over(views: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+def write_grads(views: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
     """Make views the `.grad` of their parameters, without a copy where dtypes agree."""
     for parameter, view in views:
         gradient = view.to(parameter.dtype)
@@ -23,10 +23,10 @@ def copy_checked(gradient: Tensor, combined: Tensor) -> None:  # [params], [para
     combined.copy_(gradient)
 
 
-def blocks_of(
+def weights_by_columns(
     weights: Tensor | Mapping[str, Tensor], columns: Columns, num_tasks: int
 ) -> list[tuple[slice, Tensor]]:  # [tasks] or {block: [tasks]}
-    """Say which weights hold for which columns."""
+    """Pair the weights with the columns they hold for."""
     for given in [weights] if isinstance(weights, Tensor) else weights.values():
         if given.shape != (num_tasks,):
             raise ValueError(f"`weights` must be [{num_tasks}], one per task, got shape {tuple(given.shape)}.")

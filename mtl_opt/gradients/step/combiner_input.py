@@ -1,13 +1,13 @@
 """What a combiner is asked, and what it is given."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from mtl_opt.gradients.task_gradients import TaskGradients
+from mtl_opt.gradients.step.step import Step
+from mtl_opt.gradients.step.window import Window
 
 
 class CombinerLike(Protocol):
@@ -35,25 +35,30 @@ class CombinerLike(Protocol):
         """Combine `[tasks, params]` to `[params]`."""
 
 
-def ask(combiner: CombinerLike, grads: "TaskGradients") -> Any:  # -> [tasks]
-    """Ask a combiner for the weights of a closed step."""
-    present = grads.present
-    gramian = of_present(input_of(combiner, grads), present)
-    found = combiner.weights(gramian, grads.losses()[present], tasks=present)
-    return of_all(found, present, grads.num_tasks)
+def weights_from(combiner: CombinerLike, step: Step, window: Window | None) -> Any:  # -> [tasks] or {block: [tasks]}
+    """Ask a combiner for the weights of all tasks in a step; absent tasks get 0."""
+    present = step.close().present
+    found = combiner.weights(input_of(combiner, step, window), step.losses[present], tasks=present)
+    return of_all(found, present, len(step.tasks))
 
 
-def input_of(combiner: CombinerLike, grads: "TaskGradients") -> Any:  # -> [tasks, tasks]
-    """Take the Gramian that a combiner wants."""
-    if getattr(combiner, "by", None) is not None:
-        return grads.gramian(by=combiner.by)
+def input_of(combiner: CombinerLike, step: Step, window: Window | None) -> Any:  # -> [present, present] or by block
+    """Compute the Gramian that a combiner wants, of the tasks present in a step."""
+    return of_present(_gramian_for(combiner, step.close(), window), step.present)
+
+
+def _gramian_for(combiner: CombinerLike, step: Step, window: Window | None) -> Any:  # -> [tasks, tasks] or by block
+    """Compute the Gramian that a combiner wants, of all tasks."""
+    by = getattr(combiner, "by", None)
+    if by is not None:
+        return step.buffer.gramians(by)
     if combiner.requires == "halves":
-        return grads.two_sample_gramian()
+        return step.two_sample_gramian()
     if combiner.requires == "window":
-        if grads.window is None:
+        if window is None:
             raise ValueError(f"`{type(combiner).__name__}` needs the statistics of `TaskGradients(..., window=N)`.")
-        return grads.window.gramian(grads.gramian())
-    return grads.gramian() if combiner.over == "all" else grads.buffer.gramian_over(combiner.over)
+        return window.gramian(step.gramian())
+    return step.gramian() if combiner.over == "all" else step.buffer.gramian_over(combiner.over)
 
 
 def of_present(found: Any, present: Sequence[int]) -> Any:  # found [tasks, tasks] -> [present, present]

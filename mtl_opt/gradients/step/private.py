@@ -77,7 +77,7 @@ class PrivateGradients:
                     parameter.grad = None  # not zeros: weight decay and momentum must not move an absent task's head
         self._own = [[parameter.grad for parameter in group] for group in self.groups]
 
-    def hand_over(self, weights: Tensor | None) -> None:  # [tasks]
+    def write_grad(self, weights: Tensor | None) -> None:  # [tasks]
         """Set every `.grad` to the own task's gradient, scaled where asked, and add the penalties."""
         for task, (group, own) in enumerate(zip(self.groups, self._own, strict=True)):
             for parameter, gradient in zip(group, own, strict=True):

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl_opt.gradients.checks import check_penalty, rows_untouched
-from mtl_opt.gradients.rows.block_gramians import BlockGramians
-from mtl_opt.gradients.rows.buffer import RowBuffer
+from mtl_opt.gradients.rows.base import GradientRows
 from mtl_opt.gradients.rows.columns import local
 from mtl_opt.gradients.step.halves import HalfSplit
 from mtl_opt.gradients.step.loss_scale import LossScaler
@@ -30,7 +29,7 @@ class Step:
     def __init__(
         self,
         tasks: Sequence[str],
-        buffer: RowBuffer | BlockGramians,
+        buffer: GradientRows,
         private: PrivateGradients,
         halves: HalfSplit | None,
         scaler: LossScaler | None,
@@ -92,6 +91,13 @@ class Step:
             self._gramian = self.close().buffer.gramian()
         return self._gramian
 
+    def two_sample_gramian(self) -> Tensor:  # -> [tasks, tasks]
+        """Return the inner products between the two halves' mean gradients."""
+        product = self.close().two_sample
+        if product is None:
+            raise ValueError("There is no two-sample Gramian without `TaskGradients(..., halves=True)`.")
+        return product
+
     def add_penalty(self, term: Tensor) -> None:  # []
         """Keep the gradient of a term on parameters until the tasks' gradients are combined."""
         check_penalty(term, self.written)
@@ -105,10 +111,10 @@ class Step:
                 self.penalty[columns] += local(gradient).flatten()
         self.private.add_penalty(found[len(shared) :])
 
-    def hand_over(self, private_weights: Tensor | None) -> None:  # [tasks]
+    def write_grad(self, private_weights: Tensor | None) -> None:  # [tasks]
         """Add penalties and make everything the `.grad` of its parameter."""
-        self.private.hand_over(private_weights)
+        self.private.write_grad(private_weights)
         if self.penalty is not None:
             self.buffer.combined.add_(self.penalty)
-        self.buffer.hand_over()
+        self.buffer.write_grad()
         self.written = True

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.gradients.step.combiner_input import input_of, of_present
 from mtl_opt.gradients.update_products import update_products
 from mtl_opt.monitor import StepEvent, WindowReading
 from mtl_opt.training.run.shadows import SeenStep, Shadows
@@ -47,7 +46,7 @@ class StepMonitor:
         asked = self.shadows.last_inputs if self.is_due(step) else self.shadows.inputs
         present = grads.present
         # On the CPU in their own precision: a combiner moves them there anyway, and one transfer is enough for all.
-        gramians = {name: of_present(input_of(one, grads), present).cpu() for name, one in asked.items()}
+        gramians = {name: grads.input_of(one).cpu() for name, one in asked.items()}
         self.shadows.see(SeenStep(present, grads.losses()[present].cpu(), gramians))
 
     def after_combining(self, grads: TaskGradients, event: StepEvent) -> StepEvent:

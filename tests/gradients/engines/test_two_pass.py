@@ -11,7 +11,7 @@ from torch import nn
 from mtl_opt import PCGrad
 from mtl_opt.combiners import GradNorm, Scoped
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.gradients.rows import layer_rows
+from mtl_opt.gradients.rows import scratch_rows
 from mtl_opt.models import enable_checkpointing
 
 TASKS = ("qa", "summary", "投诉")
@@ -39,7 +39,7 @@ def step(model, engine, rows, losses_of=token_losses, **options) -> TaskGradient
 def pieces(request, monkeypatch):
     """Let layers hand their gradients over at once, or in pieces of a few lines."""
     if request.param == "chunks":
-        monkeypatch.setattr(layer_rows, "SCRATCH", 700)
+        monkeypatch.setattr(scratch_rows, "SCRATCH", 700)
 
 
 @pytest.mark.usefixtures("pieces")

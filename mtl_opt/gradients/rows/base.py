@@ -1,0 +1,136 @@
+"""What every keeper of task gradients has: for rows, for Gramians by tensor, for rows at a representation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.rows.columns import Columns, local
+from mtl_opt.gradients.rows.write_grad import write_grads
+
+
+class GradientRows(ABC):
+    """Keep the gradients of all tasks from the first backward of a step until their combination is written.
+
+    A row belongs to one task, or to one half of a task's batch rows: `[rows]` is `[tasks]` or `[2 * tasks]`, the
+    second halves behind.
+
+    Args:
+        parameters: Name and parameter of everything shared, in model order.
+        num_tasks: Number of tasks.
+        processes: The processes that fill rows too; None for this one alone.
+        halves: Keep two rows per task until the step is closed.
+
+    Attributes:
+        columns: Where each parameter stands in a row.
+        num_rows: Number of rows that are filled.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[tuple[str, nn.Parameter]],
+        num_tasks: int,
+        processes: Processes | None = None,
+        halves: bool = False,
+    ) -> None:
+        self.columns = Columns(parameters)
+        self.processes = processes or Processes()
+        self.num_tasks = num_tasks
+        self.num_rows = num_tasks * (2 if halves else 1)
+
+    @cached_property
+    def combined(self) -> Tensor:  # [params]
+        """The combined gradient; like any `.grad` it lives from `write` to `zero`."""
+        return self.columns.empty_row()
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The shared parameters by name, in the order of the columns."""
+        return self.columns.parameters
+
+    @property
+    def tensors(self) -> dict[str, slice]:
+        """Columns of each parameter, by name."""
+        return self.columns.tensors
+
+    @property
+    def layers(self) -> dict[str, slice]:
+        """Columns of each layer, by name."""
+        return self.columns.layers
+
+    def combined_view(self, name: str) -> Tensor:  # -> [*shape]
+        """Return the part of the combined gradient that belongs to one parameter, in its shape."""
+        return self.combined[self.tensors[name]].view(local(self.parameters[name]).shape)
+
+    def write_grad(self) -> None:
+        """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
+        write_grads([(parameter, self.combined_view(name)) for name, parameter in self.parameters.items()])
+
+    def drop_grad(self) -> None:
+        """Set every `.grad` to None."""
+        self.__dict__.pop("combined", None)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    @property
+    @abstractmethod
+    def jacobian(self) -> Tensor:  # [tasks, params]
+        """The rows of the tasks."""
+
+    @property
+    @abstractmethod
+    def version(self) -> int:
+        """A number that changes whenever gradients are added."""
+
+    @abstractmethod
+    def whole_rows(self) -> Tensor:  # -> [tasks, params]
+        """Return the rows for a method that looks at every column."""
+
+    @abstractmethod
+    def sum_over_processes(self) -> None:
+        """Add up what the processes have filled."""
+
+    @abstractmethod
+    def divide(self, totals: Tensor) -> None:  # [tasks]
+        """Turn sums of counts times gradients into mean gradients."""
+
+    @abstractmethod
+    def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
+        """Compute the inner products between the two halves' mean gradients, then join the halves."""
+
+    @abstractmethod
+    def gramian(self) -> Tensor:  # -> [tasks, tasks]
+        """Compute the inner products over all shared parameters."""
+
+    @abstractmethod
+    def gramians(self, by: str) -> dict[str, Tensor]:  # -> {block: [tasks, tasks]}
+        """Compute one Gramian per layer or tensor; they add up to the whole one."""
+
+    @abstractmethod
+    def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # -> [tasks, tasks]
+        """Compute the inner products over some layers only."""
+
+    @abstractmethod
+    def product(self, sums: Tensor) -> Tensor:  # [tasks, params] -> [tasks, tasks]
+        """Compute the inner products of other rows with the same columns."""
+
+    @abstractmethod
+    def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
+        """Make the weighted sum of the rows the combined gradient."""
+
+    @abstractmethod
+    def put(self, gradient: Tensor) -> None:  # [params]
+        """Make a given vector the combined gradient."""
+
+    @abstractmethod
+    def zero(self) -> None:
+        """Empty the rows and set every `.grad` to None."""
+
+
+def mean_product(product: Tensor, totals: Tensor) -> Tensor:  # [2 * tasks, 2 * tasks], [2 * tasks] -> [tasks, tasks]
+    """Pick the block between the halves out of the products of sums, and divide it by their counts."""
+    size = len(totals) // 2
+    counts = totals.clamp(min=1).to(product)
+    return product[:size, size:] / counts[:size, None] / counts[None, size:]
