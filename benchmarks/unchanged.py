@@ -45,6 +45,8 @@ TIMES = (
     "time",
     "seconds",
     "second",
+    "runtime",
+    "evaluating",
     "date",
     "path",
     "dir",
