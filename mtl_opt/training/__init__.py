@@ -1,4 +1,4 @@
-"""Training: one run. In the order of the flow: config, setup, preview, run. Here the boxes are wired together."""
+"""Training one run, where the boxes are wired together: config, then setup, preview and run."""
 
 from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import override, read_yaml

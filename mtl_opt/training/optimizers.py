@@ -1,4 +1,4 @@
-"""Optimizers by the names of Hugging Face: those of torch and transformers, and the 8-bit and paged of bitsandbytes."""
+"""Optimizers by their Hugging Face names: torch, transformers, and 8-bit and paged ones of bitsandbytes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mtl_opt.errors import InputError
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Hold what the optimizers can be told.
+    """The settings shared by the optimizers.
 
     Attributes:
         learning_rate: Peak learning rate.
@@ -30,17 +30,17 @@ class OptimizerSettings:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """What every optimizer takes."""
+        """Arguments that every optimizer takes."""
         return {"lr": self.learning_rate, "weight_decay": self.weight_decay}
 
     @property
     def adam(self) -> dict[str, Any]:
-        """What Adam and its kin take."""
+        """Arguments of Adam and its relatives."""
         return {**self.plain, "betas": self.betas, "eps": self.epsilon}
 
     @property
     def lion(self) -> dict[str, Any]:
-        """What Lion takes: it has no denominator."""
+        """Arguments of Lion, which has no denominator."""
         return {**self.plain, "betas": self.betas}
 
 
@@ -48,14 +48,14 @@ Builder = Callable[[Any, OptimizerSettings], Optimizer]
 
 
 def _adafactor(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
-    """Build Adafactor with a learning rate from outside, as Hugging Face's trainer does."""
+    """Build Adafactor with an external learning rate, as Hugging Face's trainer does."""
     from transformers.optimization import Adafactor
 
     return Adafactor(parameters, scale_parameter=False, relative_step=False, **settings.plain)
 
 
 def _bnb(cls: str, kind: str = "adam") -> Builder:
-    """Build an optimizer of bitsandbytes, imported when it is asked for."""
+    """Return a builder for a bitsandbytes optimizer that imports the package on first use."""
 
     def build(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> Optimizer:
         if find_spec("bitsandbytes") is None:
@@ -72,7 +72,7 @@ def _bnb(cls: str, kind: str = "adam") -> Builder:
 
 
 def _on_cpu(parameters: Sequence[Any]) -> bool:
-    """Tell whether all parameters, or those of all groups, are on the CPU."""
+    """Return whether all parameters, or those of all groups, are on the CPU."""
     flat = (p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group]))
     return all(p.device.type == "cpu" for p in flat)
 
@@ -113,5 +113,5 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
 ) -> Optimizer:
-    """Build an optimizer over what is trained."""
+    """Build the named optimizer."""
     return OPTIMIZERS[name](parameters, OptimizerSettings(learning_rate, weight_decay, betas, epsilon))

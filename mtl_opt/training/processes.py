@@ -1,4 +1,4 @@
-"""Several processes, launched by `torchrun` or `accelerate launch`: who this one is, and what they agree upon."""
+"""Processes launched by `torchrun` or `accelerate launch`: rank, barriers, collective values."""
 
 import os
 from collections.abc import Iterator
@@ -13,28 +13,28 @@ from accelerate.utils import InitProcessGroupKwargs
 
 
 def world_size() -> int:
-    """Ask how many processes the launcher has started."""
+    """Return the number of processes the launcher has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Ask which of them this is."""
+    """Return the rank of this process."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
-    """Tell whether this process writes files, logs and progress bars."""
+    """Return whether this process writes files, logs and progress bars."""
     return rank() == 0
 
 
 def bar_disabled() -> bool | None:
-    """Say what `tqdm(disable=...)` is to be."""
+    """Return the `disable` argument of tqdm: only the main process shows a bar, and only on a terminal."""
     return None if is_main() else True
 
 
 @contextmanager
 def joined_processes(timeout: int) -> Iterator[torch.device]:
-    """Join the other processes for as long as a run takes."""
+    """Set up communication between the processes for the duration of a run, and yield the device."""
     mine = not (dist.is_available() and dist.is_initialized())
     limits = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
     # Without `cpu=True` Accelerate sets up no communication for processes without an accelerator.
@@ -48,13 +48,13 @@ def joined_processes(timeout: int) -> Iterator[torch.device]:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Block until every process has arrived."""
     if world_size() > 1:
         dist.barrier()
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Agree on a wish."""
+    """Return whether the flag is set in any process."""
     if world_size() == 1:
         return flag
     wish = torch.tensor(float(flag), device=device)
@@ -63,7 +63,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-    """Collect what every process has."""
+    """Collect a value from every process, by rank."""
     if world_size() == 1:
         return [value]
     found: list[Any] = [None] * world_size()

@@ -1,4 +1,4 @@
-"""FSDP2: parameters spread over the processes, and gathered again where something is saved."""
+"""FSDP2: parameters sharded over the processes, and gathered for saving."""
 
 from typing import Any
 
@@ -24,18 +24,18 @@ def shard(model: nn.Module, what: str) -> None:
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
-    """Find the blocks that the architecture names as not to be split."""
+    """Find the blocks that the architecture declares indivisible."""
     names = {name for module in model.modules() for name in (getattr(module, "_no_split_modules", None) or ())}
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tell whether what is trained is spread over the processes."""
+    """Return whether trained parameters are spread over the processes."""
     return any(p.requires_grad and hasattr(p, "to_local") for p in model.parameters())
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any] | None:
-    """Gather what `save_pretrained` is to write; every process must ask."""
+    """Gather the weights for `save_pretrained`; every process must call it."""
     if not is_sharded(model):
         return None
     every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -44,12 +44,12 @@ def whole_weights(model: nn.Module) -> dict[str, Any] | None:
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Gather the state of an optimizer; every process must ask."""
+    """Gather the state of an optimizer; every process must call it."""
     return get_optimizer_state_dict(model, optimizer, options=WHOLE) if is_sharded(model) else optimizer.state_dict()
 
 
 def load_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Give every process its part of a gathered state."""
+    """Load into every process its part of a gathered state."""
     if is_sharded(model):
         set_optimizer_state_dict(model, optimizer, state, options=StateDictOptions(full_state_dict=True))
     else:

@@ -1,1 +1,1 @@
-"""One YAML → a checked configuration."""
+"""The configuration: from YAML to checked settings."""

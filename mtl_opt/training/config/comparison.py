@@ -1,4 +1,4 @@
-"""The YAML of a comparison → what is compared, and the settings that all runs share."""
+"""The configuration of a comparison: what is compared, and the settings that all runs share."""
 
 import logging
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
 
 
 def _without_single_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what the configuration of one run says of its combiner and seed, where several of each are given."""
+    """Drop the `combiner` and `seed` of a single run where lists of them are compared."""
     left = dict(settings)
     for one, several in SEVERAL.items():
         if one in left and several in left:
@@ -72,12 +72,12 @@ def _without_single_values(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_name(config: CompareConfig) -> set[str]:
-    """Name the keys that hold arguments by name because several values are compared."""
+    """List the keys whose arguments are given by name because several values are compared."""
     return {arguments for key, (_, arguments) in VARIED.items() if getattr(config, key) is not None}
 
 
 def _check_varied(config: CompareConfig, shared: Mapping[str, Any]) -> None:
-    """Refuse one value where several are compared, and arguments that belong to none of them."""
+    """Refuse a key beside its list of values, and arguments that belong to no value compared."""
     for key, (one, arguments) in VARIED.items():
         values = getattr(config, key)
         if values is None:

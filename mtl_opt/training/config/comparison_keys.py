@@ -19,7 +19,7 @@ UNITS = {"": 0, "step": 0, "steps": 0, "s": 1, "sec": 1, "second": 1, "seconds":
 
 
 def known_names(allowed: Any) -> Check:
-    """Check a list of different names against those that exist."""
+    """Build a check for a list of distinct names out of those allowed."""
 
     def check(key: str, value: Any) -> list[str]:
         found = names(key, value)
@@ -32,7 +32,7 @@ def known_names(allowed: Any) -> Check:
 
 
 def rates(key: str, value: Any) -> list[float]:
-    """Check a list of different learning rates, or one."""
+    """Check one learning rate or a list of distinct ones; return them sorted."""
     entries = value if isinstance(value, list | tuple) else [value]
     found = [number(0, LARGEST_RATE, above=True)(key, entry) for entry in entries]
     if not found or len(set(found)) != len(found):
@@ -41,7 +41,7 @@ def rates(key: str, value: Any) -> list[float]:
 
 
 def budget(key: str, value: Any) -> str:
-    """Check a budget."""
+    """Check a number of steps or a time; return it as `N steps` or `S seconds`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value))
     if not match or match[2] not in UNITS or float(match[1]) <= 0:
         raise InputError(f"`{key}` must be a number of steps (200) or a time (90s, 5 min), got {value!r}.")
@@ -53,7 +53,7 @@ def budget(key: str, value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """What is compared."""
+    """The settings of a comparison."""
 
     combiners: list[str] = setting(
         names, "methods to compare", ["sum", "weighted", "uncertainty", "gradnorm", "pcgrad"]

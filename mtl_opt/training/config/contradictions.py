@@ -1,4 +1,4 @@
-"""Settings that contradict each other: what one key alone does not show."""
+"""Checks across keys: settings that contradict each other."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from mtl_opt.errors import InputError
 
 
 def check_data(config: Any) -> None:
-    """Check what one key alone does not show."""
+    """Check the keys of data and batches against each other."""
     given = [key for key in ("tasks", "dataset", "train_file") if getattr(config, key) is not None]
     if len(given) != 1:
         raise InputError(
@@ -31,7 +31,7 @@ def check_data(config: Any) -> None:
 
 
 def check_model(config: Any) -> None:
-    """Check how the model is trained."""
+    """Check the keys of model, precision and engine against each other."""
     if config.gradient_engine == "two_pass" and config.gradient_accumulation_steps > 1:
         raise InputError(
             "`gradient_engine: two_pass` takes one micro-batch per step, got `gradient_accumulation_steps: "
@@ -54,7 +54,7 @@ def check_model(config: Any) -> None:
 
 
 def _check_sharing(config: Any) -> None:
-    """Refuse what does not go with private adapters."""
+    """Refuse settings that private adapters cannot be trained with."""
     wanted = (("finetuning_type", "lora"), ("use_dora", False), ("fsdp", "none"), ("torch_compile", False))
     for key, value in wanted:
         if getattr(config, key) != value:

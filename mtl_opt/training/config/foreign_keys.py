@@ -1,4 +1,4 @@
-"""Keys that LLaMA-Factory, axolotl and Hugging Face know and this configuration has no use for, by the reason why."""
+"""Keys of LLaMA-Factory, axolotl and Hugging Face that are renamed, implied, refused or dropped here."""
 
 RENAMED = {
     "base_model": "model_name_or_path",

@@ -9,7 +9,7 @@ from mtl_opt.models import HEADS, LOSSES, POOLINGS, head_options, reads
 
 
 def label_list(key: str, value: Any) -> list[str]:
-    """Check a list of label names."""
+    """Check a list of at least two distinct label names."""
     entries = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(entry, bool) for entry in entries):
         raise InputError(f"`{key}`: YAML reads yes, no, on, off, true and false as truth values; put labels in quotes.")
@@ -34,7 +34,7 @@ OPTIONS: dict[str, Check] = {
 
 
 def head_table(key: str, value: Any) -> dict[str, Any]:
-    """Check what stands under `heads`."""
+    """Check the type and options of every head under `heads`."""
     found = {}
     for task, entry in mapping(key, value).items():
         where = f"{key}.{task}"
@@ -53,7 +53,7 @@ def head_table(key: str, value: Any) -> dict[str, Any]:
 
 
 def check_heads(config: Any) -> None:
-    """Refuse settings that do not go with heads."""
+    """Refuse settings that heads cannot be trained with."""
     if not config.heads:
         return
     for key, value, why in (
@@ -71,11 +71,11 @@ def check_heads(config: Any) -> None:
 
 
 def answer_kinds(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Tell what an answer is of the tasks that a head answers."""
+    """Map the tasks answered by labels or numbers to what carries them: a row or its words."""
     found = {task: reads(head["type"]) for task, head in heads.items()}
     return {task: kind for task, kind in found.items() if kind != "text"}
 
 
 def is_labelled(head: Mapping[str, Any] | None) -> bool:
-    """Tell whether a task is answered by labels or numbers, so that nothing is generated."""
+    """Return whether a task is answered by labels or numbers, so that nothing is generated."""
     return head is not None and reads(head["type"]) != "text"

@@ -1,4 +1,4 @@
-"""The keys of a configuration, by what they are about; their defaults are the YAML's defaults."""
+"""The keys of a configuration by subject, with checks and defaults."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ SCHEDULERS = (
 
 
 def shadow_names(key: str, value: Any) -> list[str]:
-    """Check a list of combiners."""
+    """Check a list of combiners; `none` is the empty list."""
     if value in ("none", [], ["none"]):
         return []
     found = names(key, value)
@@ -63,7 +63,7 @@ def task_table(key: str, value: Any) -> dict[str, Any]:
 
 
 def task_shares(key: str, value: Any) -> dict[str, float]:
-    """Check shares of tasks."""
+    """Check shares of tasks, which must sum to 1."""
     found = {task: number(0, 1)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
     if abs(sum(found.values()) - 1) > 1e-6:
         raise InputError(f"`{key}` must sum up to 1, got {sum(found.values()):.6g}.")
@@ -82,7 +82,7 @@ LARGEST_RATE = 1e18
 
 @dataclass(frozen=True, kw_only=True)
 class ModelKeys:
-    """What is trained."""
+    """The model and what of it is trained."""
 
     model_name_or_path: str = setting(text, "folder or hub name of a causal language model; with heads an encoder too")
     heads: dict[str, Any] = setting(head_table, "task: {type, labels, ...}: heads (`mtl-opt list heads`)", {})
@@ -107,7 +107,7 @@ class ModelKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class DataKeys:
-    """Where the rows come from and how they become tokens."""
+    """Where the rows come from and how they are tokenised."""
 
     tasks: dict[str, Any] | None = setting(task_table, "name: {file, eval_file, weight, ...} for every task")
     dataset: list[str] | None = setting(names, "data sets of dataset_dir/dataset_info.json")
@@ -136,7 +136,7 @@ class DataKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchKeys:
-    """Which rows make a step."""
+    """Which rows make up a step."""
 
     rows_per_task: int = setting(whole(1), "rows of each task per process and micro-batch", 4)
     per_device_train_batch_size: int | None = setting(whole(1), "the same, for all tasks together; divided over them")
@@ -156,7 +156,7 @@ class BatchKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientKeys:
-    """How task gradients are computed and merged."""
+    """How task gradients are computed and combined."""
 
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
@@ -182,7 +182,7 @@ class GradientKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationKeys:
-    """How a step is taken."""
+    """How an optimizer step is taken."""
 
     optim: str = setting(choice(*OPTIMIZERS), "optimizer, by its Hugging Face name", "adamw_torch")
     learning_rate: float = setting(number(0, LARGEST_RATE, above=True), "peak learning rate", 1e-4)

@@ -1,4 +1,4 @@
-"""One YAML per run, read and checked here; keys follow LLaMA-Factory and Hugging Face where they have one."""
+"""The checked configuration of one run; keys follow LLaMA-Factory and Hugging Face where these have one."""
 
 import logging
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def to_yaml(config: TrainConfig) -> str:
 
 
 def translated_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate keys of other tools, and log what was done; what was translated before passes as it is."""
+    """Translate keys of other tools and log every change; already translated settings pass unchanged."""
     compare = {f.name for f in fields(CompareConfig)}
     found, notes = translate(settings, {f.name for f in fields(TrainConfig)} | compare)
     for note in notes:
@@ -65,7 +65,7 @@ def translated_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_values(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check every value."""
+    """Check every value against its field, and fill in the defaults."""
     known = {f.name: f for f in fields(cls)}
     for key in settings:
         if key not in known:
@@ -80,7 +80,7 @@ def checked_values(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_data(config: TrainConfig) -> None:
-    """Check what one key alone does not show."""
+    """Check that required keys are there and that keys do not contradict each other."""
     for key in ("model_name_or_path", "output_dir"):
         if getattr(config, key) is None:
             raise InputError(f"`{key}` is missing from the configuration.")

@@ -1,4 +1,4 @@
-"""Settings written for LLaMA-Factory, axolotl or Hugging Face → the keys of this configuration, with notes."""
+"""Translation of settings written for LLaMA-Factory, axolotl or Hugging Face, with notes on every change."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
@@ -16,7 +16,7 @@ MIX_STRATEGIES = {"concat": "repeat", "interleave_under": "stop_first", "interle
 
 
 def translate(settings: Mapping[str, Any], known: Collection[str]) -> tuple[dict[str, Any], list[str]]:
-    """Translate what other tools call otherwise, and leave out what has no meaning here."""
+    """Translate the keys of other tools, and drop those without meaning here; return settings and notes."""
     found = dict(settings)
     notes: list[str] = []
     for key in list(found):
@@ -33,7 +33,7 @@ def translate(settings: Mapping[str, Any], known: Collection[str]) -> tuple[dict
 
 
 def rename(found: dict[str, Any], key: str, name: str, notes: list[str]) -> None:
-    """Give a setting the name it has here."""
+    """Rename a key, and refuse two names of one key with different values."""
     value = found.pop(key)
     if value is None:
         return
@@ -44,7 +44,7 @@ def rename(found: dict[str, Any], key: str, name: str, notes: list[str]) -> None
 
 
 def translate_stage(found: dict[str, Any], _known: Collection[str], _notes: list[str]) -> None:
-    """Refuse other ways of training; plain text is learnt in either of the two that are left."""
+    """Refuse stages other than `sft` and `pt`, which both learn plain text here."""
     stage = found.get("stage", "sft")
     if stage not in {"sft", "pt"}:
         raise UnknownNameError("value of `stage`:", stage, ("sft", "pt"))
@@ -98,7 +98,7 @@ def translate_saving(found: dict[str, Any], known: Collection[str], notes: list[
 
 
 def per_epoch(found: Mapping[str, Any]) -> float | None:
-    """Tell the share of all steps that an epoch takes; None where it is all of them."""
+    """Compute the share of all steps in one epoch; None for a run of a single epoch."""
     try:
         epochs = float(found.get("num_train_epochs", 3))
     except (TypeError, ValueError):
@@ -128,14 +128,14 @@ def translate_mixing(found: dict[str, Any], _known: Collection[str], notes: list
 
 
 def split_names(value: Any) -> list[Any]:
-    """Read a list, or a text with commas."""
+    """Split a comma-separated text into names; return lists as they are."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def translate_sampling(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
-    """Read Hugging Face's newer name of `group_by_length`."""
+    """Read Hugging Face's newer `train_sampling_strategy` as `group_by_length`."""
     if "train_sampling_strategy" not in found or "train_sampling_strategy" in known:
         return
     strategy = found.pop("train_sampling_strategy")
@@ -159,7 +159,7 @@ def translate_adapter(found: dict[str, Any], known: Collection[str], _notes: lis
 
 
 def drop_unavailable(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
-    """Leave out keys of LLaMA-Factory and of TrainingArguments that nothing here honours; say so where they ask."""
+    """Drop keys of LLaMA-Factory and TrainingArguments that have no effect here, with a note where they ask for one."""
     strange = [key for key in found if key not in known]
     if not strange:
         return

@@ -1,4 +1,4 @@
-"""Reading YAML: the file of a run and the `key=value` arguments that win over it."""
+"""YAML in and out, with `key=value` arguments that override the file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from mtl_opt.errors import InputError
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Refuse a key that stands twice in one mapping: YAML would drop the first of two tasks without a word."""
+    """Load YAML, but refuse duplicate keys: the plain loader silently drops the first of two tasks."""
 
     @overrides_method
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

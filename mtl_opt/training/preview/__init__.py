@@ -1,1 +1,1 @@
-"""What a run will do, before it does it: `mtl-opt plan`, `mtl-opt data`."""
+"""Before a run: its cost (`mtl-opt plan`) and its data (`mtl-opt data`)."""

@@ -1,4 +1,4 @@
-"""`mtl-opt data`: is every row good, what do the tasks look like, what will be drawn, what exactly is learnt."""
+"""The data of a run, before it: bad rows, statistics of the tasks, the first draws, the tokens that are learnt."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,11 +14,11 @@ from mtl_opt.training.setup.data import entries_of, opener_of, prepare
 from mtl_opt.training.setup.sampler import build_sampler, facts_of
 
 MOST_DRAWS = 2000
-"""Draws that are count_draws for a table of shares; longer runs are taken to go on the same way."""
+"""Most draws counted for a table of shares; longer runs are extrapolated."""
 
 
 def validate(config: TrainConfig) -> tuple[list[str], list[str]]:
-    """Read every row that a configuration names, and see whether data and mixing go together."""
+    """Check every configured row, and the data against the mixing; return problems and notes."""
     problems: list[str] = []
     try:
         entries, held_out = entries_of(config)
@@ -44,7 +44,7 @@ def validate(config: TrainConfig) -> tuple[list[str], list[str]]:
 
 
 def bad_rows(source: Source, opener: Any) -> Iterator[str]:
-    """Read and tokenise a source, and give what is wrong with its rows."""
+    """Read and tokenise a source, and yield an error for each bad row."""
     errors: list[InputError] = []
     encoder = opener.encoder_of(source.settings, source.task)
     try:
@@ -57,7 +57,7 @@ def bad_rows(source: Source, opener: Any) -> Iterator[str]:
 
 
 def stats(config: TrainConfig) -> dict[str, Any]:
-    """Describe every task."""
+    """Compute the statistics of every task: rows, tokens, shares under every mixing, epochs."""
     if config.streaming:
         raise InputError("`mtl-opt data stats` reads all rows; run it with `streaming=false`.")
     prepared = prepare(config).only(config.only_tasks)
@@ -88,7 +88,7 @@ def stats(config: TrainConfig) -> dict[str, Any]:
 
 
 def mixer_for(name: str, facts: Facts, arguments: Mapping[str, Any], configured: bool) -> Mixer | None:
-    """Build a mixing; None where it needs arguments that only the configured one has."""
+    """Build a mixing, or None for one that needs arguments and is not the configured one."""
     try:
         return build_mixer(name, facts, arguments)
     except InputError:
@@ -98,7 +98,7 @@ def mixer_for(name: str, facts: Facts, arguments: Mapping[str, Any], configured:
 
 
 def shares_under(mixer: Mixer, like: Sampler, draws: int) -> dict[str, float]:
-    """Count the share of every task that a mixing would give it in a run whose sampler is otherwise the same."""
+    """Count each task's share of the rows if this mixing drove an otherwise equal sampler."""
     sampler = Sampler(
         like.sizes, like.rows_per_task, 0, mixer,
         draws_per_step=like.draws_per_step, tasks_per_step=like.tasks_per_step,
@@ -108,7 +108,7 @@ def shares_under(mixer: Mixer, like: Sampler, draws: int) -> dict[str, float]:
 
 
 def count_draws(sampler: Sampler, draws: int) -> dict[str, float]:
-    """Count the rows of every task in so many draws, from the sampler itself."""
+    """Count the rows of every task over a number of draws, extrapolating beyond MOST_DRAWS."""
     looked_at = min(draws, MOST_DRAWS)
     for _ in range(looked_at):
         sampler.skip()
@@ -116,7 +116,7 @@ def count_draws(sampler: Sampler, draws: int) -> dict[str, float]:
 
 
 def plan_draws(config: TrainConfig, steps: int) -> dict[str, Any]:
-    """Draw the first steps of a run, and count what every task gets."""
+    """Draw the first steps of a run, and count the rows and tokens of every task."""
     prepared = prepare(config).only(config.only_tasks)
     sampler, _ = build_sampler(config, prepared)
     lengths = {t: None if isinstance(r, StreamRows) else r.lengths for t, r in prepared.train.items()}
@@ -142,7 +142,7 @@ def plan_draws(config: TrainConfig, steps: int) -> dict[str, Any]:
 
 
 def show(config: TrainConfig, task: str, number: int) -> list[dict[str, Any]]:
-    """Show the first rows of a task as the model sees them."""
+    """Decode the first rows of a task with the learnt tokens in brackets."""
     prepared = prepare(config)
     if task not in prepared.train:
         raise UnknownNameError("task", task, prepared.train)
@@ -170,7 +170,7 @@ def show(config: TrainConfig, task: str, number: int) -> list[dict[str, Any]]:
 
 
 def stretches(values: list[bool]) -> Iterator[tuple[int, int]]:
-    """Give begin and end of every stretch of equal values."""
+    """Yield begin and end of every run of equal values."""
     begin = 0
     for i in range(1, len(values) + 1):
         if i == len(values) or values[i] != values[begin]:

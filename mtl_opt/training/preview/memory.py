@@ -1,6 +1,6 @@
-"""How much memory training takes, by formula; everything but the activations is exact to the last tensor that counts.
+"""Formulas for the memory of training: exact but for activations and logits, in bytes per process.
 
-All sizes are bytes per process. Memory of the libraries themselves and of the data is left out.
+The libraries themselves and the data are not counted.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from mtl_opt.models import QuantizationSettings
 from mtl_opt.training.optimizers import STATE_BYTES
 
 BLOCK = 64
-"""Numbers of a 4-bit block that share a scale in bitsandbytes; 256 scales share one when they are quantised too."""
+"""4-bit numbers that share a scale in bitsandbytes; quantised scales share one in blocks of 256."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Hold the bytes of one process.
+    """The bytes of one process, by use.
 
     Attributes:
         weights: All weights of the model, as they are stored.
@@ -39,23 +39,23 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """The sum over all uses."""
         return sum(asdict(self).values())
 
 
 def row_bytes(num_rows: int, num_params: int, bytes_per_number: int = 4) -> int:
-    """Size the buffer of task gradients."""
+    """Compute the size of a buffer of task gradients."""
     return num_rows * num_params * bytes_per_number
 
 
 def optimizer_bytes(optim: str, sizes: list[int]) -> int:
-    """Size the state of an optimizer."""
+    """Compute the size of the optimizer state for parameters of these sizes."""
     exact = 4 if STATE_BYTES[optim] <= 2 and "8bit" in optim else 1
     return int(sum(n * STATE_BYTES[optim] * (exact if n < 4096 else 1) for n in sizes))
 
 
 def quantized_bytes(numbers: int, outputs: int, settings: QuantizationSettings) -> int:
-    """Size a weight that bitsandbytes has quantised."""
+    """Compute the size of a weight quantised by bitsandbytes, scales included."""
     if settings.bit == 8:
         return numbers + 4 * outputs
     blocks = ceil(numbers / BLOCK)
@@ -64,7 +64,7 @@ def quantized_bytes(numbers: int, outputs: int, settings: QuantizationSettings) 
 
 
 def weight_bytes(model: nn.Module, quantized: dict[int, tuple[int, int]], settings: QuantizationSettings | None) -> int:
-    """Size all weights and buffers of a model."""
+    """Compute the size of all weights and buffers of a model."""
     total = 0
     for tensor in {id(t): t for t in (*model.parameters(), *model.buffers())}.values():
         if id(tensor) in quantized and settings is not None:
@@ -75,7 +75,7 @@ def weight_bytes(model: nn.Module, quantized: dict[int, tuple[int, int]], settin
 
 
 def quantized_weights(model: nn.Module) -> dict[int, tuple[int, int]]:
-    """Find the weights of a loaded model that bitsandbytes has quantised."""
+    """Map the ids of the quantised weights of a loaded model to their numbers and outputs."""
     found = {}
     for module in model.modules():
         if isinstance(module, nn.Linear) and type(module.weight).__name__ in {"Params4bit", "Int8Params"}:
@@ -85,7 +85,7 @@ def quantized_weights(model: nn.Module) -> dict[int, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """Hold the sizes of a transformer that its activations depend on.
+    """The dimensions of a transformer that determine its activations.
 
     Attributes:
         layers: Number of layers.
@@ -107,7 +107,7 @@ class TransformerShape:
 
 
 def shape_of(model: Any) -> TransformerShape | None:
-    """Read the sizes of a transformer."""
+    """Read the dimensions of a transformer; None where its configuration does not name them."""
     config = model.config.get_text_config()
     hidden, layers = getattr(config, "hidden_size", None), getattr(config, "num_hidden_layers", None)
     if not isinstance(hidden, int) or not isinstance(layers, int):
@@ -128,24 +128,23 @@ def shape_of(model: Any) -> TransformerShape | None:
 def activation_bytes(
     shape: TransformerShape, tokens: int, seq: int, *, half: bool, checkpointed: bool = False, logits: int = 0
 ) -> int:
-    """Estimate what the forward keeps for the backward.
-
-    Counted for a Llama with adapters on all linear layers, per token and layer: the inputs and outputs of two norms
-    (4 hidden), queries, keys and values for all heads (3), the attention's output in two layouts (2), one more for
-    what is in use; gate, its activation, up and their product (4 intermediate). Under bfloat16 the norms work on
-    float32 copies (2 hidden of 4 bytes). Dropout on adapters keeps each input once more, with its mask. Eager
-    attention keeps its weights twice. With checkpointing only the input of every layer is kept, and all of this for
-    the one layer that is computed again, by when the logits have been given back.
-    """
+    """Estimate what the forward keeps for the backward, as counted for a Llama with adapters on all linear layers."""
     size = 2 if half else 4
+    # Per token and layer. Hidden: inputs and outputs of two norms (4), queries, keys and values of all heads (3), the
+    # output of attention in two layouts (2), one more for what is in use. Intermediate: gate, its activation, up and
+    # their product. Dropout on adapters keeps each input once more, with its mask.
     per_token = size * (10 * shape.hidden + 4 * shape.intermediate + 2 * shape.dropped)
+    # Under bfloat16 the norms work on float32 copies: 2 hidden of 4 bytes.
     per_token += 8 * shape.hidden if half else 0
+    # Eager attention keeps its weights twice.
     per_token += 2 * size * shape.heads * seq if shape.eager else 0
+    # Checkpointing keeps the input of every layer, and all of the above for the one layer that is computed again, by
+    # when the logits have been freed.
     if checkpointed:
         return tokens * size * shape.hidden * shape.layers + max(0, tokens * per_token - logits)
     return tokens * per_token * shape.layers
 
 
 def logit_bytes(vocabulary: int, tokens: int, learnt: int, *, half: bool) -> int:
-    """Estimate what the output takes: all logits and their gradient, and three float32 copies of the learnt ones."""
+    """Estimate all logits and their gradient, and three float32 copies of the learnt ones."""
     return vocabulary * (2 * (2 if half else 4) * tokens + 3 * 4 * learnt)

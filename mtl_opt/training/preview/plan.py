@@ -1,4 +1,4 @@
-"""What a run will take before it takes it: memory, steps, tokens, and the engine that computes the gradients."""
+"""The expected cost of a run: memory, steps, tokens, and the engine that computes the gradients."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,19 +39,19 @@ from mtl_opt.training.setup.model_settings import (
 from mtl_opt.training.setup.sampler import build_sampler, rows_per_task
 
 DRAWS = 64
-"""Micro-batches that are drawn to see how many tokens they take; they are the run's own first ones."""
+"""Micro-batches drawn to count tokens: the first ones of the run itself."""
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Describe the micro-batches of a run.
+    """The sizes of the micro-batches of a run.
 
     Attributes:
-        largest: TokenCounts of the largest one, padding included.
-        longest: TokenCounts of the longest sequence of any.
-        learnt: Most tokens of one that are learnt.
-        per_step: TokenCounts of a step on average, padding included.
-        real_per_step: TokenCounts of a step on average, without padding.
+        largest: Tokens of the largest one, padding included.
+        longest: Length of the longest sequence.
+        learnt: Most learnt tokens in one.
+        per_step: Mean tokens of a step, padding included.
+        real_per_step: Mean tokens of a step, without padding.
     """
 
     largest: int
@@ -63,19 +63,19 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold everything `mtl-opt plan` says.
+    """The expected cost of a run, as `mtl-opt plan` prints it.
 
     Attributes:
         memory: Bytes of one process.
         parameters: All parameters of the model.
         shared: Trained parameters whose gradients are combined.
         private: Trained parameters of one task alone.
-        file_bytes: Size of the files of the base model; None where they are not at hand.
+        file_bytes: Size of the files of the base model; None where they are not on this machine.
         engine: How task gradients are computed.
-        engine_reason: Why so.
+        engine_reason: Why this engine.
         steps: Optimizer steps.
         rows_per_step: Rows of a step.
-        tokens: Its micro-batches, of one process.
+        tokens: Sizes of the micro-batches of one process.
     """
 
     memory: Memory
@@ -90,11 +90,11 @@ class Plan:
     tokens: TokenCounts
 
     def to_json(self) -> dict[str, Any]:
-        """Lay the plan out for JSON."""
+        """Convert the plan to plain values."""
         return {**asdict(self), "memory": {**asdict(self.memory), "total": self.memory.total}}
 
     def sentence(self) -> str:
-        """Say the plan in one line, for the log."""
+        """Summarise the plan in one line for the log."""
         memory = self.memory
         return (
             f"{self.shared + self.private} of {self.parameters} parameters are trained; memory, estimated: "
@@ -106,7 +106,7 @@ class Plan:
 
 
 def human(size: int) -> str:
-    """Write a number of bytes for people.
+    """Format a number of bytes with a binary unit.
 
     Examples:
         >>> human(1536 * 2**20), human(300)
@@ -118,7 +118,7 @@ def human(size: int) -> str:
 
 
 def plan_run(config: TrainConfig) -> Plan:
-    """Plan a run from its configuration: data are read, weights are not."""
+    """Plan a run from its configuration: data are read, weights are not loaded."""
     prepared = prepare(config).only(config.only_tasks)
     settings = quantization_settings(config)
     hard = config.sharing == "hard"
@@ -148,7 +148,7 @@ def plan_of(
     grads: TaskGradients,
     quantized: dict[int, tuple[int, int]] | None = None,
 ) -> Plan:
-    """Plan a run whose parts are built, on whatever device."""
+    """Plan a run whose model and task gradients are built, on any device."""
     sampler, steps = build_sampler(config, prepared)
     batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
     tokens = count_tokens(batches, config.gradient_accumulation_steps)
@@ -185,7 +185,7 @@ def plan_of(
 
 
 def _gradient_bytes(grads: TaskGradients, shared: Sequence[nn.Parameter]) -> int:
-    """Size the task gradients: all rows and those of the window, or of engine two_pass a piece and its product."""
+    """Compute the size of the task gradients: all rows and those of the window, or one block of engine two_pass."""
     buffer, largest = grads.buffer, max((p.numel() for p in shared), default=0)
     if not isinstance(buffer, RowBuffer):
         return row_bytes(2, min(SCRATCH, buffer.num_rows * largest))
@@ -194,7 +194,7 @@ def _gradient_bytes(grads: TaskGradients, shared: Sequence[nn.Parameter]) -> int
 
 
 def _forward_bytes(model: Any, tokens: TokenCounts, half: bool, checkpointed: bool) -> tuple[int, int]:
-    """Estimate activations and logits; 0 where the model's configuration does not name its sizes."""
+    """Estimate activations and logits; 0 where the model's dimensions are unknown."""
     shape = shape_of(model)
     if shape is None:
         return 0, 0
@@ -206,7 +206,7 @@ def _forward_bytes(model: Any, tokens: TokenCounts, half: bool, checkpointed: bo
 
 
 def count_tokens(batches: Sequence[TaskBatch], accumulation: int) -> TokenCounts:
-    """Count the tokens of the first micro-batches of a run, and of its steps on average."""
+    """Count the tokens of the first micro-batches, and their average per step."""
     sizes = [batch.input_ids.numel() for batch in batches]
     real = [int(batch.attention_mask.sum()) for batch in batches]
     per_step = accumulation / DRAWS
@@ -220,7 +220,7 @@ def count_tokens(batches: Sequence[TaskBatch], accumulation: int) -> TokenCounts
 
 
 def plan_text(found: Plan) -> str:
-    """Lay a plan out for reading."""
+    """Format a plan as a table of names and values."""
     memory, tokens = found.memory, found.tokens
     files = "not on this machine" if found.file_bytes is None else human(found.file_bytes)
     lines = [

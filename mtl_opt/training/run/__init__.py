@@ -1,1 +1,1 @@
-"""The run: step, loop, checkpoints, evaluation, what is written."""
+"""The run: step, loop, checkpoints, evaluation, logs."""

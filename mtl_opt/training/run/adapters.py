@@ -67,7 +67,7 @@ def save_adapters(keys: ModelKeys, model: Any, output: Path) -> None:
 def write_adapters(
     folder: Path, products: dict[str, TaskProducts], model: Any, base_name: str, names: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Write one peft folder per task and `tasks.json`."""
+    """Write one peft folder per task and `tasks.json`; return the folders by task."""
     folders = {task: name for task, name in folder_names(list(products)).items() if names is None or task in names}
     for task, name in folders.items():
         save_peft_folder(folder / name, products[task], getattr(model, "base", model), base_name)

@@ -1,4 +1,4 @@
-"""Checkpoints of everything, so that a killed run goes on bit by bit: adapter, optimizer, combiner, sampler, RNG."""
+"""Checkpoints of adapter, optimizer, combiner, sampler and RNG: a resumed run equals one without a break."""
 
 import json
 import os
@@ -24,11 +24,11 @@ FREE_KEYS = {
     "per_device_eval_batch_size", "max_new_tokens", "plot_loss", "ddp_timeout", "tokenized_path", "overwrite_cache",
     "dataloader_num_workers", "dataloader_prefetch_factor", "layer_conflict",
 }  # fmt: skip
-"""Settings that may change between a run and its continuation: they do not touch what is learnt."""
+"""Keys that may differ on a resume: they do not affect what is learnt."""
 
 
 def save_checkpoint(run: Run) -> Path:
-    """Write `checkpoint-N` beside the earlier ones; it appears complete or not at all."""
+    """Write `checkpoint-N`, which appears complete or not at all; every process must call it."""
     refuse_non_finite(run)
     output = Path(run.output.output_dir)
     folder = output / f"checkpoint-{run.step}"
@@ -49,7 +49,7 @@ def save_checkpoint(run: Run) -> Path:
 
 
 def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place, then move it there."""
+    """Write a checkpoint into a partial folder, then rename it and drop those beyond the limit."""
     output, partial = folder.parent, folder.with_name(f"{folder.name}.partial")
     for stale in output.glob("checkpoint-*.partial"):
         shutil.rmtree(stale)
@@ -67,7 +67,7 @@ def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, An
 
 
 def _state_values(run: Run) -> dict[str, Any]:
-    """Collect what is no tensor."""
+    """Collect the state of a run that is not tensors."""
     return {
         "global_step": run.step,
         "max_steps": run.total_steps,
@@ -81,7 +81,7 @@ def _state_values(run: Run) -> dict[str, Any]:
 
 
 def refuse_non_finite(run: Run) -> None:
-    """Keep weights that are of no use out of checkpoints and results, so that the last checkpoint stays good."""
+    """Raise on non-finite weights, so that they reach neither checkpoints nor results."""
     for name, parameter in run.parts.model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
             raise DivergedError(
@@ -91,14 +91,14 @@ def refuse_non_finite(run: Run) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint; killed on the way, it leaves nothing that looks like one."""
+    """Remove a checkpoint such that an interruption leaves nothing that looks like one."""
     doomed = folder.with_name(f"{folder.name}-old.partial")
     os.replace(folder, doomed)
     shutil.rmtree(doomed)
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Write the adapter (or the whole model), the tokenizer, and each task for peft; every process must ask."""
+    """Write adapter or model, tokenizer, and an adapter per task; every process must call it."""
     weights = whole_weights(run.parts.model)
     if is_main():
         _write_model(run, folder, weights)
@@ -112,7 +112,7 @@ def _write_model(run: Run, folder: Path, weights: Any) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the state of a checkpoint that is no tensor."""
+    """Read the non-tensor state of a checkpoint."""
     try:
         state = json.loads((folder / TRAINER_STATE_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def check_same_run(settings: dict[str, Any], state: dict[str, Any], folder: Path) -> None:
-    """Refuse to go on with other settings than those the checkpoint was written under."""
+    """Refuse settings that differ from those of the checkpoint, apart from the free keys."""
     # As many rows of each task in a step are the same run, however many processes share them.
     before = {**state["config"]}
     for key in ("rows_per_task", "per_device_train_batch_size"):
@@ -143,7 +143,7 @@ def check_same_run(settings: dict[str, Any], state: dict[str, Any], folder: Path
 
 
 def restore_run(run: Run, folder: Path) -> None:
-    """Bring a run built from the checkpoint's weights to the state of the checkpoint."""
+    """Restore everything but the weights, from which the run was built, to a checkpoint."""
     state = read_state(folder)
     check_same_run(run.settings, state, folder)
     if state["tasks"] != run.prepared.tasks:
@@ -164,17 +164,17 @@ def restore_run(run: Run, folder: Path) -> None:
     run.step = state["global_step"]
     run.totals = Totals(**state["totals"])
     run.before = state["before"]
-    if len(random_states) == world_size():  # with another number of processes nobody's masks can go on
+    if len(random_states) == world_size():  # other processes have no masks to continue with
         _set_random_state(random_states[rank()])
 
 
 def _load(path: Path) -> Any:
-    """Read tensors and plain values, never code."""
+    """Load tensors and plain values, never code."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _random_state() -> dict[str, Any]:
-    """Collect the state of every global generator."""
+    """Collect the states of all global random generators."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 - libraries draw from it
     return {
         "python": random.getstate(),
@@ -185,7 +185,7 @@ def _random_state() -> dict[str, Any]:
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
-    """Put every global generator back."""
+    """Restore the states of all global random generators."""
     name, keys, *rest = state["numpy"]
     random.setstate(state["python"])
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - libraries draw from it

@@ -1,4 +1,4 @@
-"""Tasks that a head answers: no text is generated, one forward gives loss and predictions."""
+"""Evaluation of heads: one forward gives loss and predictions, nothing is generated."""
 
 from dataclasses import dataclass, field
 
@@ -13,13 +13,13 @@ from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast
 
 @dataclass
 class HeadAnswers:
-    """Hold what a head says of held-out rows.
+    """The losses and predictions of a head on held-out rows.
 
     Attributes:
         loss: Sum of the losses.
         count: Labelled rows or words that it sums over.
-        predictions: Names of labels, or numbers, of everything that is labelled.
-        references: The true ones.
+        predictions: Predicted label or number of every labelled row or word.
+        references: True label or number of each.
         rows: Index of the held-out row of each.
     """
 
@@ -53,7 +53,7 @@ def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, how: E
 
 
 def _labelled(batch: TaskBatch, reads: str) -> tuple[torch.Tensor, list[float]]:  # [rows] or [rows, seq]
-    """Find what is labelled, and with what."""
+    """Return a mask of the labelled rows or words, and their labels."""
     if reads == "words":
         known = batch.labels != IGNORE_INDEX
         return known, batch.labels[known].tolist()

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Say that a run was stopped by Ctrl-C and saved."""
+    """Raised when Ctrl-C has stopped a run, after its checkpoint was written."""
 
 
 def train(
@@ -63,14 +63,15 @@ def train(
     """Train, evaluate before and after, and write adapter, logs and results into `output_dir`.
 
     Args:
-        config: The configuration.
-        data: Its data when it is at hand already; read from the files otherwise.
-        watch: Builds what looks at every step, from the run as it stands before its first step or goes on.
+        config: The configuration, from `train_config`.
+        data: Data prepared earlier, shared by several runs; default: read from the configured files.
+        watch: Called with the run before its first step; returns the watcher of its steps.
 
     Returns:
-        What `all_results.json` holds.
+        The content of `all_results.json`.
 
-    An `InputError` says what does not fit; `Interrupted` that Ctrl-C stopped the run after writing a checkpoint.
+    Raises `InputError` for settings that do not fit data or model, `DivergedError` for a loss that is not finite, and
+    `Interrupted` when Ctrl-C stopped the run, after a checkpoint was written.
     """
     output = Path(config.output_dir)
     settings = asdict(config)
@@ -102,7 +103,7 @@ def train(
 
 
 def _run_to_end(run: Run) -> dict[str, Any]:
-    """Take the steps of a run that is built, and finish it; one process writes."""
+    """Measure, take all steps that are left, and finish; only the main process writes."""
     writers = Writers(run) if is_main() else NoWriters()
     try:
         _measure_untrained(run, writers)
@@ -113,7 +114,7 @@ def _run_to_end(run: Run) -> dict[str, Any]:
 
 
 def _where_to_start(output: Path, wish: bool | str | None, settings: dict[str, Any]) -> Path | None:
-    """Find the checkpoint to go on from; refuse a folder that holds another run."""
+    """Find the checkpoint to resume from; refuse a folder that holds another run."""
     check_folder(output)
     if wish is None or wish is False:
         if holds_run(output):
@@ -140,14 +141,14 @@ def _where_to_start(output: Path, wish: bool | str | None, settings: dict[str, A
 
 
 def _check_same_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Refuse to pass results of other settings off as those of these."""
+    """Refuse to return the results of a finished run for other settings."""
     path = output / CONFIG_YAML
     if path.exists():
         check_same_run(settings, {"config": asdict(train_config(read_yaml(path, [])))}, path)
 
 
 def _begin(output: Path, settings: dict[str, Any]) -> None:
-    """Clear what a run that was killed before its first checkpoint left, and write the configuration."""
+    """Clear the logs of a run killed before its first checkpoint, and write the configuration."""
     shutil.rmtree(output / "runs", ignore_errors=True)
     write_text(output / CONFIG_YAML, dump_yaml(settings))
 
@@ -165,7 +166,7 @@ def _measure_untrained(run: Run, writers: Writers | NoWriters) -> None:
 
 
 def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
-    """Take all steps that are left; return the seconds each took."""
+    """Take all steps that are left; return the seconds of each."""
     keys, times = run.output, list[float]()
     observer = Observer(run)
     run.parts.model.train()
@@ -196,20 +197,20 @@ def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
 
 
 def _is_due(run: Run, every: float | None) -> bool:
-    """Tell whether something that happens every so many steps, or shares of all steps, happens after this one."""
+    """Return whether something that happens every so many steps, or shares of all steps, is due now."""
     if not every:
         return False
     return run.step % (every if every >= 1 else max(1, round(every * run.total_steps))) == 0
 
 
 def _present_losses(event: StepEvent, run: Run) -> dict[str, float]:
-    """Name the losses of the tasks that were present."""
+    """Map the tasks present in a step to their losses."""
     pairs = zip(run.prepared.tasks, event.losses.tolist(), event.counts.tolist(), strict=True)
     return {task: loss for task, loss, count in pairs if count > 0}
 
 
 def _step(run: Run, batches: list[TaskBatch]) -> StepEvent:
-    """Take one step; what the engine or the combiner refuses, the user reads in one sentence."""
+    """Take one step; turn what engine or combiner refuse into an `InputError`."""
     try:
         return training_step(run.parts, batches, run.step + 1)
     except InputError:
@@ -235,7 +236,7 @@ def _add_to_totals(run: Run, event: StepEvent, seconds: float) -> None:
 
 
 def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:
-    """Evaluate, save the adapter, and write the results last: their file says that the run is finished."""
+    """Evaluate, save the adapter, and write the results last: their file marks a finished run."""
     totals = run.totals
     refuse_non_finite(run)
     measured = _evaluate(run, run.prepared)
@@ -274,7 +275,7 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
 
 
 def _evaluate(run: Run, prepared: Prepared) -> Measured:
-    """Measure the model, and the time that takes."""
+    """Measure the model, and add up the time it takes."""
     begin = time.perf_counter()
     measured = measure(run.parts.model, prepared, run.evaluation)
     run.totals.evaluating += time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Every task measured on its held-out rows, by the metrics it names, and the answers behind the numbers."""
+"""Evaluation: every task on its held-out rows, by its own metrics, with the answers behind the numbers."""
 
 import json
 import math
@@ -30,7 +30,7 @@ from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast, 
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold an evaluation.
+    """The outcome of an evaluation.
 
     Attributes:
         metrics: `eval_{task}_loss` (nats per label token) and `eval_{task}_{metric}` of every task with held-out rows.
@@ -43,7 +43,7 @@ class Measured:
 
 @torch.no_grad()
 def measure(model: nn.Module, prepared: Prepared, how: EvaluationSettings) -> Measured:
-    """Measure a model on the held-out rows of every task, and keep its answers."""
+    """Measure a model on the held-out rows of every task."""
     was_training = model.training
     model.eval()
     found = Measured()
@@ -70,7 +70,7 @@ def measure(model: nn.Module, prepared: Prepared, how: EvaluationSettings) -> Me
 def _measure_head(
     found: Measured, model: MultiTaskModel, task: str, prepared: Prepared, how: EvaluationSettings
 ) -> None:
-    """Measure a task that a head answers, and keep what it said; nothing where no held-out row has a label."""
+    """Measure a task answered by a head; skip it where no held-out row has a label."""
     answers, names = answers_of_head(model, task, prepared, how), metric_names(prepared.settings[task])
     if not answers.count:
         return
@@ -88,7 +88,7 @@ def _measure_head(
 def metric_values(
     names: Sequence[str], predictions: Sequence[Any] | None, references: Sequence[Any], loss: float
 ) -> dict[str, float]:
-    """Compute the metrics of one task in the order in which they are named."""
+    """Compute the named metrics of one task, in their order."""
     bases = [split_name(name)[0] for name in names]
     values = from_loss(bases, loss) | ({} if predictions is None else score(names, predictions, references))
     return {name: values[name] for name in bases}
@@ -102,14 +102,14 @@ def write_predictions(folder: Path, predictions: Sequence[Mapping[str, str]]) ->
 
 
 def _prompts(task: str, prepared: Prepared) -> list[str]:
-    """Decode what the model sees of each row before its answer."""
+    """Decode the prompt of each held-out row."""
     encoder = prepared.encoders[task]
     ids = (encoder.prompt(row) for row in prepared.eval_rows[task])
     return [encoder.tokenizer.decode(prompt, skip_special_tokens=True) for prompt in ids]
 
 
 def _loss(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettings) -> float:
-    """Average the next-token loss over all label tokens of a task's rows."""
+    """Compute the mean next-token loss over all label tokens of a task, in nats per token."""
     rows, tasks = prepared.eval_encoded[task], tasks_of(model, prepared)
     own = tasks.index(task)
     device = next(model.parameters()).device
@@ -125,7 +125,7 @@ def _loss(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettin
 
 
 def _answers(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettings) -> list[str]:
-    """Generate one answer per row by greedy decoding."""
+    """Generate an answer to each row by greedy decoding."""
     rows, encoded, encoder = prepared.eval_rows[task], prepared.eval_encoded[task], prepared.encoders[task]
     device = next(model.parameters()).device
     length = how.max_new_tokens
@@ -143,12 +143,12 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSet
 
 
 def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
-    """Name the tasks in the order of a model's task ids, which may be more than those measured."""
+    """Return the tasks in the order of the model's task ids, which may be more than those measured."""
     return getattr(model, "tasks", prepared.tasks)
 
 
 def _answer_text(ids: list[int], encoder: Encoder) -> str:
-    """Decode an answer up to the eos token or the template's end marker, which may be a special token itself."""
+    """Decode an answer up to the eos token or the template's end marker, itself perhaps a special token."""
     tokenizer = encoder.tokenizer
     if tokenizer.eos_token_id in ids:
         ids = ids[: ids.index(tokenizer.eos_token_id)]
@@ -160,7 +160,7 @@ def _answer_text(ids: list[int], encoder: Encoder) -> str:
 def _greedy_ids(
     model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared: Prepared, length: int
 ) -> torch.Tensor:
-    """Decode greedily whatever sampling the model's own generation settings ask for."""
+    """Decode greedily, whatever sampling the model's own generation settings ask for."""
     return model.generate(
         input_ids=input_ids,
         attention_mask=mask,
@@ -175,7 +175,7 @@ def _greedy_ids(
 
 
 def _eval_batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Cut rows into batches."""
+    """Yield consecutive batches of rows."""
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]
 

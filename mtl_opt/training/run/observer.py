@@ -1,4 +1,4 @@
-"""Losses measured again after the step, for combiners that learn from them: FAMO the same batch, CoBa held-out rows."""
+"""Losses measured again after the step: of the same batch for FAMO, of held-out rows for CoBa."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Observer:
-    """Hand a combiner the losses it observes; does nothing for one that observes nothing.
+    """Measure the losses that a combiner observes, and pass them on; does nothing for one that observes nothing.
 
     Args:
         run: The run.
@@ -41,13 +41,13 @@ class Observer:
             logger.info("%s observes losses %s: one more forward each time.", combiner, often)
 
     def before_step(self) -> None:
-        """Remember the random state, so that the same dropout masks are drawn again."""
+        """Save the random state, so that the same dropout masks can be drawn again."""
         if self.kind == "batch":
             self.random = [torch.get_rng_state()]
             self.random += torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
     def after_step(self, batches: Sequence[TaskBatch], step: int) -> None:
-        """Measure the losses of the tasks that are present, without gradients, and hand them over."""
+        """Measure the losses of the tasks present without gradients, and pass them to the combiners that observe."""
         if self.kind == "nothing" or (self.kind == "validation" and step % self.run.observe_every):
             return
         with torch.no_grad(), self._conditions():
@@ -59,7 +59,7 @@ class Observer:
             self.run.parts.monitor.observe(losses[present], present)
 
     def _measure(self, batches: Sequence[TaskBatch]) -> tuple[Tensor, Tensor]:  # [tasks], [tasks]
-        """Average the losses over micro-batches by the counts, as the step does."""
+        """Average the losses over micro-batches, weighted by label counts as in the step."""
         num_tasks = len(self.run.prepared.tasks)
         sums = totals = torch.zeros(num_tasks, dtype=torch.float64, device=self.run.device)
         for batch in batches:
@@ -75,7 +75,7 @@ class Observer:
 
     @contextmanager
     def _conditions(self) -> Iterator[None]:
-        """Repeat the step's dropout for its own batch, switch dropout off for held-out rows; leave no trace."""
+        """Reproduce the step's dropout for its own batch, switch dropout off for held-out rows; restore afterwards."""
         model = self.run.parts.model
         if self.kind == "validation":
             model.eval()
@@ -89,7 +89,7 @@ class Observer:
             yield
 
     def _held_out(self, step: int) -> TaskBatch:
-        """Take the next held-out rows of every task, in turn; which ones depends on the step alone."""
+        """Collect the next held-out rows of every task in turn, as a function of the step alone."""
         prepared = self.run.prepared
         size = self.run.loader.sampler.rows_per_task
         begin = (step // self.run.observe_every - 1) * size

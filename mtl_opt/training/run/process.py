@@ -1,4 +1,4 @@
-"""The process of a run: a clean Ctrl-C, and its peak memory."""
+"""The process of a run: clean Ctrl-C, and peak memory."""
 
 import resource
 import signal
@@ -13,7 +13,7 @@ import torch
 
 
 class Interrupt:
-    """Remember that the user asked to stop."""
+    """Whether the user has asked to stop."""
 
     requested = False
 
@@ -38,7 +38,7 @@ def finish_step_on_interrupt() -> Iterator[Interrupt]:
 
 
 def reset_peak() -> None:
-    """Begin a new measurement: later peaks of this process count from here, where the system allows it."""
+    """Start a new measurement of peak memory, where the system allows it."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -48,7 +48,7 @@ def reset_peak() -> None:
 
 
 def peak_mb() -> float:
-    """Read the peak since `reset_peak`."""
+    """Return the peak memory since `reset_peak`, in MiB: of the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     try:

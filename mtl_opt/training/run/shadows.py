@@ -1,4 +1,4 @@
-"""Shadow combiners: what other methods would have done with the steps of a run that one of them leads."""
+"""Shadow combiners: what other methods would have done with the steps of a run."""
 
 import copy
 import warnings
@@ -14,18 +14,18 @@ from mtl_opt.combiners import Combiner
 from mtl_opt.monitor import ShadowReading
 
 LONGEST_QUEUE = 100
-"""Steps that may wait, so that rare log lines do not fill the memory."""
+"""Most steps in the queue, so that rare log lines do not fill the memory."""
 
 
 @dataclass(frozen=True)
 class SeenStep:
-    """What a combiner is given in one step, on the CPU.
+    """The input of the combiners in one step, on the CPU.
 
     Attributes:
         present: Tasks that are present.
         losses: Their losses. `[present]`
-        gramians: Gramians of the present tasks by what asks for them: "gramian", "window", "halves", or the layers of
-            a combiner's `over`. `{name: [present, present]}`
+        gramians: Gramians of the present tasks by `gramian_name`: "gramian", "window", "halves", or the layers of a
+            combiner's `over`. `{name: [present, present]}`
     """
 
     present: list[int]
@@ -35,12 +35,12 @@ class SeenStep:
 
 @dataclass(frozen=True)
 class ObservedLosses:
-    """Losses measured again after a step, for combiners that learn from them.
+    """Losses measured again after a step, from which some combiners learn.
 
     Attributes:
         kind: Which losses: "batch" or "validation".
         losses: The losses. `[present]`
-        tasks: Whose.
+        tasks: The tasks they belong to, in the same order.
     """
 
     kind: str
@@ -50,13 +50,13 @@ class ObservedLosses:
 
 @dataclass
 class Shadow:
-    """One combiner that is asked and not leading_combiner.
+    """A combiner whose weights are computed and not applied.
 
     Attributes:
         combiner: The combiner, bound to the tasks, with state and random numbers of its own.
-        remembers: Whether earlier steps change what it answers.
-        every_step: Whether it must see every step: it remembers, or draws numbers that must be those of the run's own.
-        notes: What it did instead of its method since the last reading, or why it failed.
+        remembers: Whether its weights depend on earlier steps.
+        every_step: Whether it must see every step: it remembers, or its random numbers must be those of the run.
+        notes: Where it departed from its method since the last reading, or why it failed.
     """
 
     combiner: Combiner
@@ -65,7 +65,7 @@ class Shadow:
     notes: dict[str, None] = field(default_factory=dict)
 
     def ask(self, seen: SeenStep) -> Tensor | None:  # -> [present]
-        """Ask for the weights of a step; what it raises becomes a note."""
+        """Compute the weights of a step; errors become notes."""
         weights = None
         try:
             found = self.combiner.weights(seen.gramians[gramian_name(self.combiner)], seen.losses, tasks=seen.present)
@@ -79,28 +79,28 @@ class Shadow:
         return weights
 
     def observe(self, seen: ObservedLosses) -> None:
-        """Hand over losses that were measured again; what it raises becomes a note."""
+        """Pass on losses measured again; errors become notes."""
         try:
             self.combiner.observe(seen.losses, tasks=seen.tasks)
         except Exception as error:
             self.notes[f"{type(error).__name__}: {error}"] = None
 
     def take_note(self) -> str:
-        """Hand over what was noted since the last call."""
+        """Return the notes since the last call, and clear them."""
         notes, self.notes = self.notes, {}
         return " ".join(notes)
 
 
 class Shadows:
-    """Ask combiners what they would have done, without touching the run: neither its update nor its random numbers.
+    """Compute what other combiners would have done, without touching the update or the random numbers of the run.
 
-    A step only puts what was seen into a queue. The queue is worked off when a log line is due (or a checkpoint): asked
-    ten times in a row, a combiner costs a third of what it costs between two steps that have emptied the caches.
+    A step is only queued. The queue is replayed when a log line or a checkpoint is due: ten calls in a row cost a third
+    of ten calls between steps that have emptied the caches.
 
     Args:
         combiners: The combiners by name, bound to the tasks; they belong to this object.
         num_tasks: Number of tasks.
-        used: Name of the run's own method, which is asked in every step so that it draws the run's own numbers.
+        used: Name of the run's own method, which sees every step so that it draws the same random numbers.
     """
 
     def __init__(self, combiners: Mapping[str, Combiner], num_tasks: int, used: str | None = None) -> None:
@@ -110,27 +110,27 @@ class Shadows:
 
     @property
     def inputs(self) -> dict[str, Combiner]:
-        """One combiner for every different Gramian that is wanted in every step, by the name of that Gramian."""
+        """One combiner for every Gramian that is wanted in every step, by the name of that Gramian."""
         return {gramian_name(s.combiner): s.combiner for s in self.shadows.values() if s.every_step}
 
     @property
     def last_inputs(self) -> dict[str, Combiner]:
-        """The same for a step that is read."""
+        """One combiner for every Gramian that is wanted at a log line, by the name of that Gramian."""
         return {gramian_name(s.combiner): s.combiner for s in self.shadows.values()}
 
     def see(self, seen: SeenStep) -> None:
-        """Remember a step."""
+        """Queue a step."""
         if len(self.queue) >= LONGEST_QUEUE:
             self.catch_up()
         self.queue.append(seen)
 
     def observe(self, kind: str, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]
-        """Remember losses that were measured again after the step, where a combiner learns from them."""
+        """Queue losses measured again after the step, if a combiner learns from them."""
         if any(shadow.combiner.observes == kind for shadow in self.shadows.values()):
             self.queue.append(ObservedLosses(kind, losses.cpu(), list(tasks)))
 
     def read(self) -> dict[str, ShadowReading]:
-        """Ask all combiners about the step that was seen last, which nothing was observed after."""
+        """Compute the weights of all combiners for the last step queued, after which nothing was observed."""
         last = self.queue.pop()
         assert isinstance(last, SeenStep)
         self.catch_up()
@@ -138,7 +138,7 @@ class Shadows:
             return {name: self._reading(shadow, last) for name, shadow in self.shadows.items()}
 
     def catch_up(self) -> None:
-        """Show the combiners that must see every step the steps in the queue."""
+        """Replay the queue to the combiners that must see every step."""
         queue, self.queue = self.queue, []
         with _undisturbed():
             for shadow in self.shadows.values():
@@ -150,7 +150,7 @@ class Shadows:
                         shadow.ask(seen)
 
     def _reading(self, shadow: Shadow, seen: SeenStep) -> ShadowReading:
-        """Ask one combiner."""
+        """Compute the weights of one combiner, with zeros for absent tasks."""
         weights = shadow.ask(seen)
         filled = None
         if weights is not None:
@@ -159,7 +159,7 @@ class Shadows:
         return ShadowReading(filled, shadow.remembers, shadow.take_note())
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect what must travel in a checkpoint."""
+        """Return the state for a checkpoint."""
         self.catch_up()
         return {
             name: {"combiner": shadow.combiner.state_dict(), "notes": list(shadow.notes)}
@@ -167,14 +167,14 @@ class Shadows:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         for name, shadow in self.shadows.items():
             shadow.combiner.load_state_dict(state[name]["combiner"])
             shadow.notes = dict.fromkeys(state[name]["notes"])
 
 
 def gramian_name(combiner: Combiner) -> str:
-    """Name the Gramian that a combiner wants."""
+    """Name the Gramian a combiner takes."""
     if combiner.requires in {"window", "halves"}:
         return combiner.requires
     over = combiner.over
@@ -182,7 +182,7 @@ def gramian_name(combiner: Combiner) -> str:
 
 
 def _shadow(combiner: Combiner, num_tasks: int, used: bool) -> Shadow:
-    """Find out what a combiner carries from step to step, by asking a copy of it twice."""
+    """Determine whether a combiner keeps state between steps, by running a copy of it twice."""
     probe = copy.deepcopy(combiner)
     before = _state_without_draws(probe)
     with _undisturbed():
@@ -190,14 +190,14 @@ def _shadow(combiner: Combiner, num_tasks: int, used: bool) -> Shadow:
             rows = torch.randn(num_tasks, num_tasks + 2, generator=torch.Generator().manual_seed(0))
             for _ in range(2):
                 probe.weights(rows @ rows.T, torch.linspace(1, 2, num_tasks))
-        except Exception:  # then it is taken for one that remembers, which costs time and nothing else
+        except Exception:  # assumed to remember, which costs nothing but time
             return Shadow(combiner, remembers=True, every_step=True)
     remembers = combiner.observes != "nothing" or not _states_equal(before, _state_without_draws(probe))
     return Shadow(combiner, remembers, every_step=remembers or used)
 
 
 def _state_without_draws(combiner: Combiner) -> dict[str, Any]:
-    """Copy a combiner's state without its random numbers."""
+    """Copy a combiner's state without its random generators."""
 
     def stripped(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -208,7 +208,7 @@ def _state_without_draws(combiner: Combiner) -> dict[str, Any]:
 
 
 def _states_equal(first: Any, second: Any) -> bool:
-    """Compare two states."""
+    """Compare two states, NaN equal to NaN."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.shape == second.shape and torch.equal(first.nan_to_num(-1), second.nan_to_num(-1))
     if isinstance(first, Mapping) and isinstance(second, Mapping):
@@ -218,7 +218,7 @@ def _states_equal(first: Any, second: Any) -> bool:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep what a shadow warns of from the user: its notes say it."""
+    """Suppress warnings of shadows: their notes tell what happened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -19,7 +19,7 @@ class Totals:
     """Hold the sums of a whole run, across resumes.
 
     Attributes:
-        conflicts: Sum of the conflict rates of all steps with at least one pair of gradients.
+        conflicts: Sum of the conflict rates of all steps with at least one pair of tasks.
         measured: Number of these steps.
         loss: Sum of the mean task loss of every step.
         seconds: Time spent in steps.
@@ -37,7 +37,7 @@ class Totals:
 
 @dataclass
 class Run:
-    """Hold the state of a run between two steps.
+    """The state of a run between two steps.
 
     Attributes:
         settings: The whole configuration as plain values: written into the folder, and compared on a resume.
@@ -46,15 +46,15 @@ class Run:
         evaluation: How the model is measured.
         observe_every: Steps between two observations of held-out losses.
         prepared: The data.
-        parts: What a step moves.
-        loader: The batches of the next step, and which rows come next.
+        parts: The objects that a step acts on.
+        loader: Makes the batches of the next step.
         device: Where the model is.
         total_steps: Optimizer steps of the whole run.
         step: Optimizer steps taken.
         totals: Counts over the run.
         before: Evaluation of the untrained model.
-        begin: When this process began with it, on the clock of `time.perf_counter`.
-        known_seconds: Seconds in steps and evaluation that a checkpoint brought.
+        begin: When this process started it, by `time.perf_counter`.
+        known_seconds: Seconds in steps and evaluation before the resume.
     """
 
     settings: dict[str, Any]

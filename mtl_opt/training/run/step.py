@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """What one training step moves.
+    """The objects that a training step acts on.
 
     Attributes:
         model: The model.
-        grads: Its task gradients.
-        combiner: What merges them.
-        optimizer: What takes the step.
-        scheduler: What sets the learning rate.
+        grads: The task gradients of its shared and private parameters.
+        combiner: Merges the task gradients into one update.
+        optimizer: Applies the update.
+        scheduler: Sets the learning rate of every step.
         max_grad_norm: Largest norm of the combined gradient; 0: no limit.
-        precision: What the forward is autocast to; None: nothing.
+        precision: Number format that the forward is autocast to; None: no autocast.
         total_steps: Steps of the whole run.
-        monitor: What measures the step; None: nothing beyond what every event has.
-        watch: Looks at every step's task gradients before they are combined; None: nobody.
+        monitor: Measures the step; None: nothing beyond what every event has.
+        watch: Sees the task gradients of every step before they are combined; None: nothing does.
     """
 
     model: Any  # a Hugging Face model, or a peft model around one
@@ -57,22 +57,22 @@ class Parts:
 
 
 Watch = Callable[[Parts, Sequence[TaskBatch], int], None]
-"""Takes what a step moves, its micro-batches and its number; changes nothing of it."""
+"""Called with the parts, the micro-batches and the number of every step; must change none of them."""
 
 
 def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> StepEvent:
     """Take one optimizer step on the micro-batches of one step.
 
     Args:
-        parts: What the step moves.
+        parts: Model, task gradients, combiner and optimizer of the run.
         batches: Micro-batches whose gradients are accumulated, on the model's device.
         step: Number of this step, from 1.
 
     Returns:
-        What happened.
+        Losses (nats per label token), Gramian, weights, learning rate and norm of the step, on the CPU.
 
-    An `InputError` says which loss or gradient is not finite; the step is then not taken. Under float16 such a step is
-    skipped: neither optimizer nor combiner sees it, and the loss scale is halved.
+    A loss or gradient that is not finite raises `DivergedError`, and the step is not taken. Under float16 such a step
+    is skipped: neither optimizer nor combiner sees it, and the loss scale is halved.
     """
     grads = parts.grads
     for batch in batches:

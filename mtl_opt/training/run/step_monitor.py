@@ -1,4 +1,4 @@
-"""What is measured of a step beside what the step itself needs: shadow combiners, layers, a window of steps."""
+"""Measurements of a step beyond what the step itself needs: shadow combiners, layers, running statistics."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 class StepMonitor:
-    """Measure steps: a little in every one, the rest where a log line is due. Every process must measure.
+    """Measure steps: a little in every one, the rest where a log line is due; every process must take part.
 
     Args:
-        shadows: Combiners that are asked and not leading_combiner.
+        shadows: Combiners whose weights are computed and not applied.
         layers: Whether log lines have the Gramian of every layer.
         logging_steps: Steps between two log lines.
         total_steps: Steps of the run; the last one has a log line too.
-        observes: Losses that are measured again after a step: "nothing", "batch" or "validation".
+        observes: Losses measured again after a step: "nothing", "batch" or "validation".
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class StepMonitor:
         self.observes = observes
 
     def is_due(self, step: int) -> bool:
-        """Tell whether a step ends with a log line."""
+        """Return whether a step ends with a log line."""
         return step % self.logging_steps == 0 or step == self.total_steps
 
     def before_combining(self, grads: TaskGradients, step: int) -> None:
-        """Show the step to the shadows, as the combiner is about to see it."""
+        """Show the step to the shadows as the combiner is about to see it."""
         if not self.shadows.shadows or not grads.buffer.parameters:  # nothing shared: no combiner is asked
             return
         asked = self.shadows.last_inputs if self.is_due(step) else self.shadows.inputs
@@ -50,7 +50,7 @@ class StepMonitor:
         self.shadows.see(SeenStep(present, grads.losses()[present].cpu(), gramians))
 
     def after_combining(self, grads: TaskGradients, event: StepEvent) -> StepEvent:
-        """Measure what a log line says of its last step."""
+        """Add the measurements of a log line to the event of its last step."""
         if not self.is_due(event.step) or not grads.buffer.parameters:
             return event
         layers = {n: g.cpu() for n, g in grads.gramian(by="layer").items()} if self.layers else None
@@ -60,20 +60,20 @@ class StepMonitor:
         return event if found is None else replace(event, products=found[0].cpu(), update_norm=found[1])
 
     def observe(self, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]
-        """Show the shadows losses that were measured again after the step."""
+        """Show the shadows losses measured again after the step."""
         self.shadows.observe(self.observes, losses, tasks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect what must travel in a checkpoint."""
+        """Return the state for a checkpoint."""
         return self.shadows.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.shadows.load_state_dict(state)
 
 
 def _window(grads: TaskGradients) -> WindowReading | None:
-    """Read the statistics of the last steps; None where there are none (yet)."""
+    """Read the running statistics; None where there are none (yet)."""
     estimate = grads.window.estimate() if grads.window is not None else None
     if grads.window is None or estimate is None:
         return None

@@ -1,4 +1,4 @@
-"""What is written while a run goes on, by one process."""
+"""The logs of a run, written by one process while it goes on."""
 
 import logging
 import math
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Writers:
-    """Everything that is written while a run goes on: `trainer_log.jsonl`, `conflict.jsonl`, and both in TensorBoard.
+    """Write `trainer_log.jsonl`, `conflict.jsonl`, and both to TensorBoard.
 
     Args:
-        run: The run, at the step from which it goes on.
+        run: The run, at its first step or at the step of its checkpoint.
     """
 
     def __init__(self, run: Run) -> None:
@@ -37,14 +37,14 @@ class Writers:
         self.steps_per_image = math.ceil(lines / 10) * run.output.logging_steps
 
     def step(self, event: StepEvent) -> None:
-        """Take the event of a step; every `logging_steps` the mean over them is written."""
+        """Record a step; every `logging_steps` write the mean over them."""
         self.window.add(event)
         last = event.step == self.run.total_steps
         if event.step % self.run.output.logging_steps == 0 or last:
             self._line(event.step, draw=last or event.step % self.steps_per_image == 0)
 
     def _line(self, step: int, draw: bool) -> None:
-        """Write what happened since the last line."""
+        """Write the mean over the steps since the last line."""
         tasks, line, values = self.window.tasks, diagnose(self.window.events, self.window.tasks), None
         if line is not None:
             values = all_cosines(self.window.events)
@@ -69,7 +69,7 @@ class Writers:
 
 
 class NoWriters:
-    """What the other processes have in place of `Writers`."""
+    """The writers of the other processes, which write nothing."""
 
     def step(self, event: StepEvent) -> None:
         """Write nothing."""
@@ -88,13 +88,13 @@ def warn_of_plots(wanted: bool) -> None:
 
 
 def draw_losses(run: Run) -> None:
-    """Draw what `plot_loss` asks for."""
+    """Draw the loss curves if `plot_loss` asks for them."""
     if run.output.plot_loss and can_plot():
         plot_losses(Path(run.output.output_dir) / TRAINER_LOG_JSONL, run.prepared.tasks)
 
 
 def epoch_of(run: Run) -> float:
-    """Count how many times as many rows were drawn as there are in all."""
+    """Compute the epochs so far: rows drawn over rows there are, streams left out."""
     sizes = {task: size or 0 for task, size in run.prepared.sizes.items()}
     drawn = run.loader.epochs()
     total = sum(sizes.values())

@@ -1,1 +1,1 @@
-"""Configuration → data, model, engine, combiner, sampler."""
+"""From a configuration to data, model, task gradients, combiner, optimizer and sampler."""

@@ -1,4 +1,4 @@
-"""The combiner of a run: from the configuration to an object bound to its tasks."""
+"""The combiner of a run with its wrappers, bound to its tasks."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ WRAPPERS: dict[str, Callable[[Combiner, Any], Combiner]] = {
 def build_combiner(
     config: TrainConfig, tasks: list[str], settings: Mapping[str, TaskSettings] | None = None
 ) -> Combiner:
-    """Build the combiner a configuration names."""
+    """Build the configured combiner, bound to its tasks."""
     cls = COMBINERS[config.combiner]
     known = {task: (settings or {}).get(task, TaskSettings()) for task in tasks}
     arguments: dict[str, Any] = dict(config.combiner_args)
@@ -51,7 +51,7 @@ def build_combiner(
 
 
 def _wrap(combiner: Combiner, keys: GradientKeys) -> Combiner:
-    """Put the wrappers that a configuration asks for around a combiner, the innermost first."""
+    """Apply the configured wrappers to a combiner, the innermost first."""
     for key, wrap in WRAPPERS.items():
         value = getattr(keys, key)
         if value is None or value is False:
@@ -73,7 +73,7 @@ def leading_combiner(keys: GradientKeys, combiner: Combiner) -> Combiner:
 
 
 def check_layers(combiner: Combiner, grads: TaskGradients) -> None:
-    """Refuse layers that the model does not have before the first step asks for them."""
+    """Refuse layers that the model does not have before the first step."""
     try:
         grads.buffer.columns.layers_over(combiner.over)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Configuration → tokenizer and tokenised rows of every task."""
+"""The data of a run: tokenizer and tokenised rows of every task."""
 
 import logging
 from collections.abc import Mapping
@@ -41,19 +41,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold the data of a run, ready for any number of runs with the same model, rows and template.
+    """The data of a run, reusable by all runs with the same model, rows and template.
 
     Attributes:
         tokenizer: The model's tokenizer, with a pad token.
-        encoders: What makes tokens of the rows of each task.
-        settings: What the user says of each task.
+        encoders: Tokenises the rows of each task.
+        settings: The configured settings of each task.
         train: Tokenised training rows by task: a `TokenView`, or `StreamRows` of a stream.
         train_rows: The same rows, as text.
         labels: Label of each training row by task, as a number.
         eval_rows: Held-out rows by task, as text.
         eval_encoded: The same rows, tokenised.
         heads: Type and options of the head of every task that has one, with its labels.
-        untrained: Evaluation of the model before training by task, filled by the first run that measures it.
+        untrained: Evaluation before training by task, filled by the first run that measures it.
     """
 
     tokenizer: Any
@@ -83,7 +83,7 @@ class Prepared:
         return {task: None if isinstance(rows, StreamRows) else len(rows) for task, rows in self.train.items()}
 
     def only(self, tasks: list[str] | None) -> "Prepared":
-        """Keep some of the tasks."""
+        """Restrict training to some of the tasks."""
         if tasks is None:
             return self
         for task in tasks:
@@ -93,7 +93,7 @@ class Prepared:
         return replace(self, train=kept)
 
     def held_out_of_training(self, size: float) -> "Prepared":
-        """Divide the training rows: some are measured on, and the held-out rows are not there at all."""
+        """Hold rows out of the training rows instead of the separate held-out rows, which are dropped."""
         parts = {task: hold_out(task, np.arange(len(rows)), size) for task, rows in self.train.items()}
         return replace(
             self,
@@ -107,7 +107,7 @@ class Prepared:
 
 
 def prepare(config: TrainConfig) -> Prepared:
-    """Read and tokenise what a configuration names, and log what was shortened and left out."""
+    """Read and tokenise the configured data; log what was shortened and left out."""
     entries, held_out = entries_of(config)
     tokenizer = load_tokenizer(config.model_name_or_path, trust_remote_code=config.trust_remote_code)
     for note in check_tokenizer(tokenizer):
@@ -136,7 +136,7 @@ def prepare(config: TrainConfig) -> Prepared:
 
 
 def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
-    """Say how sources are opened."""
+    """Build what opens and tokenises sources."""
     encoder = Encoder(
         tokenizer,
         get_template(config.template),
@@ -153,7 +153,7 @@ def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
 
 
 def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
-    """Find where the rows of a run come from."""
+    """Collect the sources of training rows, and of separate held-out rows."""
     held_out: list[Source] = []
     if config.train_file is not None:
         entries = [Entry(Source(config.train_file, spec=RowSpec(), needs_task=True))]
@@ -169,13 +169,13 @@ def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
 
 
 def limit_rows(source: Source, max_samples: int | None) -> Source:
-    """Take no more than so many rows of a source."""
+    """Limit the rows taken of a source."""
     numbers = [number for number in (source.num_rows, max_samples) if number is not None]
     return replace(source, num_rows=min(numbers)) if numbers else source
 
 
 def log_rows(rows: TaskRows, config: TrainConfig) -> None:
-    """Log how many rows there are, and what was shortened and left out."""
+    """Log the number of rows per task, and what was shortened and left out."""
     for sentence in rows.bad:
         logger.warning("Left out: %s", sentence)
     if rows.bad:
@@ -191,7 +191,7 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
 
 
 def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
-    """Refuse a tokenizer whose ids the model does not know."""
+    """Refuse a tokenizer with ids outside the embedding of the model."""
     tables = (*prepared.train.values(), *prepared.eval_encoded.values())
     largest = max(prepared.tokenizer.pad_token_id, *(rows.largest_id for rows in tables))
     if largest >= vocabulary:
@@ -199,7 +199,7 @@ def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
 
 
 def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None:
-    """Refuse rows that are longer than a model's table of positions; rotary positions have none."""
+    """Refuse rows longer than the model's table of positions; rotary positions have none."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or getattr(model.config, "rope_parameters", None):
         return

@@ -1,4 +1,4 @@
-"""The task gradients of a run: from the configuration and what the combiner needs."""
+"""The task gradients of a run, as configured and as its combiner needs them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ DEFAULT_WINDOW = 100
 
 
 def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
-    """Build the task gradients."""
+    """Build the task gradients for a model and a combiner's requirements."""
     engine, why = engine_of(config)
     window = _window_of(config, engine)
     if combiner.requires == "window":
@@ -61,7 +61,7 @@ def check_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
 
 
 def _window_of(config: TrainConfig, engine: str) -> int:
-    """Choose the steps of the running statistics: by default where a second buffer of rows is small."""
+    """Choose the number of steps of the running statistics: on by default where a second buffer is small."""
     if config.gradient_window is not None:
         return config.gradient_window
     small = config.finetuning_type == "lora" and engine != "two_pass" and config.fsdp != "full"

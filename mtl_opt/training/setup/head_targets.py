@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def labelled_entry(entry: Entry, heads: Mapping[str, Mapping[str, Any]]) -> Entry:
-    """Let the rows of an entry have numbers and missing labels as answers, where they may belong to a head."""
+    """Allow numbers and missing labels as answers in an entry whose rows may belong to a head."""
     return replace(
         entry,
         train=labelled_source(entry.train, heads),
@@ -27,7 +27,7 @@ def labelled_entry(entry: Entry, heads: Mapping[str, Mapping[str, Any]]) -> Entr
 
 
 def labelled_source(source: Source, heads: Mapping[str, Mapping[str, Any]]) -> Source:
-    """Let the rows of a source have numbers and missing labels as answers, where they may belong to a head."""
+    """Allow numbers and missing labels as answers in a source whose rows may belong to a head."""
     own = answer_kinds(heads)
     may = source.task in own if source.strict else bool(own)
     return replace(source, spec=replace(source.spec, labels=True)) if may else source
@@ -36,7 +36,7 @@ def labelled_source(source: Source, heads: Mapping[str, Mapping[str, Any]]) -> S
 def attach_heads(
     rows: TaskRows, heads: Mapping[str, Mapping[str, Any]], skip_bad_rows: bool
 ) -> tuple[TaskRows, dict[str, dict[str, Any]]]:
-    """Fill in the labels of every head, and put targets to the rows of its task."""
+    """Complete the labels of every head, and attach targets to the rows of its task."""
     for task in heads:
         if task not in rows.train:
             raise UnknownNameError("task under `heads`:", task, rows.train)
@@ -61,7 +61,7 @@ def attach_heads(
 
 
 def with_metrics(task: str, settings: TaskSettings, head: Mapping[str, Any] | None) -> TaskSettings:
-    """Fill in by what a task with a head is measured, and refuse metrics that do not fit."""
+    """Fill in the default metrics of a task with a head, and refuse metrics that do not fit."""
     labelled = is_labelled(head)
     kind = "texts" if not labelled else "labels" if head is not None and "labels" in head else "numbers"
     fitting = {"texts": ("labels", "texts", "loss"), "labels": ("labels", "loss"), "numbers": ("numbers", "loss")}[kind]
@@ -80,7 +80,7 @@ def _codes(tokens: TargetView) -> np.ndarray:  # [rows]
 
 
 def _only_labelled(task: str, rows: View[Row], tokens: TargetView) -> tuple[View[Row], TargetView]:
-    """Keep the rows that have a label: the others would fill steps in which there is nothing to learn."""
+    """Drop the rows without a label, which would fill steps with nothing to learn."""
     known = np.flatnonzero(~np.isnan(tokens.targets))
     if not len(known):
         raise InputError(f"Task `{task}` has a head, and none of its training rows has a label.")
@@ -91,7 +91,7 @@ def _only_labelled(task: str, rows: View[Row], tokens: TargetView) -> tuple[View
 
 
 def _with_labels(task: str, head: dict[str, Any], rows: TaskRows) -> dict[str, Any]:
-    """Collect the labels of a head from the training rows where the configuration names none."""
+    """Collect the labels of a head from its training rows where the configuration names none."""
     if head_options(head["type"]).get("labels", None) is not inspect.Parameter.empty or "labels" in head:
         return head
     found = label_names(rows.train[task], reads(head["type"]) == "words")

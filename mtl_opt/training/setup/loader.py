@@ -1,4 +1,4 @@
-"""Draws to batches: rows of every task, cut to this process and to what memory holds, perhaps made ahead."""
+"""From draws to batches: the share of this process, split by tokens, collated or packed, perhaps ahead of time."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +16,16 @@ Draws = list[dict[str, list[int]]]
 
 
 class BatchLoader:
-    """Give the batches of one step after the other, and remember where the sampler stood after the last one given.
+    """Yield the batches of one step after the other, and keep the state of the sampler after the last one.
 
-    Batches are prepared ahead by threads; draws are made in order by the caller's thread, so that rows, and what a
-    resumed run sees, do not depend on the number of threads. A mixing that learns is asked only when a step begins.
+    Threads collate batches ahead of time; the caller's thread draws in order, so that neither the rows nor a resume
+    depend on the number of threads. A mixing that learns is asked only when a step begins.
 
     Args:
-        sampler: Which rows come next.
-        make: Makes the batches of a step from its draws.
-        draws_per_step: Draws of a step.
-        threads: Threads that prepare batches; 0: the caller prepares them when asked.
+        sampler: Draws the rows.
+        make: Collates the draws of a step.
+        draws_per_step: Micro-batches of a step.
+        threads: Threads that collate; 0: the caller's own does.
         ahead: Steps prepared ahead per thread.
     """
 
@@ -41,7 +41,7 @@ class BatchLoader:
         self.state = sampler.state_dict()
 
     def next(self) -> list[TaskBatch]:
-        """Give the batches of the next step."""
+        """Return the batches of the next step."""
         if self.pool is None:
             batches = self.make(self._draw())
             self.state = self.sampler.state_dict()
@@ -57,21 +57,21 @@ class BatchLoader:
         return [self.sampler.draw() for _ in range(self.draws_per_step)]
 
     def observe(self, losses: Mapping[str, float], step: int) -> None:
-        """Hand the losses of a step to a mixing that learns."""
+        """Pass the losses of a step to a mixing that learns."""
         if self.sampler.mixer.learns:
             self.sampler.observe(losses, step)
             self.state = self.sampler.state_dict()
 
     def epochs(self) -> dict[str, float]:
-        """Tell how often each task has been seen in the steps given so far."""
+        """Return how often each task has been seen in the steps handed out so far."""
         return {task: self.state["drawn"][task] / size if size else 0.0 for task, size in self.sampler.sizes.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Describe where the sampler stood after the last step given."""
+        """Return the state of the sampler after the last step handed out."""
         return self.state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the very row that would have come next."""
+        """Continue with the very row that would have come next."""
         self.waiting.clear()
         self.sampler.load_state_dict(state)
         self.state = self.sampler.state_dict()
@@ -83,7 +83,7 @@ class BatchLoader:
 
 
 def build_loader(config: TrainConfig, prepared: Prepared, sampler: Sampler) -> BatchLoader:
-    """Build what gives the batches of one step after the other."""
+    """Build the loader of the batches of each step."""
     threads = config.dataloader_num_workers
     if None in prepared.sizes.values():
         threads = min(threads, 1)  # a stream is read in order
@@ -92,7 +92,7 @@ def build_loader(config: TrainConfig, prepared: Prepared, sampler: Sampler) -> B
 
 
 def batch_maker(config: TrainConfig, prepared: Prepared) -> Callable[[Draws], list[TaskBatch]]:
-    """Say how the batches of a step are made from its draws."""
+    """Return the function that collates the draws of a step."""
     pad = prepared.tokenizer.pad_token_id
 
     def make(draws: Draws) -> list[TaskBatch]:
@@ -109,10 +109,8 @@ def batch_maker(config: TrainConfig, prepared: Prepared) -> Callable[[Draws], li
 
 
 def split_by_tokens(rows: Sequence[Sequence[EncodedRow]], limit: int | None) -> list[list[list[EncodedRow]]]:
-    """Divide the rows of a micro-batch so that no part has more tokens, padding included, than fit.
-
-    Gradients of the parts add up to that of the whole, so this changes memory and time, not what is learnt.
-    """
+    """Split the rows of a micro-batch so that no part exceeds a number of tokens, padding included."""
+    # Gradients of the parts add up to that of the whole: memory and time change, what is learnt does not.
     flat = [(len(row.input_ids), task, i) for task, mine in enumerate(rows) for i, row in enumerate(mine)]
     if limit is None or max((length for length, _, _ in flat), default=0) * len(flat) <= limit:
         return [[list(mine) for mine in rows]]

@@ -1,4 +1,4 @@
-"""The way of sharing of a run: built into the model, its parameters counted, saved and loaded."""
+"""The model of a run, with adapters, way of sharing and heads."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from mtl_opt.training.processes import world_size
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Hold how a model is measured.
+    """How a model is measured.
 
     Attributes:
         batch_size: Rows of a batch.
@@ -29,7 +29,7 @@ class EvaluationSettings:
 
 
 def evaluation_settings(config: TrainConfig) -> EvaluationSettings:
-    """Read how the model is measured."""
+    """Read how a model is measured."""
     return EvaluationSettings(config.per_device_eval_batch_size, config.max_new_tokens, autocast_dtype(config))
 
 
@@ -98,7 +98,7 @@ def check_packed_rows(name: str, combiner: Combiner) -> None:
 
 
 def _check_fsdp(config: TrainConfig) -> None:
-    """Refuse to spread a model where that cannot be done."""
+    """Refuse to spread a model that cannot be spread."""
     if config.fsdp == "none":
         return
     if world_size() == 1:

@@ -1,4 +1,4 @@
-"""Configuration and data → how many steps there are, and the sampler that says which rows come in which."""
+"""The sampler of a run, which draws the rows of every step, and the number of steps."""
 
 import logging
 import math
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mtl_opt.data import Facts, RowOrder, Sampler, build_mixer
 from mtl_opt.errors import InputError
+from mtl_opt.training.config.keys import BatchKeys
 from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.processes import world_size
 from mtl_opt.training.setup.data import Prepared
@@ -13,15 +14,15 @@ from mtl_opt.training.setup.data import Prepared
 logger = logging.getLogger(__name__)
 
 
-def rows_per_task(config: TrainConfig, num_tasks: int) -> int:
-    """Tell how many rows of each task a process has in one micro-batch."""
+def rows_per_task(config: BatchKeys, num_tasks: int) -> int:
+    """Return the rows of each task per process and micro-batch."""
     if config.per_device_train_batch_size is None:
         return config.rows_per_task
     return max(1, config.per_device_train_batch_size // num_tasks)
 
 
 def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
-    """Count the optimizer steps of a run."""
+    """Compute the optimizer steps of a run from its steps or epochs."""
     if config.max_steps > 0:
         return config.max_steps
     per_step = rows_per_task(config, num_tasks) * num_tasks * config.gradient_accumulation_steps * world_size()
@@ -29,7 +30,7 @@ def num_steps(config: TrainConfig, num_rows: int, num_tasks: int) -> int:
 
 
 def facts_of(config: TrainConfig, prepared: Prepared, total_steps: int) -> Facts:
-    """Collect what a mixing may know."""
+    """Collect what a mixing may depend on."""
     tasks = prepared.tasks
     sizes = prepared.sizes
     rows = rows_per_task(config, len(tasks)) * len(tasks) * config.gradient_accumulation_steps * world_size()
@@ -39,7 +40,7 @@ def facts_of(config: TrainConfig, prepared: Prepared, total_steps: int) -> Facts
 
 
 def ratios_of(config: TrainConfig, prepared: Prepared) -> dict[str, float]:
-    """Find the shares that the user gives; with `only_tasks` those of the tasks left, scaled to sum up to 1."""
+    """Collect the configured shares; with `only_tasks` those of the tasks left, scaled to sum to 1."""
     given = config.ratios
     if given is None:
         found = {task: prepared.settings[task].ratio for task in prepared.tasks}
@@ -53,12 +54,12 @@ def ratios_of(config: TrainConfig, prepared: Prepared) -> dict[str, float]:
 
 
 def seed_of(config: TrainConfig) -> int:
-    """Tell the seed of the order of rows."""
+    """Return the seed of the order of rows."""
     return config.seed if config.data_seed is None else config.data_seed
 
 
 def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int]:
-    """Build the sampler, and count the steps it makes."""
+    """Build the sampler, and count the steps of the run."""
     sizes = prepared.sizes
     known = [size for size in sizes.values() if size is not None]
     if len(known) < len(sizes) and (config.group_by_length or config.stratify_by or config.exhaustion != "repeat"):
@@ -74,8 +75,8 @@ def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int
     return sampler, whole if config.max_steps < 0 else min(whole, config.max_steps)
 
 
-def _log_division(config: TrainConfig, num_tasks: int) -> None:
-    """Say what a batch size that does not divide over the tasks comes to."""
+def _log_division(config: BatchKeys, num_tasks: int) -> None:
+    """Log the batch size that results where the tasks do not divide it."""
     given, rows = config.per_device_train_batch_size, rows_per_task(config, num_tasks)
     if given is not None and given != rows * num_tasks:
         logger.info(
@@ -109,12 +110,12 @@ def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sa
 
 
 def row_limits(config: TrainConfig, sizes: Mapping[str, int | None]) -> dict[str, int]:
-    """Count the rows each task has in `num_train_epochs` passes."""
+    """Compute the rows of each task in `num_train_epochs` passes."""
     return {task: math.ceil(config.num_train_epochs * (size or 0)) for task, size in sizes.items()}
 
 
 def count_steps(sampler: Sampler, config: TrainConfig) -> int:
-    """Count the steps until the rows are used up in the sense of `exhaustion`, from the sampler itself."""
+    """Count the steps until the rows are used up in the sense of `exhaustion`, by running the sampler."""
     limits = row_limits(config, sampler.sizes)
     enough = all if config.exhaustion in {"stop_all", "once"} else any
     never = [task for task, share in zip(sampler.sizes, sampler.mixer.shares(0), strict=True) if not share]

@@ -1,4 +1,4 @@
-"""The combiners that are asked in every run what they would have done, and not obeyed."""
+"""The shadow combiners of a run, whose weights are computed and not applied."""
 
 import logging
 from dataclasses import replace
@@ -12,7 +12,7 @@ from mtl_opt.training.setup.data import Prepared
 logger = logging.getLogger(__name__)
 
 CHEAP = {"losses", "gramian"}
-"""What a shadow may require: what every step has anyway."""
+"""What a shadow may require: values that every step has anyway."""
 
 
 def build_shadow_combiners(config: TrainConfig, prepared: Prepared, combiner: Combiner) -> dict[str, Combiner]:
@@ -30,12 +30,12 @@ def build_shadow_combiners(config: TrainConfig, prepared: Prepared, combiner: Co
 
 
 def _can_shadow(combiner: Combiner) -> bool:
-    """Tell whether one Gramian is enough for a combiner; that it observes or needs a window is provided for."""
+    """Return whether a combiner needs only one Gramian; observed losses and windows are provided."""
     return combiner.by is None and combiner.requires != "jacobian"
 
 
 def _shadow_names(config: TrainConfig, combiner: Combiner) -> list[str]:
-    """List the shadows, and refuse what cannot be one."""
+    """List the shadows, and refuse combiners that cannot be one."""
     cheap = [name for name, cls in COMBINERS.items() if cls.requires in CHEAP and cls.observes == "nothing"]
     if _can_shadow(combiner) and config.combiner not in cheap:
         cheap = [name for name in COMBINERS if name in cheap or name == config.combiner]
@@ -51,7 +51,7 @@ def _shadow_names(config: TrainConfig, combiner: Combiner) -> list[str]:
 
 
 def _build_shadow(name: str, config: TrainConfig, prepared: Prepared, combiner: Combiner) -> Combiner:
-    """Build one shadow: the run's own method as it is, every other one as the registry has it."""
+    """Build a shadow: the run's own method as configured, others with their defaults."""
     if name == config.combiner and _can_shadow(combiner):
         return build_combiner(config, prepared.tasks, prepared.settings)
     bare = {key: getattr(TrainConfig, key) for key in WRAPPERS}
