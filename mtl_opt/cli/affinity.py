@@ -1,10 +1,9 @@
-"""`mtl-opt share` and `mtl-opt group`: what to share, and between whom, from what was measured."""
+"""`mtl-opt share` and `group`: which blocks to share and which tasks to train together, from their gradients."""
 
 import argparse
-import json
 from typing import Any
 
-from mtl_opt.cli.data import print_table
+from mtl_opt.cli.common import JSON, add_config, print_json, print_table, read_run_config
 
 SHARE = """examples:
   mtl-opt share config.yaml                        make the most conflicting quarter of the blocks private
@@ -22,39 +21,43 @@ One run, then affinity.json, group-N.yaml for every group and selective.yaml (on
 """
 
 
-def add_share_verbs(verbs: Any) -> None:
-    """Describe the verbs."""
-    raw = argparse.RawDescriptionHelpFormatter
-    share = verbs.add_parser(
-        "share", help="make the most conflicting blocks private, retrain, compare", epilog=SHARE, formatter_class=raw
-    )
-    group = verbs.add_parser(
-        "group", help="which tasks go together, from their gradients", epilog=GROUP, formatter_class=raw
-    )
-    for verb in (share, group):
-        verb.add_argument("config", help="YAML file")
-        verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    share.add_argument("--k", type=int, help="blocks to make private (a quarter of them)")
-    share.add_argument("--threshold", type=float, default=0.0, help="a cosine below this is a conflict (0)")
-    share.add_argument("--steps", type=int, help="steps to measure (all of the run)")
-    share.set_defaults(run=_share)
-    group.add_argument("--by", default="cosine", help="cosine or lookahead (cosine)")
-    group.add_argument("--groups", type=int, help="number of groups (the best)")
-    group.add_argument("--every", type=int, help="steps between two lookaheads (a twentieth of the run)")
-    group.set_defaults(run=_group)
+def add_share(verbs: Any) -> None:
+    """Add `share` to the command line."""
+    verb = verbs.add_parser(
+        "share", help="make the most conflicting blocks private, retrain, compare", epilog=SHARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_config(verb)
+    verb.add_argument("--json", action="store_true", help=JSON)
+    verb.add_argument("--k", type=int, help="blocks to make private (a quarter of them)")
+    verb.add_argument("--threshold", type=float, default=0.0, help="a cosine below this is a conflict (0)")
+    verb.add_argument("--steps", type=int, help="steps to measure (all of the run)")
+    verb.set_defaults(run=_share)
+
+
+def add_group(verbs: Any) -> None:
+    """Add `group` to the command line."""
+    verb = verbs.add_parser(
+        "group", help="which tasks go together, from their gradients", epilog=GROUP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_config(verb)
+    verb.add_argument("--json", action="store_true", help=JSON)
+    verb.add_argument("--by", default="cosine", help="cosine or lookahead (cosine)")
+    verb.add_argument("--groups", type=int, help="number of groups (the best)")
+    verb.add_argument("--every", type=int, help="steps between two lookaheads (a twentieth of the run)")
+    verb.set_defaults(run=_group)
 
 
 def _share(options: argparse.Namespace) -> None:
-    """Share by conflict and print what came of it."""
-    from mtl_opt.affinity.share import ShareOptions, share_by_conflict
-    from mtl_opt.training import read_yaml, train_config
+    """Share by conflict and print both runs."""
+    from mtl_opt.affinity import ShareOptions, share_by_conflict
 
     chosen = ShareOptions(options.k, options.threshold, options.steps)
-    config = train_config(read_yaml(options.config, options.overrides))
+    config = read_run_config(options)
     found = share_by_conflict(config, chosen)
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     heads = ["block", "conflict rate", "mean cosine", "step rate", "step cosine", "parameters", "now"]
     keys = ("rate", "cosine", "step_rate", "step_cosine")
@@ -64,12 +67,12 @@ def _share(options: argparse.Namespace) -> None:
     ]
     print_table(heads, rows)
     print(f"\nSeed {found['seed']} and {found['steps']['shared']} steps in both runs:")
-    print_table(["", "shared", "selective"], _compared(found))
+    print_table(["", "shared", "selective"], _side_by_side(found))
     print(f"\nOne seed: a difference may be chance.\nTo run again: {config.output_dir}/config.yaml")
 
 
-def _compared(found: dict[str, Any]) -> list[list[Any]]:
-    """Put both runs side by side."""
+def _side_by_side(found: dict[str, Any]) -> list[list[Any]]:
+    """Format the rows of a table with both runs side by side."""
     rows: list[list[Any]] = []
     for key, value in found["metrics"]["shared"].items():
         rows.append([key, f"{value:.4f}", f"{found['metrics']['selective'][key]:.4f}"])
@@ -82,13 +85,12 @@ def _compared(found: dict[str, Any]) -> list[list[Any]]:
 
 def _group(options: argparse.Namespace) -> None:
     """Group tasks and print the affinity."""
-    from mtl_opt.affinity.group import GroupOptions, group_tasks
-    from mtl_opt.training import read_yaml, train_config
+    from mtl_opt.affinity import GroupOptions, group_tasks
 
     chosen = GroupOptions(options.by, options.groups, options.every)
-    found = group_tasks(train_config(read_yaml(options.config, options.overrides)), chosen)
+    found = group_tasks(read_run_config(options), chosen)
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     print(f"Affinity of the row's task to the column's ({found['measure']}):")
     cells = [["-" if value is None else f"{value:.4g}" for value in row] for row in found["affinity"]]

@@ -1,26 +1,35 @@
-"""`mtl-opt list`: what can be chosen, from the registries themselves."""
+"""`mtl-opt list` and `env`: what can be chosen, from the registries themselves, and what is installed."""
 
 import argparse
 import inspect
 import json
+import platform
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import Any
 
-from mtl_opt.cli.data import print_table
+from mtl_opt.cli.common import JSON, print_table
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "numpy", "scipy", "tensorboard")
 
 Table = dict[str, dict[str, Any]]
-"""What is known of each entry of a registry, by name."""
+"""Properties of each entry of a registry, by name."""
 
 
-def add_list_verb(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    listing = verbs.add_parser("list", help="list what can be chosen")
-    listing.add_argument("what", choices=sorted(TABLES))
-    listing.add_argument("--json", action="store_true", help="one JSON object on stdout, keyed by name")
-    listing.set_defaults(run=run_list)
+def add_list(verbs: Any) -> None:
+    """Add `list` to the command line."""
+    verb = verbs.add_parser("list", help="list what can be chosen")
+    verb.add_argument("what", choices=sorted(TABLES))
+    verb.add_argument("--json", action="store_true", help=f"{JSON}, keyed by name")
+    verb.set_defaults(run=_list)
 
 
-def run_list(options: argparse.Namespace) -> None:
+def add_env(verbs: Any) -> None:
+    """Add `env` to the command line."""
+    verbs.add_parser("env", help="versions and hardware, for bug reports").set_defaults(run=_env)
+
+
+def _list(options: argparse.Namespace) -> None:
     """Print a registry."""
     build, columns = TABLES[options.what]
     table = build()
@@ -31,13 +40,32 @@ def run_list(options: argparse.Namespace) -> None:
     print_table(["name", *columns], rows)
 
 
+def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options
+    """Print what a bug report needs."""
+    import torch
+
+    print(f"mtl_opt       {metadata.version('mtl_opt')}")
+    print(f"python        {platform.python_version()}")
+    print(f"platform      {platform.platform()}")
+    for package in PACKAGES:
+        try:
+            print(f"{package:14}{metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package:14}not installed")
+    print(f"threads       {torch.get_num_threads()}")
+    for index in range(torch.cuda.device_count()):
+        print(f"gpu {index}         {torch.cuda.get_device_name(index)}")
+    if not torch.cuda.is_available():
+        print("gpu           none")
+
+
 def _cell(value: Any) -> str:
-    """Write a value for people."""
+    """Format a value for a table."""
     return (", ".join(value) or "-") if isinstance(value, list) else str(value)
 
 
 def _arguments(cls: type, *without: str) -> list[str]:
-    """Name the arguments of a class."""
+    """List the arguments of a class."""
     return [key for key in inspect.signature(cls).parameters if key not in without]
 
 
@@ -91,4 +119,4 @@ TABLES: dict[str, tuple[Callable[[], Table], Sequence[str]]] = {
     "mixing": (_mixings, ("arguments", "summary")),
     "sharing": (_sharing, ("arguments", "summary", "paper")),
 }
-"""What can be listed: what describes it, and the columns shown."""
+"""What can be listed: the function that describes it, and the columns of its table."""

@@ -1,17 +1,14 @@
-"""`mtl-opt data validate | stats | plan | show` and `mtl-opt list mixing`: arguments in, tables or JSON out."""
+"""`mtl-opt data validate`, `stats`, `plan` and `show`: what the data of a run or a comparison look like."""
 
 import argparse
-import json
-from collections.abc import Sequence
 from typing import Any
 
+from mtl_opt.cli.common import JSON, add_config, add_skip_bad_rows, overrides_of, print_json, print_table
 from mtl_opt.errors import InputError
 
-SKIP = "leave bad rows out, count and list them"
 
-
-def add_data_verbs(verbs: Any) -> None:
-    """Describe the verbs below `mtl-opt data`."""
+def add_data(verbs: Any) -> None:
+    """Add `data` and the verbs below it to the command line."""
     data = verbs.add_parser("data", help="look at the data of a configuration")
     below = data.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, run, text in (
@@ -21,10 +18,9 @@ def add_data_verbs(verbs: Any) -> None:
         ("show", _show, "rows of a task as the model sees them; what is learnt stands in ⟦ ⟧"),
     ):
         verb = below.add_parser(name, help=text)
-        verb.add_argument("config", help="YAML file")
-        verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-        verb.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
-        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        add_config(verb)
+        add_skip_bad_rows(verb)
+        verb.add_argument("--json", action="store_true", help=JSON)
         verb.set_defaults(run=run)
         if name == "plan":
             verb.add_argument("--steps", type=int, default=100, help="steps to draw (100)")
@@ -33,13 +29,8 @@ def add_data_verbs(verbs: Any) -> None:
             verb.add_argument("--rows", type=int, default=1, help="rows to show (1)")
 
 
-def overrides_of(options: argparse.Namespace) -> list[str]:
-    """Collect the settings of the command line."""
-    return [*options.overrides, *(["skip_bad_rows=true"] if options.skip_bad_rows else [])]
-
-
-def _config(options: argparse.Namespace) -> Any:
-    """Read the configuration; what only training needs may be missing."""
+def _read_config(options: argparse.Namespace) -> Any:
+    """Read the configuration of a run or a comparison; `output_dir`, which only training needs, may be missing."""
     from mtl_opt.training import read_yaml, train_config
     from mtl_opt.training.config.comparison import compare_config, is_comparison
 
@@ -51,9 +42,9 @@ def _validate(options: argparse.Namespace) -> None:
     """Print every bad row, and notes."""
     from mtl_opt.training.preview.data import validate
 
-    problems, notes = validate(_config(options))
+    problems, notes = validate(_read_config(options))
     if options.json:
-        print(json.dumps({"problems": problems, "notes": notes}, ensure_ascii=False))
+        print_json({"problems": problems, "notes": notes})
     else:
         for line in (*problems, *notes):
             print(line)
@@ -67,9 +58,9 @@ def _stats(options: argparse.Namespace) -> None:
     """Print two tables: the rows of the tasks, and their shares."""
     from mtl_opt.training.preview.data import stats
 
-    found = stats(_config(options))
+    found = stats(_read_config(options))
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     tasks = found["tasks"]
     heads = ("rows", "eval_rows", "mean", "p95", "max", "shortened", "answers_cut", "labels", "label_entropy",
@@ -90,9 +81,9 @@ def _plan(options: argparse.Namespace) -> None:
 
     if options.steps < 1:
         raise InputError(f"`--steps` must be at least 1, got {options.steps}.")
-    found = plan_draws(_config(options), options.steps)
+    found = plan_draws(_read_config(options), options.steps)
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     rows = [
         [task, e["rows"], e["tokens"], f"{e['share']:.4f}", "-" if e["epochs"] is None else f"{e['epochs']:.3f}"]
@@ -105,29 +96,11 @@ def _show(options: argparse.Namespace) -> None:
     """Print rows as the model sees them."""
     from mtl_opt.training.preview.data import show
 
-    rows = show(_config(options), options.task, options.rows)
+    rows = show(_read_config(options), options.task, options.rows)
     if options.json:
-        print(json.dumps({"rows": rows}, ensure_ascii=False))
+        print_json({"rows": rows})
         return
     for row in rows:
         learnt = sum(row["learnt"])
         cut = ", shortened" if row["shortened"] else ""
         print(f"{row['place']}: {len(row['input_ids'])} tokens, {learnt} learnt{cut}\n{row['text']}\n")
-
-
-def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print columns; numbers on the right."""
-    from unicodedata import east_asian_width
-
-    def width(text: str) -> int:
-        return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
-
-    cells = [list(heads), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(width(line[i]) for line in cells) for i in range(len(heads))]
-    numeric = [all(isinstance(row[i], int | float) or row[i] == "-" for row in rows) for i in range(len(heads))]
-    for line in cells:
-        padded = []
-        for cell, size, right in zip(line, widths, numeric, strict=True):
-            blank = " " * (size - width(cell))
-            padded.append(blank + cell if right else cell + blank)
-        print("  ".join(padded).rstrip())

@@ -1,24 +1,21 @@
-"""The command line: `mtl-opt train | compare | report | share | group | export | generate | data | ...`."""
+"""The entry of the command line: parses the arguments, calls the verb, and turns errors into exit codes."""
 
 import argparse
 import io
-import json
 import logging
 import os
-import platform
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
-from typing import Any
 
-from mtl_opt.cli.affinity import add_share_verbs
-from mtl_opt.cli.after import add_after_verbs
-from mtl_opt.cli.catalogue import add_list_verb
-from mtl_opt.cli.compare import add_compare_verbs
-from mtl_opt.cli.data import SKIP, add_data_verbs, overrides_of
-from mtl_opt.cli.report import add_report_verb
+from mtl_opt.cli.affinity import add_group, add_share
+from mtl_opt.cli.catalogue import add_env, add_list
+from mtl_opt.cli.compare import add_compare
+from mtl_opt.cli.data import add_data
+from mtl_opt.cli.deploy import add_export, add_generate
+from mtl_opt.cli.report import add_predictions, add_report
+from mtl_opt.cli.train import add_eval, add_plan, add_train
 from mtl_opt.errors import InputError
 
 EXAMPLES = """examples:
@@ -36,7 +33,6 @@ EXAMPLES = """examples:
   mtl-opt generate outputs/run --task qa --prompt "..."
   tensorboard --logdir outputs                     losses, weights and cosines of the task gradients
 """
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "numpy", "scipy", "tensorboard")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(with_keys: bool) -> argparse.ArgumentParser:
-    """Describe all verbs; the keys of the configuration only when help is asked for: reading them takes seconds."""
+    """Build the parser with all verbs; the keys of the configuration only where help is asked for."""
     parser = argparse.ArgumentParser(
         prog="mtl-opt",
         description="Fine-tune one language model on several tasks, and see and control how their gradients conflict.",
@@ -86,109 +82,14 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mtl-opt {metadata.version('mtl_opt')}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    train = verbs.add_parser("train", help="train with one combiner", **_settings_help("train", with_keys))
-    train.add_argument("config", help="YAML file")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    train.add_argument("--skip_bad_rows", action="store_true", help=SKIP)
-    train.set_defaults(run=_train)
-    add_compare_verbs(verbs, **_settings_help("compare", with_keys))
-    planning = verbs.add_parser("plan", help="memory, steps, tokens and gradient engine, without loading weights")
-    planning.add_argument("config", help="YAML file")
-    planning.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    planning.add_argument("--json", action="store_true", help="one JSON object on stdout, sizes in bytes")
-    planning.set_defaults(run=_plan)
-    evaluate = verbs.add_parser("eval", help="measure a finished run again, from its files alone")
-    evaluate.add_argument("output_dir", help="folder of the run")
-    evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    evaluate.set_defaults(run=_eval)
-    add_report_verb(verbs)
-    add_after_verbs(verbs)
-    add_share_verbs(verbs)
-    add_data_verbs(verbs)
-    add_list_verb(verbs)
-    environment = verbs.add_parser("env", help="versions and hardware, for bug reports")
-    environment.set_defaults(run=_env)
+    add_train(verbs, with_keys)
+    add_compare(verbs, with_keys)
+    for add in (
+        add_predictions, add_plan, add_eval, add_report, add_export, add_generate, add_share, add_group, add_data,
+        add_list, add_env,
+    ):  # fmt: skip
+        add(verbs)
     return parser
-
-
-def _settings_help(verb: str, with_keys: bool) -> dict[str, Any]:
-    """List the keys of the configuration below a verb's help."""
-    if not with_keys:
-        return {}
-    from dataclasses import MISSING, fields
-
-    from mtl_opt.training.config.comparison_keys import ONE_RUN_KEYS, CompareConfig
-    from mtl_opt.training.config.run_config import TrainConfig
-
-    specs = {spec.name: spec for spec in fields(TrainConfig)}
-    if verb == "compare":
-        one_run = {name: spec for name, spec in specs.items() if name not in ONE_RUN_KEYS}
-        specs = one_run | {spec.name: spec for spec in fields(CompareConfig)}
-    lines = ["keys of the configuration (default):"]
-    for spec in specs.values():
-        default = spec.default if spec.default_factory is MISSING else spec.default_factory()
-        lines.append(f"  {spec.name:30} {spec.metadata['text']} ({default})")
-    return {"epilog": "\n".join(lines), "formatter_class": argparse.RawDescriptionHelpFormatter}
-
-
-def _train(options: argparse.Namespace) -> None:
-    """Train once and print the results."""
-    from mtl_opt.training import read_yaml, train, train_config
-
-    config = train_config(read_yaml(options.config, overrides_of(options)))
-    results = train(config)
-    if os.environ.get("RANK", "0") != "0":
-        return
-    _print_metrics(results)
-    print(f"\nResults and adapter: {config.output_dir}")
-    print(f"Curves and cosines:  tensorboard --logdir {config.output_dir}")
-
-
-def _plan(options: argparse.Namespace) -> None:
-    """Say what a run would take."""
-    from mtl_opt.training import read_yaml, train_config
-    from mtl_opt.training.preview.plan import plan_run, plan_text
-
-    found = plan_run(train_config(read_yaml(options.config, options.overrides)))
-    print(json.dumps(found.to_json(), ensure_ascii=False) if options.json else plan_text(found))
-
-
-def _eval(options: argparse.Namespace) -> None:
-    """Measure a finished run from its files."""
-    from mtl_opt.training.run.measurement import evaluate_folder
-
-    results = evaluate_folder(Path(options.output_dir))
-    if options.json:
-        print(json.dumps(results, ensure_ascii=False))
-    else:
-        _print_metrics(results)
-
-
-def _env(options: argparse.Namespace) -> None:  # noqa: ARG001 - every verb takes its options
-    """Print what a bug report needs."""
-    import torch
-
-    print(f"mtl_opt       {metadata.version('mtl_opt')}")
-    print(f"python        {platform.python_version()}")
-    print(f"platform      {platform.platform()}")
-    for package in PACKAGES:
-        try:
-            print(f"{package:14}{metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            print(f"{package:14}not installed")
-    print(f"threads       {torch.get_num_threads()}")
-    for index in range(torch.cuda.device_count()):
-        print(f"gpu {index}         {torch.cuda.get_device_name(index)}")
-    if not torch.cuda.is_available():
-        print("gpu           none")
-
-
-def _print_metrics(results: dict[str, Any]) -> None:
-    """Print the metrics of every task, after training and, where known, before."""
-    for key, value in results.items():
-        if key.startswith("eval_"):
-            before = results.get(f"before_{key}")
-            print(f"{key:40} {value:.4f}" + (f"   (before {before:.4f})" if before is not None else ""))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_ctrl_c_outside_of_training_is_one_line(capsys, monkeypatch):
     def stop(_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mtl_opt.cli.entry._env", stop)
+    monkeypatch.setattr("mtl_opt.cli.catalogue._env", stop)
     assert cli.main(["env"]) == 130
     assert capsys.readouterr().err == "mtl-opt: Stopped.\n"
 
