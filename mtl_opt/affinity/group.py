@@ -12,20 +12,21 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from mtl_opt.affinity.layer_conflict import read_measured
-from mtl_opt.affinity.share import measured_run
+from mtl_opt.affinity.layer_conflict import read_measurements, train_measured
 from mtl_opt.affinity.task_affinity import LookaheadWatch, cosine_affinity, lookahead_affinity
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.results import check_folder_of_runs, write_json, write_text
 from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
-from mtl_opt.training.processes import world_size
+from mtl_opt.training.processes import check_one_process
 from mtl_opt.training.run.loop import train
 from mtl_opt.training.setup.data import prepare
 from mtl_opt.training.setup.sampler import build_sampler
 
 logger = logging.getLogger(__name__)
 
-MEASURED = "measured"
+FOLDER = "measured"
+"""Folder of the run in which affinity is measured."""
+
 MEASURES = {
     "cosine": "mean cosine of the task gradients, corrected for noise where 20 steps or more are measured",
     "lookahead": "mean of 1 - L_j(after a step for i) / L_j (TAG)",
@@ -35,12 +36,12 @@ CRITERION = "largest mean, over the tasks, of a task's mean affinity to the othe
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """Say how tasks are grouped.
+    """How `group_tasks` groups.
 
     Attributes:
-        by: One of `MEASURES`.
-        groups: Number of groups; None for the best by `CRITERION`.
-        every: Steps between two lookaheads; None for a twentieth of the run.
+        by: Measure of affinity: "cosine" of the task gradients, or "lookahead" (TAG).
+        groups: Number of groups, at least 1; None for that with the largest mean affinity within groups.
+        every: Steps between two lookaheads, at least 1; None for a twentieth of the run.
 
     Raises:
         InputError: If a value is not allowed.
@@ -59,11 +60,22 @@ class GroupOptions:
 
 
 def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dict[str, Any]:
-    """Measure how much tasks help each other in one run, group them, and write configurations to run."""
+    """Measure in one run how much tasks help each other, group them, and write configurations to run.
+
+    Args:
+        config: A run with two tasks or more; everything is written below its `output_dir`.
+        options: How to group; default by cosine, into the best number of groups.
+
+    Returns:
+        What `affinity.json` holds, such as `affinity` (`[tasks, tasks]`, None where unmeasured), `groups` of names,
+        `score_by_number_of_groups`, and `configs`, the paths of `group-N.yaml` and `selective.yaml`.
+
+    Raises:
+        InputError: If there are fewer tasks than two or than groups, groups are given already, or the folder is taken.
+    """
     options = options or GroupOptions()
     output = Path(config.output_dir)
-    if world_size() > 1:
-        raise InputError(f"`mtl-opt group` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
+    check_one_process("group")
     if (config.sharing_args or {}).get("groups"):
         raise InputError("`mtl-opt group` finds groups of tasks; `sharing_args.groups` already gives some.")
     check_folder_of_runs(output)
@@ -72,10 +84,10 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
     if not len(tasks) >= 2 or (options.groups or 1) > len(tasks):
         raise InputError(f"Grouping needs two tasks or more, and at most as many groups; got {len(tasks)} tasks.")
     total = build_sampler(config, data.only(config.only_tasks))[1]
-    folder = output / MEASURED
+    folder = output / FOLDER
     if options.by == "cosine":
-        measured_run(config, data, folder, total)
-        affinity = cosine_affinity(read_measured(folder))
+        train_measured(config, data, folder, total)
+        affinity = cosine_affinity(read_measurements(folder))
     else:
         settings = {**asdict(config), "output_dir": str(folder), "resume_from_checkpoint": True}
         every = min(options.every or max(1, total // 20), total)
@@ -84,11 +96,11 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
         affinity = lookahead_affinity(folder)
     groups, scores = cluster(affinity, options.groups)
     named = [[tasks[index] for index in group] for group in groups]
-    return _write(config, output, tasks, affinity, named, scores, options)
+    return _write_groups(config, output, tasks, affinity, named, scores, options)
 
 
 def cluster(affinity: Tensor, number: int | None = None) -> tuple[list[list[int]], dict[int, float]]:
-    """Group tasks by average linkage on `largest affinity - affinity`.
+    """Group tasks by average linkage on `largest affinity - affinity`; also score every number of groups.
 
     Examples:
         >>> import torch
@@ -101,7 +113,7 @@ def cluster(affinity: Tensor, number: int | None = None) -> tuple[list[list[int]
     apart = ~np.eye(size, dtype=bool)
     known = values[apart & np.isfinite(values)]
     lowest, highest = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-    values = np.where(np.isfinite(values), values, lowest)
+    values = np.where(np.isfinite(values), values, lowest)  # pairs that never met are kept apart
     distances = np.where(apart, highest - values, 0.0)
     tree = linkage(squareform(distances, checks=False), method="average")
     found: dict[int, list[list[int]]] = {}
@@ -109,12 +121,13 @@ def cluster(affinity: Tensor, number: int | None = None) -> tuple[list[list[int]
         labels = cut_tree(tree, n_clusters=count).ravel()
         found[count] = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
     scores = {count: _criterion(values, groups) for count, groups in found.items()}
+    # Rounded, so that the smaller number of groups wins a tie; more groups cost more models.
     best = max(scores, key=lambda count: (round(scores[count], 12), -count)) if number is None else number
     return found[best], scores
 
 
 def _criterion(values: np.ndarray, groups: list[list[int]]) -> float:
-    """Average over the tasks what the others of their group do for them."""
+    """Compute `CRITERION` of one grouping."""
     means = [
         float(np.mean([values[task, other] for other in group if other != task])) if len(group) > 1 else 0.0
         for group in groups
@@ -123,7 +136,7 @@ def _criterion(values: np.ndarray, groups: list[list[int]]) -> float:
     return float(np.mean(means))
 
 
-def _write(
+def _write_groups(
     config: TrainConfig,
     output: Path,
     tasks: list[str],
@@ -132,7 +145,7 @@ def _write(
     scores: dict[int, float],
     options: GroupOptions,
 ) -> dict[str, Any]:
-    """Write the affinity and configurations to run."""
+    """Write `affinity.json` and configurations to run; those of an earlier call go."""
     for stale in output.glob("group-*.yaml"):
         stale.unlink()
     (output / "selective.yaml").unlink(missing_ok=True)

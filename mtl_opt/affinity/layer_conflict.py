@@ -1,4 +1,4 @@
-"""Which blocks of a model the tasks fight in: measured while a run goes on, kept in a file, scored afterwards.
+"""The blocks of a model in which tasks conflict: measured while a run trains, kept in a file, scored afterwards.
 
 The score is that of Recon (Shi, Ren, Zhang, Wu, ICLR 2023, https://arxiv.org/abs/2302.11289, section 4.2): the share of
 measurements in which two tasks' gradients in a block have a cosine below a threshold. A gradient of one batch is mostly
@@ -11,8 +11,10 @@ which Recon takes, are kept beside them.
 """
 
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +26,38 @@ from mtl_opt.errors import InputError
 from mtl_opt.gradients.rows.columns import layer_of
 from mtl_opt.linalg import cosines
 from mtl_opt.results import read_json_lines, write_text
+from mtl_opt.training.config.run_config import TrainConfig, train_config
+from mtl_opt.training.run.loop import train
 from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Parts
+from mtl_opt.training.setup.data import Prepared
 
-FILE = "layer_gramians.jsonl"
+logger = logging.getLogger(__name__)
+
+LAYER_GRAMIANS_JSONL = "layer_gramians.jsonl"
 WRAPPERS = ("backbone.", "base_model.model.")
-"""What models with heads and, inside them, peft put before the names of a base's layers."""
+"""Prefixes that models with heads and, inside them, peft put before the names of a base's layers."""
+
+LEAST_WINDOW = 20
+"""Steps from which on a measured run corrects noise over windows."""
 
 
 class LayerWatch:
     """Write the Gramian of every block in every step, and of the window's sums whenever a block of steps is full.
 
-    Everything that is not in the file is in the run's own window, so a run that is killed and goes on from a checkpoint
-    measures the same.
+    All state is in the file and in the run's own window: a run that is killed and resumed measures the same.
 
     Args:
         run: The run, before its first step or restored.
         steps: Steps that are measured, from the first.
-        least_blocks: Numbered blocks that there must be.
+        least_blocks: Smallest number of numbered blocks with shared parameters.
 
     Raises:
         InputError: If there are fewer blocks, nothing is shared, or earlier steps were not measured.
     """
 
     def __init__(self, run: Run, steps: int, least_blocks: int = 1) -> None:
-        self.path = Path(run.output.output_dir) / FILE
+        self.path = Path(run.output.output_dir) / LAYER_GRAMIANS_JSONL
         self.steps = steps
         numbers: dict[str, int] = {}
         for name, parameter in run.parts.grads.buffer.parameters.items():
@@ -66,14 +75,14 @@ class LayerWatch:
         write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept or [head]))
 
     def __call__(self, parts: Parts, batches: Sequence[TaskBatch], step: int) -> None:  # noqa: ARG002 - as `Watch`
-        """Measure a step."""
+        """Append the Gramians of a step."""
         if step > self.steps:
             return
         grads = parts.grads
         line: dict[str, Any] = {"step": step, "present": grads.present}
         line["blocks"] = {plain_name(n): _packed(g) for n, g in grads.gramian(by="layer").items()}
         window = grads.window
-        if window is not None and window.steps + 1 == window.steps_per_block:
+        if window is not None and window.steps + 1 == window.steps_per_block:  # this step fills the block
             rows = grads.jacobian
             line["sums"] = {}
             for name, columns in grads.buffer.columns.layers.items():
@@ -84,8 +93,8 @@ class LayerWatch:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Hold what was measured of every block.
+class MeasuredConflict:
+    """The Gramians measured in every block.
 
     Attributes:
         tasks: Names of the tasks.
@@ -102,13 +111,13 @@ class Measured:
 
     @property
     def corrected(self) -> bool:
-        """Whether there are enough windows to score by."""
+        """Whether there are enough windows to score by them instead of by single steps."""
         return any(len(windows) >= 2 for windows in self.windows.values())
 
 
 @dataclass(frozen=True)
 class BlockConflict:
-    """Describe the conflict in one block.
+    """The conflict in one block.
 
     Attributes:
         block: Its name.
@@ -127,16 +136,28 @@ class BlockConflict:
     parameters: int
 
 
+def train_measured(
+    config: TrainConfig, data: Prepared, folder: Path, steps: int, least_blocks: int = 1
+) -> dict[str, Any]:
+    """Train with everything as configured, and measure every block in the first `steps` steps."""
+    window = config.gradient_window
+    if not window and config.denoised is None and config.gradient_engine != "two_pass" and steps >= LEAST_WINDOW:
+        window = steps // 10 * 10
+        logger.info("Noise is corrected over 10 windows of %d steps: one more buffer of rows.", window // 10)
+    settings = {**asdict(config), "output_dir": str(folder), "resume_from_checkpoint": True, "gradient_window": window}
+    return train(train_config(settings), data, partial(LayerWatch, steps=steps, least_blocks=least_blocks))
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read what was measured; a last line torn by a kill is dropped."""
     return read_json_lines(path, "step", "measurement")[0] if path.exists() else []
 
 
-def read_measured(folder: Path) -> Measured:
-    """Read the measurements of a run."""
-    lines = read_lines(folder / FILE)
+def read_measurements(folder: Path) -> MeasuredConflict:
+    """Read the measurements of a run and correct those of windows for noise."""
+    lines = read_lines(folder / LAYER_GRAMIANS_JSONL)
     if len(lines) < 2:
-        raise InputError(f"`{folder}` holds no measured step ({FILE}); choose another `output_dir`.")
+        raise InputError(f"`{folder}` holds no measured step ({LAYER_GRAMIANS_JSONL}); choose another `output_dir`.")
     head, *lines = lines
     size, names = len(head["tasks"]), list(head["parameters"])
     steps = {n: torch.stack([_unpacked(line["blocks"][n], size) for line in lines]) for n in names}
@@ -151,7 +172,7 @@ def read_measured(folder: Path) -> Measured:
             squares = steps[name][begin:end].diagonal(dim1=1, dim2=2).sum(0)
             found = corrected_gramian(product, squares, seen)
             windows[name] = torch.cat([windows[name], found[None]])
-    return Measured(head["tasks"], head["parameters"], steps, windows)
+    return MeasuredConflict(head["tasks"], head["parameters"], steps, windows)
 
 
 def corrected_gramian(
@@ -159,16 +180,17 @@ def corrected_gramian(
     squares: Tensor,  # [tasks]
     seen: Tensor,  # [tasks]
 ) -> Tensor:  # [tasks, tasks]
-    """Take the noise out of the Gramian of sums of gradients."""
+    """Estimate the Gramian of the expected gradients, without the bias that noise gives its diagonal."""
     gramian = product / (seen[:, None] * seen[None, :]).clamp(min=1)
     signal = (product.diagonal() - squares) / (seen * (seen - 1)).clamp(min=1)
     power = squares / seen.clamp(min=1)
+    # Where the unbiased estimate is not positive, noise hides the signal; the power of single steps bounds it.
     gramian.diagonal().copy_(torch.where((signal > 0) & (seen > 1), signal, power))
     return gramian
 
 
-def conflicts(measured: Measured, threshold: float = 0.0) -> list[BlockConflict]:
-    """Score every block."""
+def conflicts(measured: MeasuredConflict, threshold: float = 0.0) -> list[BlockConflict]:
+    """Score every block, the most conflicting first."""
     found = []
     for name, number in measured.parameters.items():
         own = _score(measured.steps[name], threshold)
@@ -178,7 +200,7 @@ def conflicts(measured: Measured, threshold: float = 0.0) -> list[BlockConflict]
 
 
 def pair_cosines(gramians: Tensor) -> Tensor:  # [measurements, tasks, tasks] -> [measurements, pairs]
-    """Read the cosine of every pair; NaN where a task is absent."""
+    """Compute the cosine of every pair; NaN where a task is absent."""
     size = gramians.shape[-1]
     first, second = torch.triu_indices(size, size, offset=1)
     if not len(gramians):
@@ -187,37 +209,37 @@ def pair_cosines(gramians: Tensor) -> Tensor:  # [measurements, tasks, tasks] ->
 
 
 def _score(gramians: Tensor, threshold: float) -> tuple[float, float]:
-    """Give the share below the threshold, and the mean."""
+    """Return the share of cosines below the threshold, and their mean."""
     values = pair_cosines(gramians).flatten()
     values = values[values.isfinite()]
     return float((values < threshold).double().mean()), float(values.mean())
 
 
 def _or(value: float, otherwise: float) -> float:
-    """Replace NaN."""
+    """Replace a NaN."""
     return otherwise if value != value else value
 
 
 def plain_name(name: str) -> str:
-    """Name a layer as the base model does."""
+    """Strip the prefixes of wrappers from the name of a layer."""
     for wrapper in WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
 
 
 def is_block(name: str) -> bool:
-    """Tell whether a layer is a numbered block."""
+    """Return whether a layer is a numbered block."""
     return name.rsplit(".", 1)[-1].isdigit()
 
 
 def _packed(gramian: Tensor) -> list[float]:
-    """Keep the upper triangle, with seven digits."""
+    """Flatten the upper triangle, rounded to seven digits."""
     rows, columns = torch.triu_indices(len(gramian), len(gramian))
     return [float(f"{value:.7g}") for value in gramian[rows, columns].tolist()]
 
 
 def _unpacked(values: Sequence[float], size: int) -> Tensor:  # -> [tasks, tasks]
-    """Give the whole matrix."""
+    """Restore the symmetric matrix."""
     rows, columns = torch.triu_indices(size, size)
     found = torch.zeros(size, size, dtype=torch.float64)
     found[rows, columns] = torch.tensor(values, dtype=torch.float64)

@@ -1,38 +1,35 @@
-"""`mtl-opt share`: run, read the conflict of every block, make the worst private, run again, compare."""
+"""`mtl-opt share`: train, measure the conflict of every block, make the worst private, train again, compare."""
 
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.affinity.layer_conflict import BlockConflict, LayerWatch, conflicts, is_block, read_measured
+from mtl_opt.affinity.layer_conflict import BlockConflict, conflicts, is_block, read_measurements, train_measured
 from mtl_opt.errors import InputError
 from mtl_opt.results import CONFIG_YAML, check_folder_of_runs, write_json, write_text
 from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
-from mtl_opt.training.processes import world_size
+from mtl_opt.training.processes import check_one_process
 from mtl_opt.training.run.loop import train
-from mtl_opt.training.setup.data import Prepared, prepare
+from mtl_opt.training.setup.data import prepare
 from mtl_opt.training.setup.sampler import build_sampler
 
 logger = logging.getLogger(__name__)
 
 SHARED = "shared"
-"""Folder of the run that is measured."""
-
-LEAST_WINDOW = 20
+"""Folder of the run with everything shared, which is measured."""
 
 
 @dataclass(frozen=True)
 class ShareOptions:
-    """Say what is made private.
+    """Which blocks `share_by_conflict` makes private.
 
     Attributes:
-        k: Blocks to make private; None for a quarter of them, rounded up.
-        threshold: A pair of tasks conflicts where its cosine is below this.
-        steps: Steps that are measured; None for all of the run.
+        k: Number of blocks, at least 1; None for a quarter of them, rounded up.
+        threshold: Cosine from -1 to 1 below which a pair of tasks conflicts.
+        steps: Steps that are measured, at least 1; None for all of the run.
 
     Raises:
         InputError: If a value is not allowed.
@@ -51,24 +48,35 @@ class ShareOptions:
 
 
 def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) -> dict[str, Any]:
-    """Find the blocks in which the tasks fight most, make them private, and say what it brought.
+    """Train with everything shared, make the most conflicting blocks private, train again, and compare.
 
-    Both runs have the same seed, data order, steps and learning rate; adapters start as no change to the base in both.
-    Killed or stopped, the same call goes on where it was.
+    Both runs have the same seed, data order, steps and learning rate, and their adapters start as no change to the
+    base. A call that was killed or stopped goes on where it was.
+
+    Args:
+        config: A run with `sharing: hard` and two tasks or more; both runs are written below its `output_dir`.
+        options: Which blocks become private; default a quarter of them.
+
+    Returns:
+        What `comparison.json` holds: `blocks` with their conflict, the most conflicting first, the names of the
+        `private` ones, and of both runs (`shared`, `selective`) `steps`, `conflict_rate`, `parameters` and `metrics`.
+
+    Raises:
+        InputError: If there is one task only, `k` is larger than the number of blocks, or the folder is taken.
     """
     options = options or ShareOptions()
     output = Path(config.output_dir)
     check_start(config, output)
-    _with_map(config, {"*": "private"}, output)  # what does not go with private adapters must not show after hours
+    _with_map(config, {"*": "private"}, output)  # settings that exclude private adapters must not show after hours
     data = prepare(config)
     if len(data.only(config.only_tasks).tasks) < 2:
         raise InputError("`mtl-opt share` needs at least two tasks: one task has no conflict.")
     total = build_sampler(config, data.only(config.only_tasks))[1]
     steps = min(options.steps or total, total)
     logger.info("Run 1 of 2: everything shared; the first %d of %d steps are measured.", steps, total)
-    shared = measured_run(config, data, output / SHARED, steps, options.k or 1)
-    found = conflicts(read_measured(output / SHARED), options.threshold)
-    private = choose(found, options.k)
+    shared = train_measured(config, data, output / SHARED, steps, options.k or 1)
+    found = conflicts(read_measurements(output / SHARED), options.threshold)
+    private = choose_blocks(found, options.k)
     map_ = dict.fromkeys(private, "private")
     _write_conflict(output, found, private, options, steps)
     write_text(output / CONFIG_YAML, to_yaml(_with_map(config, map_, Path(f"{output}-selective"))))
@@ -89,28 +97,15 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
 
 
 def check_start(config: TrainConfig, output: Path) -> None:
-    """Refuse what cannot be measured from full sharing."""
-    if world_size() > 1:
-        raise InputError(f"`mtl-opt share` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
+    """Refuse a run that does not start from full sharing, several processes, and a folder that is taken."""
+    check_one_process("share")
     if config.sharing != "hard":
         raise InputError(f"`mtl-opt share` starts from `sharing: hard` and finds the map, got `{config.sharing}`.")
     check_folder_of_runs(output)
 
 
-def measured_run(
-    config: TrainConfig, data: Prepared, folder: Path, steps: int, least_blocks: int = 1
-) -> dict[str, Any]:
-    """Train with everything as configured, and measure every block on the way."""
-    window = config.gradient_window
-    if not window and config.denoised is None and config.gradient_engine != "two_pass" and steps >= LEAST_WINDOW:
-        window = steps // 10 * 10
-        logger.info("Noise is corrected over 10 windows of %d steps: one more buffer of rows.", window // 10)
-    settings = {**asdict(config), "output_dir": str(folder), "resume_from_checkpoint": True, "gradient_window": window}
-    return train(train_config(settings), data, partial(LayerWatch, steps=steps, least_blocks=least_blocks))
-
-
-def choose(found: list[BlockConflict], k: int | None) -> list[str]:
-    """Take the most conflicting numbered blocks."""
+def choose_blocks(found: list[BlockConflict], k: int | None) -> list[str]:
+    """Choose the most conflicting numbered blocks."""
     blocks = [one.block for one in found if is_block(one.block)]
     k = math.ceil(len(blocks) / 4) if k is None else k
     if not 1 <= k <= len(blocks):
@@ -119,7 +114,7 @@ def choose(found: list[BlockConflict], k: int | None) -> list[str]:
 
 
 def _with_map(config: TrainConfig, map_: Mapping[str, str], folder: Path, resume: bool = False) -> TrainConfig:
-    """Change a configuration to a map."""
+    """Return the configuration with selective sharing by a map."""
     own = {"sharing": "selective", "sharing_args": {"map": dict(map_)}, "output_dir": str(folder)}
     return train_config({**asdict(config), **own, "resume_from_checkpoint": resume})
 
@@ -127,8 +122,8 @@ def _with_map(config: TrainConfig, map_: Mapping[str, str], folder: Path, resume
 def _write_conflict(
     output: Path, found: list[BlockConflict], private: list[str], options: ShareOptions, steps: int
 ) -> None:
-    """Write what was measured of every block."""
-    measured = read_measured(output / SHARED)
+    """Write `layer_conflict.json`."""
+    measured = read_measurements(output / SHARED)
     write_json(
         output / "layer_conflict.json",
         {
@@ -143,10 +138,10 @@ def _write_conflict(
 
 
 def _parameters(results: Mapping[str, Any]) -> dict[str, int]:
-    """Count what was trained."""
+    """Read how many parameters were trained, shared and by task."""
     return {key.removeprefix("params_"): value for key, value in results.items() if key.startswith("params_")}
 
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, float]:
-    """Take the measures of the held-out rows."""
+    """Read the metrics of the held-out rows."""
     return {key.removeprefix("eval_"): value for key, value in results.items() if key.startswith("eval_")}

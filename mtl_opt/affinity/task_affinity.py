@@ -1,4 +1,4 @@
-"""How much tasks help each other: cosines of their gradients, or what a step for one does to the loss of another."""
+"""Affinity of tasks: cosines of their gradients, or the effect of a step for one on the loss of another."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtl_opt.affinity.layer_conflict import Measured, read_lines
+from mtl_opt.affinity.layer_conflict import MeasuredConflict, read_lines
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.gradients.rows.columns import local
@@ -18,7 +18,7 @@ from mtl_opt.results import write_text
 from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Parts
 
-FILE = "lookahead.jsonl"
+LOOKAHEAD_JSONL = "lookahead.jsonl"
 
 
 class LookaheadWatch:
@@ -50,14 +50,14 @@ class LookaheadWatch:
             raise InputError("`gradient_engine: two_pass` keeps no rows, which a lookahead needs; use `one_pass`.")
         if not run.parts.grads.buffer.parameters:
             raise InputError("Nothing is shared, so no task's step changes another's loss.")
-        self.path = Path(run.output.output_dir) / FILE
+        self.path = Path(run.output.output_dir) / LOOKAHEAD_JSONL
         self.every = every
         self.rate = run.settings["learning_rate"]
         kept = [line for line in read_lines(self.path) if line["step"] <= run.step] if run.step else []
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __call__(self, parts: Parts, batches: Sequence[TaskBatch], step: int) -> None:
-        """Measure, every so many steps."""
+        """Append a measurement every `every` steps."""
         if step % self.every:
             return
         found = lookahead(parts, batches, self.rate)
@@ -68,7 +68,7 @@ class LookaheadWatch:
 
 @torch.no_grad()
 def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor:  # -> [tasks, tasks]
-    """Take a step for every task in turn, and take it back."""
+    """Take a step for every task in turn, measure all losses, and take the step back."""
     grads = parts.grads
     was_training = parts.model.training
     parts.model.eval()
@@ -81,7 +81,7 @@ def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor
             norm = float(row.double().norm())
             if norm == 0:
                 continue
-            factor = rate * math.sqrt(row.numel()) / norm
+            factor = rate * math.sqrt(row.numel()) / norm  # the length of a first step of Adam
             for name, parameter in grads.buffer.parameters.items():
                 part = row[grads.buffer.tensors[name]].to(parameter.device, parameter.dtype)
                 local(parameter).sub_(factor * part.view(local(parameter).shape))
@@ -94,7 +94,7 @@ def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor
 
 
 def _put_back(parts: Parts, kept: dict[str, Tensor]) -> None:
-    """Restore the shared parameters, bit by bit."""
+    """Restore the shared parameters bit for bit."""
     for name, parameter in parts.grads.buffer.parameters.items():
         local(parameter).copy_(kept[name])
 
@@ -111,16 +111,16 @@ def _losses(parts: Parts, batches: Sequence[TaskBatch]) -> Tensor:  # -> [tasks]
 
 
 def lookahead_affinity(folder: Path) -> Tensor:  # -> [tasks, tasks]
-    """Average what was measured over training."""
-    lines = read_lines(folder / FILE)
+    """Average the measurements over training."""
+    lines = read_lines(folder / LOOKAHEAD_JSONL)
     if not lines:
-        raise InputError(f"`{folder}` holds no measured step ({FILE}); choose another `output_dir`.")
+        raise InputError(f"`{folder}` holds no measured step ({LOOKAHEAD_JSONL}); choose another `output_dir`.")
     values = [[[math.nan if v is None else v for v in row] for row in line["affinity"]] for line in lines]
     return torch.tensor(values, dtype=torch.float64).nanmean(0)
 
 
-def cosine_affinity(measured: Measured) -> Tensor:  # -> [tasks, tasks]
-    """Average the cosine of every pair over training, over all shared parameters."""
+def cosine_affinity(measured: MeasuredConflict) -> Tensor:  # -> [tasks, tasks]
+    """Average the cosine of every pair's shared gradients over training."""
     parts = measured.windows if measured.corrected else measured.steps
     whole = torch.stack(list(parts.values())).sum(0)
     return torch.stack([cosines(one) for one in whole]).nanmean(0)

@@ -19,12 +19,11 @@ from mtl_opt.comparison.rate_search import choose_rates, search_runs
 from mtl_opt.comparison.result_writer import ResultWriter, headline
 from mtl_opt.comparison.settings_check import own_keys
 from mtl_opt.comparison.workers import Reply, Workers, run_here
-from mtl_opt.errors import InputError
 from mtl_opt.results import GRID_JSON, ResultLine, check_folder_of_runs, write_json
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.details import details_once
-from mtl_opt.training.processes import world_size
+from mtl_opt.training.processes import check_one_process
 from mtl_opt.training.setup.combiner import build_combiner
 
 logger = logging.getLogger(__name__)
@@ -46,11 +45,10 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[ResultLine
         The lines of `results.jsonl` of all runs of this comparison, in order: methods and baselines seed by seed, then
         the runs that searched for learning rates.
 
-    Raises:
-        InputError: If the output folder holds a comparison with other settings, or several processes run this.
+    An `InputError` says that the output folder holds a comparison with other settings, or that several processes run
+    this.
     """
-    if world_size() > 1:
-        raise InputError(f"`mtl-opt compare` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
+    check_one_process("compare")
     return _Phases(config, shared).run()
 
 

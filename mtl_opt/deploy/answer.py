@@ -1,4 +1,4 @@
-"""Answers of a trained run or of an export, with the template that it was trained with."""
+"""Answers of a trained run or of an export, with the template of its training."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from peft import PeftModel
 from mtl_opt.data import Encoder, Row, RowSpec
 from mtl_opt.data.read.files import read_records, stop_at_first
 from mtl_opt.data.read.row_formats import make_row
-from mtl_opt.deploy.export_folders import ABOUT, lies_beside
-from mtl_opt.deploy.trained_run import Trained, open_trained
+from mtl_opt.deploy.export_folders import EXPORT_JSON, lies_beside
+from mtl_opt.deploy.trained_run import TrainedRun, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.generation import TextStream, generate
 from mtl_opt.models import load_base, load_tokenizer, reads
@@ -23,7 +23,7 @@ from mtl_opt.training.config.yaml_file import override
 from mtl_opt.training.setup.model_settings import autocast, autocast_dtype, base_dtype, quantization_settings
 
 UNKNOWN = "\u2026"
-"""Stands for the answer of a row that has none; never read."""
+"""Stands for the answer of a row that has none; the model never sees it."""
 
 
 @dataclass
@@ -32,11 +32,11 @@ class Answering:
 
     Attributes:
         trained: The run.
-        folders: Folder of every exported task; None for the run itself.
-        form: "merged" or "adapter", of an export.
+        folders: Folder of every exported task; None where the run itself answers.
+        form: "merged" or "adapter" for an export.
     """
 
-    trained: Trained
+    trained: TrainedRun
     folders: dict[str, Path] | None = None
     form: str = ""
 
@@ -51,7 +51,7 @@ class Answering:
         return load_tokenizer(str(folder), trust_remote_code=self.trained.config.trust_remote_code)
 
     def check_task(self, task: str | None) -> str:
-        """Find the task that is meant."""
+        """Return the task that is meant, or refuse one that is unknown or writes no text."""
         known = self.trained.tasks if self.folders is None else tuple(self.folders)
         if task is None and len(known) > 1:
             raise InputError(f"Whose prompts are these? Give `--task`, one of {', '.join(known)}.")
@@ -77,7 +77,7 @@ class Answering:
             )
 
     def answer(self, rows: Sequence[Row], tasks: Sequence[str], **options: Any) -> Iterator[tuple[int, str]]:
-        """Answer rows, those that one model answers together."""
+        """Yield place and answer of every row; rows that one model answers go through it together."""
         size = options.pop("batch_size", 16)
         for places in self._together(tasks):
             for begin in range(0, len(places), size):
@@ -86,7 +86,7 @@ class Answering:
                 yield from zip(chunk, found, strict=True)
 
     def _together(self, tasks: Sequence[str]) -> list[list[int]]:
-        """Group rows by the model and the text that ends an answer."""
+        """Group places by the model and the text that ends an answer."""
         groups: dict[Any, list[int]] = {}
         for place, task in enumerate(tasks):
             key = (None if self.folders is None else self.folders[task], self._encoder(task).stop_text())
@@ -94,7 +94,7 @@ class Answering:
         return list(groups.values())
 
     def _answer_batch(self, rows: Sequence[Row], tasks: Sequence[str], options: Mapping[str, Any]) -> list[str]:
-        """Answer rows that go through one model."""
+        """Answer rows that go through one model at once."""
         model = self._open(tasks[0])
         encoders = [self._encoder(task) for task in tasks]
         prompts = [encoder.prompt(row) for encoder, row in zip(encoders, rows, strict=True)]
@@ -106,19 +106,19 @@ class Answering:
             )
 
     def stream(self, row: Row, task: str, write: Callable[[str], object], **options: Any) -> None:
-        """Answer one row and give its text out as it grows."""
+        """Answer one row, writing its text piece by piece as it grows."""
         stream = TextStream(self.tokenizer, write, self._encoder(task).stop_text())
         for _ in self.answer([row], [task], streamer=stream, **options):
             pass
 
     def _encoder(self, task: str) -> Encoder:
-        """Build what makes the prompts of a task, once."""
+        """Return the encoder of a task's prompts, built once."""
         if task not in self._encoders:
             self._encoders[task] = self.trained.encoder(task, self.tokenizer)
         return self._encoders[task]
 
     def _open(self, task: str) -> Any:
-        """Load the model that answers a task, unless it is the one at hand."""
+        """Load the model that answers a task, unless it is the one in memory."""
         folder = self.trained.folder if self.folders is None else self.folders[task]
         if self._loaded is None or self._loaded[0] != folder:
             device = torch.accelerator.current_accelerator() or torch.device("cpu")
@@ -142,8 +142,19 @@ class Answering:
 
 
 def open_answering(where: str | Path, overrides: Sequence[str] = ()) -> Answering:
-    """Open a run, or what was exported from one."""
-    about = Path(where) / ABOUT
+    """Open a run, or an export of one, to answer prompts.
+
+    Args:
+        where: Folder of a run, a checkpoint or an export, or the YAML of a run.
+        overrides: Settings of the run that win, as `key=value`, such as a model that has moved.
+
+    Returns:
+        What answers; models are loaded when they are needed.
+
+    Raises:
+        InputError: If no finished run or export is there, or its files cannot be read.
+    """
+    about = Path(where) / EXPORT_JSON
     if not about.exists():
         return Answering(open_trained(where, overrides))
     try:
@@ -153,24 +164,41 @@ def open_answering(where: str | Path, overrides: Sequence[str] = ()) -> Answerin
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"`{about}` cannot be read ({error}).") from error
     config = train_config({**override(settings, overrides), "output_dir": str(where)})
-    return Answering(Trained(Path(where), config, tuple(folders)), folders, form)
+    return Answering(TrainedRun(Path(where), config, tuple(folders)), folders, form)
 
 
-def asked_row(text: str) -> Row:
-    """Make a row of a prompt."""
+def prompt_row(text: str) -> Row:
+    """Build a row without an answer from a prompt.
+
+    Args:
+        text: The prompt.
+
+    Returns:
+        The row, for `Answering.answer` or `Answering.stream`.
+    """
     return Row(text, "", UNKNOWN, None, "--prompt", 1)
 
 
-def read_asked(path: str) -> list[Row]:
-    """Read rows that may lack an answer."""
-    rows = [make_row(_completed(record), path, line, RowSpec()) for line, record in read_records(path, stop_at_first)]
+def read_prompts(path: str) -> list[Row]:
+    """Read rows that may lack an answer.
+
+    Args:
+        path: A data file in any of the row formats.
+
+    Returns:
+        Its rows, `UNKNOWN` in the place of an answer that is missing.
+
+    Raises:
+        InputError: If there is no such file, a row cannot be read, or there is none.
+    """
+    rows = [make_row(_with_answer(record), path, line, RowSpec()) for line, record in read_records(path, stop_at_first)]
     if not rows:
         raise InputError(f"Data file `{path}` has no rows.")
     return rows
 
 
-def _completed(record: object) -> object:
-    """Put something in the place of an answer that is missing."""
+def _with_answer(record: object) -> object:
+    """Put `UNKNOWN` in the place of an answer that is missing, whatever the format of the row."""
     if not isinstance(record, dict):
         return record
     for key, role, text, name in (

@@ -1,4 +1,4 @@
-"""A merged model compared with the run it came from, on a few tokens: no export may answer otherwise unnoticed."""
+"""Check of an export: a merged model must give the outputs of the run it came from, on a few tokens."""
 
 from typing import Any
 
@@ -11,20 +11,23 @@ from mtl_opt.models import MultiTaskModel
 
 TOLERANCE = 1e-4
 """Largest difference of two outputs in float32, as a share of the largest output."""
+
 COARSE = 0.1
-"""The same where the base can only be run in half precision: a coarse net."""
+"""The same where the base runs in half precision only."""
+
 LENGTH = 8
+"""Tokens that are compared."""
 
 
 def exact(model: Any) -> Any:
-    """Put a model into float32, in which a merge can be told from rounding."""
+    """Convert a model to float32, in which a wrong merge can be told from rounding; a quantised one stays."""
     quantised = any(parameter.dtype in {torch.int8, torch.uint8} for parameter in model.parameters())
     return model if quantised else model.float()
 
 
 @torch.no_grad()
-def said(model: Any, task: int = 0, text: bool = True) -> Tensor:  # -> [1, seq, outputs]
-    """Read a few tokens through the model of a run, or through a plain one."""
+def outputs_of(model: Any, task: int = 0, text: bool = True) -> Tensor:  # -> [1, seq, outputs]
+    """Compute the logits of a few tokens, or the hidden states of a task whose head gives no text."""
     base = model.base if isinstance(model, MultiTaskModel) else model
     vocabulary, device = base.get_input_embeddings().num_embeddings, next(model.parameters()).device
     tokens = torch.arange(3, 3 + LENGTH, device=device)[None] % vocabulary
@@ -40,7 +43,7 @@ def said(model: Any, task: int = 0, text: bool = True) -> Tensor:  # -> [1, seq,
 
 
 class SameAnswers:
-    """Remember what the model of a run says for a task, and compare.
+    """Keep the outputs of a run for a task, and compare a merged model with them.
 
     Args:
         whole: The model of the run, from `exact`.
@@ -51,13 +54,13 @@ class SameAnswers:
         self.name = whole.tasks[task] if hasattr(whole, "tasks") else ""
         self.text = not isinstance(whole, MultiTaskModel) or whole.head_at(task).reads == "text"
         self.coarse = any(p.is_floating_point() and p.element_size() < 4 for p in whole.parameters())
-        self.said = said(whole, task, self.text)
+        self.outputs = outputs_of(whole, task, self.text)
 
     def check(self, model: Any) -> None:
-        """Stop an export that would answer otherwise than the run."""
-        found = said(model.eval(), text=self.text)
-        largest = float(self.said.abs().max())
-        difference = float((self.said - found).abs().max()) if self.said.shape == found.shape else float("inf")
+        """Raise an `InputError` if a merged model gives other outputs than the run."""
+        found = outputs_of(model.eval(), text=self.text)
+        largest = float(self.outputs.abs().max())
+        difference = float((self.outputs - found).abs().max()) if self.outputs.shape == found.shape else float("inf")
         if not difference <= (COARSE if self.coarse else TOLERANCE) * largest:
             of_task = f" of task `{self.name}`" if self.name else ""
             raise InputError(

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from mtl_opt.deploy.export_check import SameAnswers, exact
-from mtl_opt.deploy.trained_run import HEADS, Trained, open_trained
+from mtl_opt.deploy.trained_run import HEADS, TrainedRun, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
 from mtl_opt.results import write_json
@@ -24,22 +24,22 @@ from mtl_opt.training.setup.model_settings import base_dtype, quantization_setti
 
 logger = logging.getLogger(__name__)
 
-ABOUT = "export.json"
+EXPORT_JSON = "export.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Say what is written where.
+    """What `export` writes, and where.
 
     Attributes:
-        folder: Where to; None for `exported` in the run's folder.
-        tasks: Tasks to write; None for all.
-        adapter: Whether adapters are written as peft folders instead of merged models.
-        dtype: One of `DTYPES`; None for the number format that the base had in training.
-        dequantize: Whether a 4-bit base is written out in full before adapters are merged into it.
-        shard_size: Largest size of a file.
+        folder: A new folder; None for `exported` in the run's folder.
+        tasks: Names of the tasks to write; None for all.
+        adapter: Whether peft folders are written instead of merged models.
+        dtype: "float32", "bfloat16" or "float16"; None for the dtype of the base in training.
+        dequantize: Whether a 4-bit base is written out in full and adapters merged into that.
+        shard_size: Largest size of a file, such as "5GB".
     """
 
     folder: str | None = None
@@ -51,7 +51,21 @@ class ExportOptions:
 
 
 def export(where: str | Path, options: ExportOptions | None = None, overrides: Sequence[str] = ()) -> dict[str, Path]:
-    """Write a trained run as plain models, or as peft folders."""
+    """Write a trained run as plain models of transformers, or as peft folders.
+
+    Everything is written or nothing: a merged model that answers otherwise than the run stops the export.
+
+    Args:
+        where: Folder of a run or checkpoint, or the YAML of a run.
+        options: What to write; default merged models of all tasks.
+        overrides: Settings of the run that win, as `key=value`, such as a model that has moved.
+
+    Returns:
+        Folder of every task; the same for all where nothing belongs to one task.
+
+    Raises:
+        InputError: If there is no finished run, the folder is taken or cannot be written, or merging is impossible.
+    """
     options = options or ExportOptions()
     trained = open_trained(where, overrides)
     names = check_tasks(options.tasks, trained.tasks)
@@ -64,7 +78,7 @@ def export(where: str | Path, options: ExportOptions | None = None, overrides: S
     try:
         partial.mkdir(parents=True)
         folders = write(trained, options, names, partial)
-        write_json(partial / ABOUT, _about(trained, options, folders))
+        write_json(partial / EXPORT_JSON, _about(trained, options, folders))
         if target.exists():
             target.rmdir()  # empty
         os.replace(partial, target)
@@ -76,7 +90,7 @@ def export(where: str | Path, options: ExportOptions | None = None, overrides: S
 
 
 def check_tasks(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """Refuse tasks that a run does not have."""
+    """Return the wanted tasks in the order of the run, and refuse those it does not have."""
     for task in wanted or ():
         if task not in known:
             raise UnknownNameError("task", task, known)
@@ -84,14 +98,14 @@ def check_tasks(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]
 
 
 def _check_target(target: Path) -> None:
-    """Refuse a folder that holds something."""
+    """Refuse a folder that is not empty, and a file."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         what = "is not empty" if target.is_dir() else "is a file"
         raise InputError(f"`export_dir`: `{target}` {what}; choose a new folder.")
 
 
-def _check_base(trained: Trained, options: ExportOptions) -> None:
-    """Refuse a merge that would give another model than the one trained."""
+def _check_base(trained: TrainedRun, options: ExportOptions) -> None:
+    """Refuse a merge that would give another model than the one trained, or warn of it where it was asked for."""
     bit = trained.config.quantization_bit
     if options.dtype is not None and options.dtype not in DTYPES:
         raise UnknownNameError("value of `--dtype`:", options.dtype, DTYPES)
@@ -114,8 +128,8 @@ def _check_base(trained: Trained, options: ExportOptions) -> None:
     )
 
 
-def _about(trained: Trained, options: ExportOptions, folders: dict[str, str]) -> dict[str, Any]:
-    """Say what an export is of."""
+def _about(trained: TrainedRun, options: ExportOptions, folders: dict[str, str]) -> dict[str, Any]:
+    """Describe an export for `export.json`."""
     return {
         "form": "adapter" if options.adapter else "merged",
         "tasks": folders,
@@ -126,7 +140,7 @@ def _about(trained: Trained, options: ExportOptions, folders: dict[str, str]) ->
     }
 
 
-def _adapters(trained: Trained, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:  # noqa: ARG001 - as `_merged`
+def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:  # noqa: ARG001 - as `_merged`
     """Write peft folders."""
     tokenizer, heads = trained.tokenizer(), trained.heads() or {}
     if trained.config.sharing == "hard" and not any((heads.get(task) or {}).get("rank") for task in names):
@@ -145,7 +159,7 @@ def _adapters(trained: Trained, options: ExportOptions, names: list[str], folder
     return folders
 
 
-def _merged(trained: Trained, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:
+def _merged(trained: TrainedRun, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:
     """Write merged models: one for all tasks where nothing merged belongs to one task, else one per task."""
     dtype = DTYPES[options.dtype] if options.dtype else base_dtype(trained.config)
     tokenizer, whole = trained.tokenizer(), exact(trained.model())
@@ -167,13 +181,13 @@ def _merged(trained: Trained, options: ExportOptions, names: list[str], folder: 
     return folders
 
 
-def _own_folders(trained: Trained, names: list[str]) -> dict[str, str]:
+def _own_folders(trained: TrainedRun, names: list[str]) -> dict[str, str]:
     """Name a folder for every task that is written."""
     return {task: name for task, name in folder_names(trained.tasks).items() if task in names}
 
 
-def _start(trained: Trained, options: ExportOptions) -> Any:
-    """Load what the products of a task are merged into: with `sharing: hard` what all tasks share is in it."""
+def _start(trained: TrainedRun, options: ExportOptions) -> Any:
+    """Load what the products of a task are merged into; with `sharing: hard` it includes what all tasks share."""
     if trained.config.sharing != "hard":
         return _base(trained, options)
     full = trained.config.finetuning_type == "full"
@@ -181,17 +195,17 @@ def _start(trained: Trained, options: ExportOptions) -> Any:
 
 
 def _without_heads(model: Any) -> Any:
-    """Take the model out from under its heads."""
+    """Return the model below the heads."""
     return model.base if isinstance(model, MultiTaskModel) else model
 
 
 def _write_head(heads: Mapping[str, Any], task: str, folder: Path) -> None:
-    """Write the head of a task beside the model, unless it answers in text: what such a head adds is in the model."""
+    """Write the head of a task beside the model, unless it answers in text and is merged into the model."""
     if task in heads and heads[task].reads != "text":
         save_head(task, heads[task], folder)
 
 
-def _copy_heads(trained: Trained, folder: Path) -> None:
+def _copy_heads(trained: TrainedRun, folder: Path) -> None:
     """Copy the heads of a run, where it has any, beside the model."""
     for file in (HEADS, "heads.safetensors"):
         if (trained.folder / file).exists():
@@ -199,14 +213,14 @@ def _copy_heads(trained: Trained, folder: Path) -> None:
 
 
 def lies_beside(task: str, folder: Path) -> bool:
-    """Whether what a task's head adds to the output layer is missing in an export, as earlier versions wrote it."""
+    """Return whether an export of an earlier version keeps a task's part of the output layer in `heads.json`."""
     path = folder / HEADS
     about = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else {}
     return bool(about.get(task, {}).get("rank"))
 
 
-def _products(trained: Trained, model: Any, for_peft: bool) -> dict[str, TaskProducts]:
-    """Fix the tasks of a model, or say why that cannot be."""
+def _products(trained: TrainedRun, model: Any, for_peft: bool) -> dict[str, TaskProducts]:
+    """Reduce every task to its products, or raise why that cannot be."""
     hard = trained.config.sharing == "hard"
     found = hard_products(model, trained.tasks, for_peft) if hard else task_products(model, for_peft)
     if not isinstance(found, str):
@@ -217,8 +231,8 @@ def _products(trained: Trained, model: Any, for_peft: bool) -> dict[str, TaskPro
     )
 
 
-def _base(trained: Trained, options: ExportOptions) -> Any:
-    """Load the base that adapters are merged into; a 4-bit one is written out in full."""
+def _base(trained: TrainedRun, options: ExportOptions) -> Any:
+    """Load the base that adapters are merged into; with `dequantize` a 4-bit one in full."""
     config = trained.config
     settings = quantization_settings(config) if options.dequantize else None
     base = load_base(
@@ -231,8 +245,8 @@ def _base(trained: Trained, options: ExportOptions) -> Any:
     return base.dequantize() if options.dequantize else base
 
 
-def _peft_merged(trained: Trained, options: ExportOptions) -> Any:
-    """Merge the one adapter of hard sharing; sums are taken in float32."""
+def _peft_merged(trained: TrainedRun, options: ExportOptions) -> Any:
+    """Merge the one adapter of hard sharing, with sums in float32."""
     model = PeftModel.from_pretrained(_base(trained, options).float(), str(trained.folder))
     base = model.get_base_model()
     output = getattr(base.get_output_embeddings(), "base_layer", None)  # an encoder has none
@@ -243,7 +257,7 @@ def _peft_merged(trained: Trained, options: ExportOptions) -> Any:
 
 
 def _write_plain(model: Any, tokenizer: Any, folder: Path, options: ExportOptions) -> None:
-    """Write a model and its tokenizer as transformers does, its generation settings as they were."""
+    """Write a model and its tokenizer as transformers does."""
     try:
         model.save_pretrained(folder, max_shard_size=options.shard_size)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A trained run, opened from its folder for whatever comes after training."""
+"""A trained run, opened from its folder to be exported or to answer."""
 
 import json
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ HEADS = "heads.json"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Name what a run has left.
+class TrainedRun:
+    """A run with its weights on disk.
 
     Attributes:
-        folder: Where its weights are: the run's folder or a checkpoint.
-        config: Its configuration.
-        tasks: Its tasks, in the order of the task ids.
+        folder: Where the weights are: the run's folder or a checkpoint.
+        config: Its configuration, overrides included.
+        tasks: Names of its tasks, in the order of the task ids.
         bit: Bits of the base it was trained on; None where that was not quantised.
     """
 
@@ -43,24 +43,35 @@ class Trained:
         return build_model(self.config, self.tasks, options, self.folder, self.heads()).eval()
 
     def heads(self) -> dict[str, Any] | None:
-        """Read what the heads of the run are for."""
+        """Read the description of every task's head; None where the run has no heads."""
         if not (self.folder / HEADS).exists():
             return None
         about = json.loads((self.folder / HEADS).read_text(encoding="utf-8"))["tasks"]
         return {task: about.get(task) for task in self.tasks}
 
     def tokenizer(self) -> Any:
-        """Load the tokenizer that the run has saved."""
+        """Load the tokenizer that the run saved."""
         return load_tokenizer(str(self.folder), trust_remote_code=self.config.trust_remote_code)
 
     def encoder(self, task: str, tokenizer: Any) -> Encoder:
-        """Build what makes prompts of a task, as in training."""
+        """Build the encoder of a task's prompts, as in training."""
         settings = {entry.train.task: entry.train.settings for entry in entries_of(self.config)[0]}
         return opener_of(self.config, tokenizer).encoder_of(settings.get(task, TaskSettings()), task)
 
 
-def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> Trained:
-    """Find what a run has left."""
+def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> TrainedRun:
+    """Open a run by its files.
+
+    Args:
+        where: Folder of a run or checkpoint, or the YAML of a run.
+        overrides: Settings of the run that win, as `key=value`, such as a model that has moved.
+
+    Returns:
+        The run; no weights are loaded yet.
+
+    Raises:
+        InputError: If there is no finished run or checkpoint, or its files cannot be read.
+    """
     path = Path(where)
     if path.is_dir():
         folder, file = path, path / CONFIG_YAML
@@ -72,20 +83,16 @@ def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> Trained:
         folder = Path(train_config(read_yaml(path, overrides)).output_dir)
         own = folder / CONFIG_YAML
         file = own if own.exists() else file
-    if not file.exists() or not (_finished(folder) or (folder / TRAINER_STATE_JSON).exists()):
+    finished = read_results(folder) is not None
+    if not file.exists() or not (finished or (folder / TRAINER_STATE_JSON).exists()):
         raise InputError(f"`{folder}` holds no finished run ({ALL_RESULTS_JSON} is missing).")
     config = replace(train_config(read_yaml(file, overrides)), output_dir=str(folder))
     bit = train_config(read_yaml(file, [])).quantization_bit
-    return Trained(folder, config, _tasks(folder), bit)
-
-
-def _finished(folder: Path) -> bool:
-    """Tell whether a run has come to its end."""
-    return read_results(folder) is not None
+    return TrainedRun(folder, config, _tasks(folder), bit)
 
 
 def _tasks(folder: Path) -> tuple[str, ...]:
-    """Name the tasks that the run was trained on, from its files alone: the data may be gone."""
+    """Read the tasks of a run from its files alone: the data may be gone."""
     if (folder / "sharing.json").exists():
         return tuple(read_about(folder)["tasks"])
     if (folder / TRAINER_STATE_JSON).exists():

@@ -11,6 +11,8 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
+from mtl_opt.errors import InputError
+
 
 def world_size() -> int:
     """Return the number of processes the launcher has started."""
@@ -25,6 +27,12 @@ def rank() -> int:
 def is_main() -> bool:
     """Return whether this process writes files, logs and progress bars."""
     return rank() == 0
+
+
+def check_one_process(verb: str) -> None:
+    """Refuse several processes where `mtl-opt VERB` trains several runs."""
+    if world_size() > 1:
+        raise InputError(f"`mtl-opt {verb}` runs in one process, got {world_size()}; `mtl-opt train` takes several.")
 
 
 def bar_disabled() -> bool | None:

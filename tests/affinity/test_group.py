@@ -13,7 +13,7 @@ from tiny_run import config_of, write_config
 
 from mtl_opt import cli
 from mtl_opt.affinity.group import cluster
-from mtl_opt.affinity.layer_conflict import Measured
+from mtl_opt.affinity.layer_conflict import MeasuredConflict
 from mtl_opt.affinity.task_affinity import LookaheadWatch, cosine_affinity, lookahead, lookahead_affinity
 from mtl_opt.batch import task_rows
 from mtl_opt.models import task_losses
@@ -81,7 +81,7 @@ def test_cosines_are_averaged_over_training_and_all_blocks():
     rows[:, 2, 1] = 0  # absent once
     steps = {f"layers.{i}": rows[i] @ rows[i].mT for i in range(2)}
     none = {name: torch.empty(0, 3, 3) for name in steps}
-    found = cosine_affinity(Measured(["a", "b", "c"], dict.fromkeys(steps, 1), steps, none))
+    found = cosine_affinity(MeasuredConflict(["a", "b", "c"], dict.fromkeys(steps, 1), steps, none))
     whole = rows.transpose(0, 1).transpose(1, 2).flatten(2)  # [steps, tasks, params]
     for i in range(3):
         for j in range(3):

@@ -13,15 +13,16 @@ from tiny_run import config_of, write_config
 from mtl_opt import cli
 from mtl_opt.affinity.layer_conflict import (
     LayerWatch,
-    Measured,
+    MeasuredConflict,
     conflicts,
     corrected_gramian,
     is_block,
     plain_name,
     read_lines,
-    read_measured,
+    read_measurements,
+    train_measured,
 )
-from mtl_opt.affinity.share import ShareOptions, choose, measured_run, share_by_conflict
+from mtl_opt.affinity.share import ShareOptions, choose_blocks, share_by_conflict
 from mtl_opt.errors import InputError
 from mtl_opt.training import Interrupted, train
 
@@ -50,7 +51,7 @@ def test_scores_are_those_of_a_literal_loop_and_rank_the_blocks(threshold):
     rows[1, 2, 2] = 0  # block 1: a task is absent once
     blocks = {f"model.layers.{i}": rows[i] @ rows[i].mT for i in range(3)}
     none = {name: torch.empty(0, 3, 3) for name in blocks}
-    found = conflicts(Measured(["a", "b", "c"], dict.fromkeys(blocks, 10), blocks, none), threshold)
+    found = conflicts(MeasuredConflict(["a", "b", "c"], dict.fromkeys(blocks, 10), blocks, none), threshold)
     for one in found:
         assert (one.rate, one.cosine) == pytest.approx(slow_score(blocks[one.block], threshold))
         assert (one.step_rate, one.step_cosine) == (one.rate, one.cosine)
@@ -60,7 +61,7 @@ def test_scores_are_those_of_a_literal_loop_and_rank_the_blocks(threshold):
 def test_windows_score_where_there_are_two_and_ties_go_to_the_lower_cosine():
     steps = {n: torch.eye(2, dtype=torch.float64).repeat(4, 1, 1) for n in ("layers.0", "layers.1")}
     windows = {n: torch.tensor([[[1.0, -c], [-c, 1.0]]] * 2) for n, c in (("layers.0", 0.1), ("layers.1", 0.5))}
-    found = conflicts(Measured(["a", "b"], dict.fromkeys(steps, 1), steps, windows))
+    found = conflicts(MeasuredConflict(["a", "b"], dict.fromkeys(steps, 1), steps, windows))
     assert [one.block for one in found] == ["layers.1", "layers.0"]
     assert [(one.rate, one.step_rate) for one in found] == [(1.0, 0.0), (1.0, 0.0)]
 
@@ -99,7 +100,7 @@ def measured(tmp_path_factory, model_folder, task_files):
         return LayerWatch(run, 20)
 
     train(config_of(settings), watch=watch)
-    return kept["run"], read_measured(output)
+    return kept["run"], read_measurements(output)
 
 
 def test_blocks_add_up_to_what_the_runs_own_window_estimates(measured):
@@ -221,13 +222,13 @@ def test_few_steps_are_scored_by_single_steps(settings, tmp_path):
     config = config_of(settings, **QUICK)
     from mtl_opt.training.setup.data import prepare
 
-    measured_run(config, prepare(config), tmp_path / "run", 3)
-    found = read_measured(tmp_path / "run")
+    train_measured(config, prepare(config), tmp_path / "run", 3)
+    found = read_measurements(tmp_path / "run")
     assert not found.corrected
     assert {len(steps) for steps in found.steps.values()} == {3}
     with pytest.raises(InputError, match="`k` must be at most 2, the blocks that have shared parameters"):
-        choose(conflicts(found), 3)
-    assert len(choose(conflicts(found), None)) == 1
+        choose_blocks(conflicts(found), 3)
+    assert len(choose_blocks(conflicts(found), None)) == 1
 
 
 BAD = {
