@@ -46,6 +46,8 @@ TIMES = (
     "seconds",
     "second",
     "runtime",
+    "overhead",
+    "git",
     "evaluating",
     "date",
     "path",
