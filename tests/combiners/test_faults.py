@@ -79,7 +79,7 @@ CAUGHT_BY = {
     "20 state is missing from the checkpoint": [
         "combiners/test_contract_state.py::test_a_fresh_combiner_continues_from_a_checkpoint",
         "combiners/test_tracking.py::test_a_fresh_combiner_continues_from_a_checkpoint",
-        "training/test_resume.py::test_from_every_checkpoint_the_run_ends_in_the_same_bits",
+        "training/run/test_checkpoint.py::test_from_every_checkpoint_the_run_ends_in_the_same_bits",
     ],
     "21 a solver fails in silence": [
         "combiners/test_notes.py::test_every_fallback_says_so_once_per_step_and_only_then",

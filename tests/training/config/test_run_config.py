@@ -1,10 +1,11 @@
+"""The configuration of a run: defaults, values as people write them, and sentences for those that are not allowed."""
+
 from pathlib import Path
 
 import pytest
 
-from mtl_opt.comparison import compare_config
 from mtl_opt.errors import InputError
-from mtl_opt.training import override, read_yaml, train_config
+from mtl_opt.training import read_yaml, train_config
 from mtl_opt.training.config.run_config import to_yaml
 
 BASE = {"model_name_or_path": "m", "tasks": {"qa": {"file": "qa.jsonl"}}, "output_dir": "out"}
@@ -161,68 +162,6 @@ def test_train_refuses_the_keys_of_compare(key):
         train_config({**BASE, key: True})
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("combiner", "sum"), ("seed", 1), ("resume_from_checkpoint", True), ("only_tasks", ["qa"])]
-)
-def test_compare_refuses_the_keys_of_train(key, value):
-    with pytest.raises(InputError, match="mtl-opt train"):
-        compare_config({**BASE, key: value})
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "part"),
-    [
-        ("combiners", ["sum", "pcgard"], "`pcgrad`"),
-        ("combiners", ["sum", "sum"], "twice"),
-        ("combiners", [], "list of names"),
-        ("seeds", [], "whole numbers"),
-        ("seeds", [1, 1], "whole numbers"),
-        ("seeds", [0.5], "whole number"),
-        ("seeds", [-1], "at least 0"),
-        ("seeds", [2**32], "`seeds` must be"),
-        ("seeds", None, "whole number"),
-        ("baselines", "no", "true or false"),
-        ("combiner_args", {"gradnrm": {"alpha": 1}}, "`gradnorm`"),
-        ("combiner_args", {"gradnorm": 1}, "mapping"),
-        ("learning_rte", 1, "`learning_rate`"),
-    ],
-)
-def test_compare_says_what_is_wrong(key, value, part):
-    with pytest.raises(InputError) as error:
-        compare_config({**BASE, key: value})
-    assert part in str(error.value)
-
-
-def test_compare_takes_one_seed_and_one_combiner_without_brackets():
-    config, shared = compare_config({**BASE, "seeds": 3, "combiners": "sum"})
-    assert (config.seeds, config.combiners) == ([3], ["sum"])
-    assert shared == BASE
-
-
-def test_overrides_are_read_as_yaml_and_reach_into_mappings():
-    settings = {"tasks": {"qa": {"file": "a", "weight": 1}}, "seed": 1}
-    changed = override(settings, ["tasks.qa.weight=2", "tasks.摘要.file=b", "seeds=[0, 1]", "bf16=true", "save_steps="])
-    assert changed["tasks"] == {"qa": {"file": "a", "weight": 2}, "摘要": {"file": "b"}}
-    assert (changed["seeds"], changed["bf16"], changed["save_steps"]) == ([0, 1], True, None)
-    assert settings == {"tasks": {"qa": {"file": "a", "weight": 1}}, "seed": 1}
-
-
-def test_a_value_may_hold_equal_signs():
-    assert override({}, ["output_dir=a=b"]) == {"output_dir": "a=b"}
-
-
-@pytest.mark.parametrize("argument", ["seed", "=3", "seed=[1", "seed=2024-13-45", "seed=!!int x"])
-def test_a_bad_override_is_one_sentence(argument):
-    with pytest.raises(InputError) as error:
-        override({}, [argument])
-    assert "\n" not in str(error.value)
-
-
-def test_a_number_as_task_name_is_the_same_in_file_and_override():
-    changed = override({"tasks": {1: {"file": "a", "eval_file": "b"}}}, ["tasks.1.weight=2"])
-    assert changed == {"tasks": {"1": {"file": "a", "eval_file": "b", "weight": 2}}}
-
-
 def test_a_configuration_survives_writing_and_reading(tmp_path: Path):
     tasks = {"摘要": {"file": "数据/摘要.jsonl", "weight": 2.0}, "true": {"file": "b", "eval_file": "c"}}
     config = train_config({**BASE, "tasks": tasks, "combiner": "weighted", "learning_rate": "3e-5", "lora_alpha": 7})
@@ -230,52 +169,3 @@ def test_a_configuration_survives_writing_and_reading(tmp_path: Path):
     path.write_text(to_yaml(config), encoding="utf-8")
     assert "摘要" in path.read_text(encoding="utf-8")
     assert train_config(read_yaml(path, [])) == config
-
-
-@pytest.mark.parametrize(
-    ("content", "part"),
-    [
-        (b"", "mapping"),
-        (b"- a\n- b\n", "got list"),
-        (b"seed", "got str"),
-        (b"a: [1\n", "no valid YAML"),
-        (b"a: b: c", "no valid YAML"),
-        (b"a: 2024-13-45", "no valid YAML"),
-        (b"a: \xff\xfe", "cannot be read"),
-    ],
-)
-def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path: Path, content, part):
-    path = tmp_path / "config.yaml"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as error:
-        read_yaml(path, [])
-    assert part in str(error.value)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(("name", "part"), [("absent.yaml", "no configuration file"), ("", "cannot be read")])
-def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name, part):
-    with pytest.raises(InputError, match=part):
-        read_yaml(tmp_path / name, [])
-
-
-def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
-    path = tmp_path / "twice.yaml"
-    path.write_text("tasks:\n  问答: {file: a.jsonl}\n  问答: {file: b.jsonl}\n", encoding="utf-8")
-    with pytest.raises(InputError, match="`问答` stands twice, line 3"):
-        read_yaml(path, [])
-
-
-def test_a_comparison_reads_its_own_lists_in_place_of_one_combiner_and_seed(caplog):
-    one = {**BASE, "combiner": "cagrad", "combiner_args": {"c": 0.2}, "seed": 3}
-    with caplog.at_level("INFO"):
-        config, _ = compare_config({**one, "combiners": ["sum", "cagrad"], "seeds": [0, 1]})
-    assert config.combiner_args == {"cagrad": {"c": 0.2}}
-    assert config.seeds == [0, 1]
-    assert "`combiner: cagrad` is not read: `combiners` is compared." in caplog.text
-    assert "`seed: 3` is not read: `seeds` is compared." in caplog.text
-    config, _ = compare_config({**one, "combiners": ["sum", "pcgrad"], "seeds": 2})
-    assert config.combiner_args == {}
-    with pytest.raises(InputError, match="`combiner` belongs to `mtl-opt train`"):
-        compare_config(one)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_run import TASKS, config_of
-from training.test_resume import RESUME, adapter, cut_back
+from training.run.test_checkpoint import RESUME, adapter, cut_back
 
 from mtl_opt.combiners import COMBINERS, MGDA, Combiner, PCGrad
 from mtl_opt.errors import InputError

@@ -129,3 +129,10 @@ def test_the_update_of_a_norm_matched_run_is_as_long_as_the_mean_gradient(settin
         run = build_run(config, prepare(config))
         event = training_step(run.parts, run.next_batches(), 1)
         torch.testing.assert_close(torch.tensor(event.grad_norm), event.gramian.sum().sqrt() / 3, rtol=1e-4, atol=0)
+
+
+def test_roles_of_tasks_reach_a_combiner_that_knows_main_tasks(settings):
+    settings["tasks"]["anger"] |= {"role": "auxiliary", "weight": 0.5}
+    config = config_of(settings, combiner="auxiliary")
+    run = build_run(config, prepare(config))
+    assert run.parts.combiner.main == ["qa", "摘要"]

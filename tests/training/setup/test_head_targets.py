@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_run import config_of, rows_of, write_config, write_jsonl
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from training.test_resume import comparable, cut_back
+from training.run.test_checkpoint import comparable, cut_back
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5Model
 
 from mtl_opt import cli

@@ -1,4 +1,4 @@
-"""From a draw to batches: mixing, workers, tokens per batch, streams; the rows and their order never depend on them."""
+"""From draws to batches: threads, tokens per batch, streams; the rows and their order never depend on them."""
 
 from dataclasses import replace
 
@@ -10,9 +10,7 @@ from tiny_run import TASKS, config_of, digest, rows_of, write_jsonl
 from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.data import MIXINGS
 from mtl_opt.data.text.tokens import EncodedRow
-from mtl_opt.errors import InputError
 from mtl_opt.training import train
-from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.data import prepare
 from mtl_opt.training.setup.loader import build_loader, split_by_tokens
 from mtl_opt.training.setup.sampler import build_sampler
@@ -95,39 +93,6 @@ def test_rows_grouped_by_length_need_less_padding(settings, tmp_path):
     assert padding(group_by_length=True) < 0.3 * padding()
 
 
-def test_stratified_batches_have_the_labels_in_their_shares(settings, tmp_path):
-    rows = [{"text": f"text {i}", "label": "rare" if i % 5 == 0 else "usual"} for i in range(100)]
-    settings["tasks"] = {"a": {"file": write_jsonl(tmp_path / "a.jsonl", rows)}}
-    config = config_of(settings, rows_per_task=10, stratify_by="label", val_size=0)
-    prepared = prepare(config)
-    sampler, _ = build_sampler(config, prepared)
-    seen = []
-    for _ in range(10):
-        drawn = sampler.draw()["a"]
-        assert sum(prepared.train_rows["a"][i].label == "rare" for i in drawn) == 2
-        seen += drawn
-    assert sorted(seen) == list(range(100))
-    settings["tasks"] = {"a": {"file": write_jsonl(tmp_path / "b.jsonl", rows_of("qa", 9))}}
-    without = prepare(config_of(settings))
-    with pytest.raises(InputError, match="no row has a label"):
-        build_sampler(config, without)
-
-
-@pytest.mark.parametrize(
-    ("exhaustion", "steps"),
-    [("stop_first", 2), ("stop_all", 7), ("once", 4)],  # 14, 6 and 3 rows, 2 of each in a step; 23 in all
-)
-def test_a_run_ends_when_its_rows_are_used_up(settings, exhaustion, steps):
-    config = config_of(settings, exhaustion=exhaustion, max_steps=-1, num_train_epochs=1)
-    sampler, total = build_sampler(config, prepare(config))
-    assert total == steps
-    for _ in range(total):
-        sampler.draw()
-    if exhaustion == "once":
-        assert sampler.epochs() == dict.fromkeys(TASKS, 1.0)
-    assert build_sampler(replace(config, max_steps=1), prepare(config))[1] == 1
-
-
 def goes_on_the_same(whole, tmp_path):
     checkpoint = tmp_path / "whole" / "checkpoint-2"
     train(replace(whole, output_dir=str(tmp_path / "again"), resume_from_checkpoint=str(checkpoint)))
@@ -156,24 +121,3 @@ def test_a_stream_is_trained_on_and_goes_on_with_the_very_next_row(settings, tmp
     results = train(whole)
     assert results["train_steps"] == 4
     goes_on_the_same(whole, tmp_path)
-
-
-def test_roles_of_tasks_reach_a_combiner_that_knows_main_tasks(settings):
-    settings["tasks"]["anger"] |= {"role": "auxiliary", "weight": 0.5}
-    config = config_of(settings, combiner="auxiliary")
-    run = build_run(config, prepare(config))
-    assert run.parts.combiner.main == ["qa", "摘要"]
-
-
-def test_a_task_alone_takes_all_rows_under_every_mixing(settings):
-    config = config_of(settings, mixing="ratio_schedule", mixing_args=SCHEDULE, only_tasks=["qa"])
-    sampler, _ = build_sampler(config, prepare(config).only(["qa"]))
-    assert [len(rows) for rows in sampler.draw().values()] == [2]
-
-
-def test_ratios_of_the_tasks_that_are_left_keep_their_proportion(settings):
-    config = config_of(settings, mixing="ratios", ratios=RATIOS, only_tasks=["qa", "anger"])
-    sampler, _ = build_sampler(config, prepare(config).only(["qa", "anger"]))
-    for _ in range(30):
-        sampler.skip()
-    assert sampler.drawn == {"qa": 80, "anger": 40}
