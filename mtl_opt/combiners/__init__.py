@@ -49,8 +49,10 @@ from mtl_opt.combiners.uncertainty_soft import SoftOptimalUncertainty
 from mtl_opt.combiners.upgrad import UPGrad
 from mtl_opt.combiners.weighted import Weighted
 from mtl_opt.combiners.wrappers.denoised import Denoised
+from mtl_opt.combiners.wrappers.every import Every
+from mtl_opt.combiners.wrappers.norm_matched import NormMatched
 from mtl_opt.combiners.wrappers.scoped import Scoped
-from mtl_opt.combiners.wrappers.smoothed import Every, NormMatched, Smoothed
+from mtl_opt.combiners.wrappers.smoothed import Smoothed
 
 COMBINERS: dict[str, type[Combiner]] = {
     "sum": Sum,

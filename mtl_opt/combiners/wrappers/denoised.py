@@ -9,7 +9,7 @@ from typing_extensions import override
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import count_of
 from mtl_opt.combiners.common.solvers import nearest_semidefinite, precision_of
-from mtl_opt.combiners.wrappers.smoothed import Wrapper
+from mtl_opt.combiners.wrappers.base import Wrapper
 
 NUM_BLOCKS = 10
 """A window is a run of this many blocks of steps, each with sums of its own."""

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.blocks import blocks_of, check_same_blocks, like_blocks
-from mtl_opt.combiners.wrappers.smoothed import Wrapper
+from mtl_opt.combiners.wrappers.base import Wrapper
 
 NEEDED = {
     "losses": "only losses, which are the same for every block",

@@ -1,0 +1,84 @@
+"""Weights that are used for several steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.common.arguments import count_of
+from mtl_opt.combiners.common.blocks import BlockWeights, blocks_of
+from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
+
+
+class Every(Wrapper):
+    """Ask a combiner for new weights once in `k` steps and use them until then.
+
+    Saves the cost of expensive weights, and steadies them. Between, the wrapped combiner sees nothing. Around
+    `Scoped` the weights of all blocks are kept.
+
+    Scale: that of the wrapped combiner.
+
+    Undefined: where a task is present that has no weight yet; the combiner is asked at once. A task that was absent
+    when the weights were made keeps the weight it had before.
+
+    Cost: a k-th of that of the combiner.
+
+    Departures: none.
+
+    Args:
+        combiner: The combiner that is asked.
+        k: Steps between two questions, at least 1.
+
+    Raises:
+        ValueError: If the combiner has no weights, or `k` is no whole number of at least 1.
+
+    References:
+        Navon et al., `Multi-Task Learning as a Bargaining Game <https://arxiv.org/abs/2202.01017>`_, ICML 2022:
+        their code updates its weights every few steps.
+
+    Examples:
+        >>> from mtl_opt.combiners.pcgrad import PCGrad
+        >>> combiner = Every(PCGrad(), k=2)
+        >>> combiner.weights(torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
+        tensor([1.5000, 1.5000])
+        >>> combiner.weights(torch.eye(2))
+        tensor([1.5000, 1.5000])
+        >>> combiner.weights(torch.eye(2))
+        tensor([1., 1.])
+    """
+
+    left: Tensor  # []
+
+    def __init__(self, combiner: Combiner, k: int) -> None:
+        super().__init__(combiner)
+        need_weights(combiner, "Every")
+        self.k = count_of("k", k, 1)
+
+    @override
+    def allocate(self, num_tasks: int) -> None:
+        super().allocate(num_tasks)
+        self.kept = BlockWeights(num_tasks)
+        self.register_buffer("left", torch.tensor(0))
+
+    @override
+    def weights(
+        self,
+        gramian: Tensor | Mapping[str, Tensor] | None,
+        losses: Tensor | None = None,
+        *,
+        tasks: Sequence[int] | None = None,
+    ) -> Any:  # a Tensor, or one per block around Scoped
+        blocks = blocks_of(gramian, self.by, "Every")
+        steps = [self.enter(block, losses, tasks) for block in blocks.values()]
+        present = steps[0].tasks
+        self.kept.split(list(blocks))
+        if int(self.left) == 0 or bool(self.kept.value[present].isnan().any()):
+            asked = gramian if self.by is None else blocks
+            found = self.inner.weights(asked, losses, tasks=present)  # type: ignore[arg-type]
+            self.kept.value[present] = self.kept.stacked(found)
+            self.left.fill_(self.k)
+        self.left -= 1
+        return self.kept.per_block(present, gramian, steps[0].like)
