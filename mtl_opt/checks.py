@@ -1,6 +1,11 @@
-"""How a value of the configuration is checked: kind, range, choices, and one sentence when it does not fit."""
+"""Checks of values: YAML keys, registry entries, arguments of constructors; one sentence where one does not fit.
+
+A `Check` takes the name of a value and the value, and returns what is used or raises `InputError`, which is a
+`ValueError`. The functions at the end check arguments whose type is declared, with the same sentences.
+"""
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -49,12 +54,12 @@ def steps(key: str, value: Any) -> float:
     return found if 0 < found < 1 else whole(1)(key, value)
 
 
-def one_of(*numbers: int) -> Check:
+def one_of(*allowed: int) -> Check:
     """Check a whole number against the few that are allowed."""
 
     def check(key: str, value: Any) -> int:
-        if _number(key, value, "a whole number") not in numbers:
-            raise InputError(f"`{key}` must be {' or '.join(map(str, numbers))}, got {value}.")
+        if _number(key, value, "a whole number") not in allowed:
+            raise InputError(f"`{key}` must be {' or '.join(map(str, allowed))}, got {value}.")
         return int(value)
 
     return check
@@ -107,10 +112,10 @@ def whole_numbers(low: int, high: int) -> Check:
 
     def check(key: str, value: Any) -> list[int]:
         entries = value if isinstance(value, list | tuple) else [value]
-        numbers = [whole(low, high)(key, entry) for entry in entries]
-        if not numbers or len(set(numbers)) != len(numbers):
+        found = [whole(low, high)(key, entry) for entry in entries]
+        if not found or len(set(found)) != len(found):
             raise InputError(f"`{key}` must be different whole numbers, got {value!r}.")
-        return numbers
+        return found
 
     return check
 
@@ -152,3 +157,25 @@ def _range(low: float, high: float | None, above: bool, below: bool) -> str:
     """Say which numbers are allowed."""
     begin = f"greater than {low:g}" if above else f"at least {low:g}"
     return begin if high is None else f"{begin} and {'less than' if below else 'at most'} {high:g}"
+
+
+def at_least(name: str, value: Any, smallest: int) -> int:
+    """Check that an argument is a whole number of at least `smallest`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise ValueError(f"`{name}` must be a whole number of at least {smallest}, got {value!r}.")
+    return value
+
+
+def positive(name: str, value: Any, *, zero: bool = False) -> float:
+    """Check that an argument is a finite number above 0, or also 0."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < 0 or (value == 0 and not zero):
+        raise ValueError(f"`{name}` must be a number {'of at least' if zero else 'above'} 0, got {value!r}.")
+    return float(value)
+
+
+def named(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Check that an argument is one of several names."""
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}.")
+    return str(value)

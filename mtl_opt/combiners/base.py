@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from mtl_opt.combiners.checks import checked_gramian, checked_losses, halves_of, rows_of
+from mtl_opt.combiners.inputs import checked_gramian, checked_losses, halves_of, rows_of
 from mtl_opt.linalg import gramian as gramian_of
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckedInput:
     """Hold the checked input of one call: float64 on the CPU, where `[tasks, tasks]` mathematics is cheapest.
 
     Attributes:
@@ -188,7 +188,7 @@ class Combiner(nn.Module, ABC):
             part.notes.clear()
         return taken
 
-    def mean_instead(self, step: Step, why: str, warn: bool = False) -> Tensor:  # [tasks]
+    def mean_instead(self, step: CheckedInput, why: str, warn: bool = False) -> Tensor:  # [tasks]
         """Take the mean of the present tasks in a step in which the method is undefined, and note it.
 
         Args:
@@ -207,7 +207,7 @@ class Combiner(nn.Module, ABC):
         gramian: Tensor | None,  # [tasks, tasks]
         losses: Tensor | None,  # [tasks]
         tasks: Sequence[int] | None,
-    ) -> Step:
+    ) -> CheckedInput:
         """Check the input of `weights`; every method calls this first.
 
         Args:
@@ -234,7 +234,7 @@ class Combiner(nn.Module, ABC):
         if gramian is not None:
             matrix = checked_gramian(gramian, names, two_samples=self.requires == "halves")
         vector = None if losses is None else checked_losses(losses, names)
-        return Step(matrix, vector, present, like)
+        return CheckedInput(matrix, vector, present, like)
 
     def _present(self, num_rows: int, tasks: Sequence[int] | None) -> list[int]:
         """Tell which bound task each row belongs to; an unbound combiner binds itself to 0…m−1."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of, positive
 from mtl_opt.combiners.common.losses import non_negative_losses, softmax
 
 FORMS = ("paper", "code")
@@ -97,8 +97,8 @@ class CoBa(Combiner):
         if form not in FORMS:
             raise ValueError(f"`form` must be one of {', '.join(FORMS)}, got {form!r}.")
         self.form = form
-        self.window = count_of("window", window, 2)
-        self.warmup = count_of("warmup", warmup, 2)
+        self.window = at_least("window", window, 2)
+        self.warmup = at_least("warmup", warmup, 2)
         self.tau = positive("tau", tau)
         self.worst_slopes: list[float] = []
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.common.losses import non_negative_losses
-from mtl_opt.combiners.common.row_memory import TaskRows, no_weights, squared_norms
+from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
+from mtl_opt.combiners.inputs import rows_of
 
 OFFSET = 1e-8
 
@@ -80,7 +80,7 @@ class DBMTL(Combiner):
         """
         if self.beta > 0:
             self.register_buffer("steps", torch.zeros(num_tasks, dtype=torch.float64))
-            self.tracked = TaskRows(num_tasks)
+            self.tracked = RowMemory(num_tasks)
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:

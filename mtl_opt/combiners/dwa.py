@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of, positive
 from mtl_opt.combiners.common.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
 
@@ -64,7 +64,7 @@ class DynamicWeightAverage(Combiner):
     def __init__(self, temperature: float = 2.0, window: int = 25) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
-        self.window = count_of("window", window, 1)
+        self.window = at_least("window", window, 1)
 
     def allocate(self, num_tasks: int) -> None:
         """Start with no complete window.

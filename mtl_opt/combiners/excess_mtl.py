@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.checks import rows_of
-from mtl_opt.combiners.common.arguments import positive
-from mtl_opt.combiners.common.row_memory import TaskRows, no_weights, squared_norms
+from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
+from mtl_opt.combiners.inputs import rows_of
 
 
 class ExcessMTL(Combiner):
@@ -33,7 +33,7 @@ class ExcessMTL(Combiner):
     simplex as in the paper. Its 1e-7 inside the root, which small gradients do not reach, is left out.
 
     Args:
-        lr: Step size η of the exponentiated update, per step.
+        lr: CheckedInput size η of the exponentiated update, per step.
 
     Raises:
         ValueError: If `lr` is not positive.
@@ -69,7 +69,7 @@ class ExcessMTL(Combiner):
         equal = -torch.full((num_tasks,), float(num_tasks), dtype=torch.float64).log()
         self.register_buffer("log_weights", equal)
         self.register_buffer("first_risks", torch.zeros(num_tasks, dtype=torch.float64))
-        self.squares = TaskRows(num_tasks)
+        self.squares = RowMemory(num_tasks)
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:

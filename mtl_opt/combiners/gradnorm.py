@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.adam import TaskAdam
-from mtl_opt.combiners.common.arguments import positive
 from mtl_opt.combiners.common.losses import non_negative_losses
 
 MIN_WEIGHT = 1e-3

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of
 
 
 class Krum(Combiner):
@@ -53,8 +53,8 @@ class Krum(Combiner):
 
     def __init__(self, num_byzantine: int = 0, num_selected: int = 1) -> None:
         super().__init__()
-        self.num_byzantine = count_of("num_byzantine", num_byzantine, 0)
-        self.num_selected = count_of("num_selected", num_selected, 1)
+        self.num_byzantine = at_least("num_byzantine", num_byzantine, 0)
+        self.num_selected = at_least("num_selected", num_selected, 1)
 
     @override
     def weights(

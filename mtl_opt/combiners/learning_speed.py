@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of, positive
 from mtl_opt.combiners.common.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
 
@@ -67,7 +67,7 @@ class LearningSpeed(Combiner):
     def __init__(self, temperature: float = 1.0, window: int = 20) -> None:
         super().__init__()
         self.temperature = positive("temperature", temperature)
-        self.window = count_of("window", window, 1)
+        self.window = at_least("window", window, 1)
 
     def allocate(self, num_tasks: int) -> None:
         """Start with no loss seen.

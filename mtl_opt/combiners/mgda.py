@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.combiners.base import Combiner, Step
+from mtl_opt.combiners.base import CheckedInput, Combiner
 from mtl_opt.combiners.common.losses import needed_losses
 from mtl_opt.combiners.common.solvers import factor, min_norm_point, precision_of, unit_rows
 
@@ -79,7 +79,7 @@ class MGDA(Combiner):
             return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
         return step.leave(torch.from_numpy(found))
 
-    def _normalized(self, lengths: np.ndarray, step: Step) -> np.ndarray:  # [tasks] -> [tasks]
+    def _normalized(self, lengths: np.ndarray, step: CheckedInput) -> np.ndarray:  # [tasks] -> [tasks]
         """Divide the length of every gradient by its normalizer."""
         if self.normalize == "l2":
             return (lengths > 0).astype(float)
@@ -88,7 +88,7 @@ class MGDA(Combiner):
         losses = self._positive_losses(step)
         return lengths / losses if self.normalize == "loss" else (lengths > 0) / losses
 
-    def _positive_losses(self, step: Step) -> np.ndarray:  # [tasks]
+    def _positive_losses(self, step: CheckedInput) -> np.ndarray:  # [tasks]
         """Refuse losses that cannot be divided by."""
         losses = needed_losses(self, step)
         for task, loss in zip(step.tasks, losses.tolist(), strict=True):

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.checks import rows_of
-from mtl_opt.combiners.common.arguments import positive
-from mtl_opt.combiners.common.row_memory import TaskRows, no_weights, squared_norms
+from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
 from mtl_opt.combiners.common.solvers import project_onto_simplex
+from mtl_opt.combiners.inputs import rows_of
 from mtl_opt.linalg import gramian as gramian_of
 
 
@@ -78,7 +78,7 @@ class MoCo(Combiner):
         """
         self.register_buffer("learnt", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.zeros(num_tasks, dtype=torch.float64))
-        self.tracked = TaskRows(num_tasks)
+        self.tracked = RowMemory(num_tasks)
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:

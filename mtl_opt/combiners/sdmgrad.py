@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least, positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of, positive
 from mtl_opt.combiners.common.solvers import project_onto_simplex
 
 
@@ -40,7 +40,7 @@ class SDMGrad(Combiner):
 
     Args:
         lambda_: Strength $\lambda$ of the pull towards the mean gradient, at least 0; 0 is stochastic MGDA.
-        lr: Step size $\eta$ of the weights, positive, for products divided by $s^2$.
+        lr: CheckedInput size $\eta$ of the weights, positive, for products divided by $s^2$.
         momentum: $\mu$, at least 0, below 1; every step starts without velocity.
         num_iter: Iterations per step, at least 1.
 
@@ -70,7 +70,7 @@ class SDMGrad(Combiner):
             raise ValueError(f"`momentum` must be at least 0 and below 1, got {momentum}.")
         self.lambda_, self.momentum = float(lambda_), float(momentum)
         self.lr = positive("lr", lr)
-        self.num_iter = count_of("num_iter", num_iter, 1)
+        self.num_iter = at_least("num_iter", num_iter, 1)
 
     @override
     def allocate(self, num_tasks: int) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import check_preference, finite_numbers, positive
+from mtl_opt.combiners.common.arguments import check_preference, finite_numbers
 from mtl_opt.combiners.common.losses import needed_losses, shares, softmax
 from mtl_opt.combiners.common.names import keep_preference_and_ideal
 

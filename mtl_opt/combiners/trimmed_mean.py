@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.checks import rows_of
-from mtl_opt.combiners.common.arguments import count_of
 from mtl_opt.combiners.common.columns import Work, block_width, over_columns, refuse_non_finite_rows
 from mtl_opt.combiners.common.row_memory import no_weights
+from mtl_opt.combiners.inputs import rows_of
 
 PRECISE = 32
 """Extremes of a block of columns may be this many times as large as its largest result to be added and taken away: so
@@ -60,7 +60,7 @@ class TrimmedMean(Combiner):
 
     def __init__(self, num_trimmed: int = 1) -> None:
         super().__init__()
-        self.num_trimmed = count_of("num_trimmed", num_trimmed, 0)
+        self.num_trimmed = at_least("num_trimmed", num_trimmed, 0)
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:

@@ -9,9 +9,9 @@ from scipy.special import expit
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.adam import TaskAdam
-from mtl_opt.combiners.common.arguments import positive
 from mtl_opt.combiners.common.losses import needed_losses
 
 FORMS = ("classification", "regression", "liebel_koerner")

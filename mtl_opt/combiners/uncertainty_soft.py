@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import positive
 from mtl_opt.combiners.common.losses import SMALLEST_LOSS, non_negative_losses, softmax
 
 

@@ -1,12 +1,12 @@
 """What users write about their data, `tasks:` or a LLaMA-Factory `dataset_info.json`, as sources of rows."""
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtl_opt.checks import Check, choice, names, number, text, whole
 from mtl_opt.data.read.row_formats import COLUMNS, FORMATS, RowSpec
 from mtl_opt.data.read.sources import ROLES, Source, TaskSettings, check_task_name
 from mtl_opt.data.text.template_names import TEMPLATES
@@ -186,71 +186,18 @@ def check_entry(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
-def _text(key: str, value: Any) -> str:
-    """Check a text."""
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"`{key}` must be a non-empty text, got {value!r}.")
-    return value
-
-
-def _number(key: str, value: Any) -> float:
-    """Check a number from 0; YAML takes `5e-1` for a text, people do not."""
-    try:
-        found = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found) or found < 0:
-        raise InputError(f"`{key}` must be a number of at least 0, got {value!r}.")
-    return found
-
-
-def _share(key: str, value: Any) -> float:
-    """Check a share."""
-    found = _number(key, value)
-    if found > 1:
-        raise InputError(f"`{key}` must be a share of at most 1, got {value!r}.")
-    return found
-
-
-def _count(key: str, value: Any) -> int:
-    """Check a number of rows."""
-    found = _number(key, value)
-    if found < 1 or found != int(found):
-        raise InputError(f"`{key}` must be a whole number of at least 1, got {value!r}.")
-    return int(found)
-
-
-def _names(key: str, value: Any) -> list[str]:
-    """Check a list of names, or one text with commas."""
-    entries = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(entries, list) or not all(isinstance(entry, str) and entry for entry in entries):
-        raise InputError(f"`{key}` must be a list of names, got {value!r}.")
-    return entries
-
-
-def _choice(names: Sequence[str]) -> Callable[[str, Any], str]:
-    """Check one of several names."""
-
-    def check(key: str, value: Any) -> str:
-        if value not in names:
-            raise UnknownNameError(f"value of `{key}`:", value, names)
-        return str(value)
-
-    return check
-
-
-def _mapping(names: Sequence[str]) -> Callable[[str, Any], dict[str, Any]]:
+def _texts_by_name(names: Sequence[str]) -> Check:
     """Check a mapping from known names to texts, or to null."""
 
     def check(key: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise InputError(f"`{key}` must be a mapping `name: text`, got {value!r}.")
-        for name, text in value.items():
+        for name, found in value.items():
             if name not in (*names, *OTHER_MEDIA):
                 raise UnknownNameError(f"key under `{key}`:", name, names)
-            if text is not None:
-                _text(f"{key}.{name}", text)
-        return {name: text for name, text in value.items() if text is not None or name == "task"}
+            if found is not None:
+                text(f"{key}.{name}", found)
+        return {name: found for name, found in value.items() if found is not None or name == "task"}
 
     return check
 
@@ -258,28 +205,28 @@ def _mapping(names: Sequence[str]) -> Callable[[str, Any], dict[str, Any]]:
 PRIVATE_KEYS = ("dropout", "weight_decay", "penalty")
 """Keys about the private parameters of a task."""
 
-ENTRY_KEYS: dict[str, Callable[[str, Any], Any]] = {
-    "file": _text,
-    "file_name": _text,
-    "eval_file": _text,
-    "weight": _number,
-    "hf_hub_url": _text,
-    "subset": _text,
-    "split": _text,
-    "folder": _text,
-    "formatting": _choice(tuple(FORMATS)),
-    "columns": _mapping(COLUMNS),
-    "tags": _mapping(TAGS),
-    "num_samples": _count,
-    "task": _text,
-    "ratio": _share,
-    "role": _choice(ROLES),
-    "group": _text,
-    "template": _choice(tuple(TEMPLATES)),
-    "metrics": _names,
-    "instruction": _text,
-    "dropout": _share,
-    "weight_decay": _number,
-    "penalty": _number,
+ENTRY_KEYS: dict[str, Check] = {
+    "file": text,
+    "file_name": text,
+    "eval_file": text,
+    "weight": number(0),
+    "hf_hub_url": text,
+    "subset": text,
+    "split": text,
+    "folder": text,
+    "formatting": choice(*FORMATS),
+    "columns": _texts_by_name(COLUMNS),
+    "tags": _texts_by_name(TAGS),
+    "num_samples": whole(1),
+    "task": text,
+    "ratio": number(0, 1),
+    "role": choice(*ROLES),
+    "group": text,
+    "template": choice(*TEMPLATES),
+    "metrics": names,
+    "instruction": text,
+    "dropout": number(0, 1),
+    "weight_decay": number(0),
+    "penalty": number(0),
 }
 """Keys of an entry and how their values are checked; the fields of a LLaMA-Factory registry and ours."""

@@ -230,7 +230,7 @@ def test_arguments_and_losses_are_checked():
         CoBa(window=1)
     with pytest.raises(ValueError, match="`warmup` must be a whole number of at least 2, got 0"):
         CoBa(warmup=0)
-    with pytest.raises(ValueError, match="`tau` must be a positive number, got 0"):
+    with pytest.raises(ValueError, match="`tau` must be a number above 0, got 0"):
         CoBa(tau=0)
     combiner = CoBa()
     combiner.bind(["qa", "投诉"])

@@ -60,7 +60,7 @@ def test_a_window_at_loss_zero_counts_as_unchanged():
 
 
 def test_arguments_and_losses_are_checked():
-    with pytest.raises(ValueError, match="`temperature` must be a positive number, got -1"):
+    with pytest.raises(ValueError, match="`temperature` must be a number above 0, got -1"):
         DynamicWeightAverage(temperature=-1)
     for window in (0, 2.5, True):
         with pytest.raises(ValueError, match="`window` must be a whole number of at least 1, got"):

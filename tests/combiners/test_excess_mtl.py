@@ -63,5 +63,5 @@ def test_the_first_step_takes_the_mean():
 
 
 def test_a_rate_that_is_not_positive_is_refused():
-    with pytest.raises(ValueError, match="`lr` must be a positive number, got 0"):
+    with pytest.raises(ValueError, match="`lr` must be a number above 0, got 0"):
         ExcessMTL(lr=0)

@@ -113,7 +113,7 @@ def test_a_task_that_finishes_in_the_step_gives_finite_logits():
 
 
 def test_arguments_and_losses_are_checked():
-    with pytest.raises(ValueError, match="`lr` must be a positive number, got 0"):
+    with pytest.raises(ValueError, match="`lr` must be a number above 0, got 0"):
         FAMO(lr=0)
     with pytest.raises(ValueError, match="`weight_decay` must be at least 0, got -1"):
         FAMO(weight_decay=-1)

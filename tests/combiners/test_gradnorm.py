@@ -81,7 +81,7 @@ def test_it_asks_for_the_layers_it_was_given():
     [
         ({"alpha": -1}, "`alpha` must be at least 0, got -1"),
         ({"alpha": float("nan")}, "`alpha` must be at least 0, got nan"),
-        ({"lr": 0}, "`lr` must be a positive number, got 0"),
+        ({"lr": 0}, "`lr` must be a number above 0, got 0"),
         ({"layers": "first"}, "`layers` must be 'last', 'all' or a list of layer names, got 'first'"),
     ],
 )

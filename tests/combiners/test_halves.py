@@ -100,10 +100,10 @@ def test_wrappers_pass_the_two_samples_on():
     ("make", "arguments", "message"),
     [
         (SDMGrad, {"lambda_": -1}, "`lambda_` must be at least 0 and finite, got -1"),
-        (SDMGrad, {"lr": 0}, "`lr` must be a positive number, got 0"),
+        (SDMGrad, {"lr": 0}, "`lr` must be a number above 0, got 0"),
         (SDMGrad, {"momentum": 1.0}, "`momentum` must be at least 0 and below 1, got 1.0"),
         (SDMGrad, {"num_iter": 0}, "`num_iter` must be a whole number of at least 1, got 0"),
-        (MoDo, {"gamma": -0.1}, "`gamma` must be a positive number, got -0.1"),
+        (MoDo, {"gamma": -0.1}, "`gamma` must be a number above 0, got -0.1"),
         (MoDo, {"rho": float("nan")}, "`rho` must be at least 0 and finite, got nan"),
     ],
 )

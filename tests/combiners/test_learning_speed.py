@@ -55,7 +55,7 @@ def test_a_start_at_zero_counts_as_unchanged_and_extremes_stay_finite():
 
 
 def test_arguments_and_losses_are_checked():
-    with pytest.raises(ValueError, match="`temperature` must be a positive number, got 0"):
+    with pytest.raises(ValueError, match="`temperature` must be a number above 0, got 0"):
         LearningSpeed(temperature=0)
     with pytest.raises(ValueError, match="`window` must be a whole number of at least 1, got 0"):
         LearningSpeed(window=0)

@@ -106,5 +106,5 @@ def test_it_equals_torchjd_on_rows_alike_and_is_nearer_the_root_on_others(alpha)
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan"), float("inf")])
 def test_a_cap_that_is_not_positive_is_refused(max_norm):
-    with pytest.raises(ValueError, match="`max_norm` must be a positive number, got"):
+    with pytest.raises(ValueError, match="`max_norm` must be a number above 0, got"):
         NashMTL(max_norm=max_norm)

@@ -47,7 +47,7 @@ def test_the_preference_is_shared_among_the_present_tasks():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="`mu` must be a positive number, got 0"):
+    with pytest.raises(ValueError, match="`mu` must be a number above 0, got 0"):
         SmoothTchebycheff(mu=0)
     with pytest.raises(ValueError, match="`preference` must be positive finite numbers, got"):
         SmoothTchebycheff(preference=[1.0, -1.0])

@@ -51,7 +51,7 @@ def test_a_task_with_a_large_loss_gets_a_small_weight():
 def test_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`form` must be one of classification, regression, liebel_koerner, got 'l2'"):
         UncertaintyWeighting("l2")
-    with pytest.raises(ValueError, match="`lr` must be a positive number, got -1"):
+    with pytest.raises(ValueError, match="`lr` must be a number above 0, got -1"):
         UncertaintyWeighting(lr=-1)
     with pytest.raises(ValueError, match=r"`UncertaintyWeighting` needs `losses` \[tasks\], got None"):
         UncertaintyWeighting().weights(torch.eye(2))

@@ -45,7 +45,7 @@ def test_losses_at_the_ends_of_the_range_give_shares():
 
 
 def test_arguments_and_losses_are_checked():
-    with pytest.raises(ValueError, match="`temperature` must be a positive number, got 0"):
+    with pytest.raises(ValueError, match="`temperature` must be a number above 0, got 0"):
         SoftOptimalUncertainty(temperature=0)
     with pytest.raises(ValueError, match="loss of task `0` must be at least 0 for SoftOptimalUncertainty, got -1"):
         SoftOptimalUncertainty().weights(None, torch.tensor([-1.0, 1.0]))

@@ -1,4 +1,4 @@
-"""Arguments of a constructor: refused in one sentence where they are out of range."""
+"""Arguments with a number for every task, checked before the tasks are known."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,20 +6,6 @@ import numpy as np
 
 Numbers = float | Mapping[str, float] | Sequence[float]
 """One number for all tasks, one per task by name, or one per task in order."""
-
-
-def positive(name: str, value: float) -> float:
-    """Refuse an argument that is not a positive finite number."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be a positive number, got {value}.")
-    return float(value)
-
-
-def count_of(name: str, value: int, least: int) -> int:
-    """Refuse an argument that is not a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
-    return value
 
 
 def finite_numbers(name: str, given: Numbers) -> np.ndarray:  # [] or [n]

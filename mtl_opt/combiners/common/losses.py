@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from mtl_opt.combiners.base import Combiner, Step
+from mtl_opt.combiners.base import CheckedInput, Combiner
 
 SMALLEST_LOSS = 1e-30
 """A positive loss counts as at least this, so that no weight leaves the range of float32."""
 
 
-def needed_losses(combiner: Combiner, step: Step) -> np.ndarray:  # [present]
+def needed_losses(combiner: Combiner, step: CheckedInput) -> np.ndarray:  # [present]
     """Give the losses of a step to a method that cannot do without."""
     if step.losses is None:
         raise ValueError(f"`{type(combiner).__name__}` needs `losses` [tasks], got None.")
@@ -17,7 +17,7 @@ def needed_losses(combiner: Combiner, step: Step) -> np.ndarray:  # [present]
 
 def non_negative_losses(
     combiner: Combiner,
-    step: Step,
+    step: CheckedInput,
     least: np.ndarray | float = 0.0,  # [present]
 ) -> np.ndarray:  # [present]
     """Give the losses above their smallest possible value to a method that takes their ratios or logarithms."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class TaskRows(nn.Module):
+class RowMemory(nn.Module):
     """Hold `[tasks, params]` beside a combiner: as wide, as precise and on the device as the first Jacobian.
 
     It starts without columns, because `bind` knows the tasks but not the parameters, and takes the shape of a
@@ -49,7 +49,7 @@ class TaskRows(nn.Module):
 
 def _take_shape(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Make room for the rows a checkpoint holds."""
-    assert isinstance(module, TaskRows)
+    assert isinstance(module, RowMemory)
     saved = state.get(f"{prefix}value")
     if saved is not None and len(saved) == len(module.value):
         module.value = torch.zeros_like(saved)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of
 from mtl_opt.combiners.common.solvers import nearest_semidefinite, precision_of
 from mtl_opt.combiners.wrappers.base import Wrapper
 
@@ -67,7 +67,7 @@ class Denoised(Wrapper):
                 f"`Denoised` must wrap a combiner that looks at all layers; `{name}` looks at {combiner.over!r} "
                 "(its argument `layers`)."
             )
-        count_of("window", window, 2 * NUM_BLOCKS)
+        at_least("window", window, 2 * NUM_BLOCKS)
         if window % NUM_BLOCKS:
             raise ValueError(f"`window` must be a multiple of {NUM_BLOCKS}, got {window}.")
         self.window = window

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import count_of
 from mtl_opt.combiners.common.blocks import BlockWeights, blocks_of
 from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
 
@@ -55,7 +55,7 @@ class Every(Wrapper):
     def __init__(self, combiner: Combiner, k: int) -> None:
         super().__init__(combiner)
         need_weights(combiner, "Every")
-        self.k = count_of("k", k, 1)
+        self.k = at_least("k", k, 1)
 
     @override
     def allocate(self, num_tasks: int) -> None:

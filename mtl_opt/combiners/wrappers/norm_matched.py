@@ -8,9 +8,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.checks import rows_of
 from mtl_opt.combiners.common.blocks import blocks_of, like_blocks
 from mtl_opt.combiners.common.solvers import nearest_semidefinite, precision_of
+from mtl_opt.combiners.inputs import rows_of
 from mtl_opt.combiners.wrappers.base import Wrapper
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from mtl_opt.checks import number
 from mtl_opt.errors import InputError
 
 
@@ -109,16 +110,9 @@ def with_floor(shares: Sequence[float], floor: float) -> list[float]:
     return [(1 - floor) * share + floor / len(shares) for share in shares]
 
 
-def check_argument(name: str, value: Any, low: float, high: float = math.inf) -> float:
+def check_argument(name: str, value: Any, low: float, high: float | None = None) -> float:
     """Check a number that a mixing takes."""
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not low <= found <= high or math.isinf(found):
-        allowed = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
-        raise InputError(f"`mixing_args.{name}` must be a number {allowed}, got {value!r}.")
-    return found
+    return number(low, high)(f"mixing_args.{name}", value)
 
 
 class Quota:

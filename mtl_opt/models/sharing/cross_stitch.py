@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.batch import current_task_rows
+from mtl_opt.checks import positive
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import positive
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
 from mtl_opt.models.sharing.parts.routing import rows_of_tasks

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import positive
 from mtl_opt.models.sharing.parts.blocks import Blocks, check_blocks, chosen_blocks
 from mtl_opt.models.sharing.parts.discriminator import TaskDiscriminator
 from mtl_opt.models.sharing.parts.distances import factors, overlap

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.batch import Segments
+from mtl_opt.checks import at_least, named
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import at_least, one_of
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
 from mtl_opt.models.sharing.parts.routing import TaskDropout, in_order, rows_of_tasks
@@ -52,7 +52,7 @@ class Experts(AdapterSharing):
 
     def __init__(self, num_experts: int = 4, gate: str = "task", private_experts: int = 0) -> None:
         self.num_experts = at_least("num_experts", num_experts, 1)
-        self.gate = one_of("gate", gate, GATES)
+        self.gate = named("gate", gate, GATES)
         self.private_experts = at_least("private_experts", private_experts, 0)
 
     @override

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import nn
 from typing_extensions import override
 
+from mtl_opt.checks import at_least
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import at_least
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import PrivateLora, SharedLora
 

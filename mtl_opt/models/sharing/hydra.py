@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.checks import at_least
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import at_least
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import Segments
+from mtl_opt.checks import at_least, named, positive
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import at_least, one_of, positive
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
 from mtl_opt.models.sharing.parts.routing import TaskDropout, by_task, rows_of_tasks
@@ -51,7 +51,7 @@ class MTLLoRA(AdapterSharing):
     def __init__(self, num_b: int = 3, temperature: float = 0.1, transform: str = "full") -> None:
         self.num_b = at_least("num_b", num_b, 1)
         self.temperature = positive("temperature", temperature)
-        self.transform = one_of("transform", transform, TRANSFORMS)
+        self.transform = named("transform", transform, TRANSFORMS)
 
     @override
     def adapter(self, layer: LinearLayer, context: SharingContext) -> nn.Module:

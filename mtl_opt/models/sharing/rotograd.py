@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.checks import at_least, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import at_least, positive
 from mtl_opt.models.sharing.parts.last_hidden import representation
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import SharedLora

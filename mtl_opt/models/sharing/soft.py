@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from mtl_opt.checks import named, positive
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import one_of, positive
 from mtl_opt.models.sharing.parts.distances import factors, pull_together, trace_norm
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import PrivateLora
@@ -69,7 +69,7 @@ class Soft(AdapterSharing):
         schedule: str = "constant",
         final_strength: float | None = None,
     ) -> None:
-        self.distance = PENALTIES[one_of("penalty", penalty, list(PENALTIES))]
+        self.distance = PENALTIES[named("penalty", penalty, list(PENALTIES))]
         self.schedule = Schedule(schedule, strength, final_strength)
         self.adapters: list[PrivateLora] = []
         self.own: dict[int, float] = {}

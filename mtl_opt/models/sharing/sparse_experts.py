@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.batch import task_rows
+from mtl_opt.checks import at_least, named, positive
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.arguments import at_least, one_of, positive
 from mtl_opt.models.sharing.parts.dispatch import Plan
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
@@ -84,7 +84,7 @@ class SparseExperts(AdapterSharing):
             raise ValueError(f"`top_k` must be at most `num_experts`, {self.num_experts}, got {self.top_k}.")
         self.balance_loss = positive("balance_loss", balance_loss, zero=True)
         self.z_loss = positive("z_loss", z_loss, zero=True)
-        self.dispatch = one_of("dispatch", dispatch, DISPATCHES)
+        self.dispatch = named("dispatch", dispatch, DISPATCHES)
 
     @override
     def apply(self, context: SharingContext) -> None:

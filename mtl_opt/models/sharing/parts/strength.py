@@ -2,7 +2,7 @@
 
 import math
 
-from mtl_opt.models.sharing.parts.arguments import one_of, positive
+from mtl_opt.checks import named, positive
 
 SCHEDULES = ("constant", "linear", "cosine")
 """How a strength goes from its first to its last value."""
@@ -21,7 +21,7 @@ class Schedule:
     """
 
     def __init__(self, schedule: str, strength: float, final_strength: float | None) -> None:
-        one_of("schedule", schedule, SCHEDULES)
+        named("schedule", schedule, SCHEDULES)
         if (schedule == "constant") != (final_strength is None):
             rule = "goes with" if schedule == "constant" else "is needed by"
             raise ValueError(f"`final_strength` {rule} a `schedule` of linear or cosine, got {schedule!r}.")

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import current_task_rows
-from mtl_opt.models.sharing.parts.arguments import at_least
+from mtl_opt.checks import at_least
 from mtl_opt.models.sharing.parts.private_linear import PrivateLinear
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl_opt.combiners.checks import checked_gramian, checked_losses, halves_of, rows_of
+from mtl_opt.combiners.inputs import checked_gramian, checked_losses, halves_of, rows_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
