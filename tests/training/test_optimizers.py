@@ -89,7 +89,7 @@ def test_betas_reach_the_optimizer(name):
     assert distance(name) != distance(name, betas=(0.5, 0.7))
 
 
-def test_without_bitsandbytes_one_sentence_says_so(monkeypatch):
+def test_an_optimizer_of_bitsandbytes_without_it_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr(optim, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=re.escape("`optim` needs AdamW8bit of the package bitsandbytes")):
         build_optimizer("adamw_bnb_8bit", [problem()[0]], learning_rate=0.1)

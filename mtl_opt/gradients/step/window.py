@@ -20,6 +20,10 @@ NUM_BLOCKS = 10
 """Blocks of a window: a sum can neither slide nor be jackknifed, ten sums one after the other can."""
 
 
+class WindowLengthError(ValueError):
+    """Raised for a number of steps that does not divide into the blocks of a window."""
+
+
 @dataclass(frozen=True)
 class WindowEstimate:
     """Describe the gradients of the last steps, block by block; NaN where a task was in fewer than two steps.
@@ -58,7 +62,9 @@ class Window:
 
     def __init__(self, num_tasks: int, steps: int, like: Tensor) -> None:
         if steps < 2 * NUM_BLOCKS or steps % NUM_BLOCKS:
-            raise ValueError(f"`window` must be a multiple of {NUM_BLOCKS} and at least {2 * NUM_BLOCKS}, got {steps}.")
+            raise WindowLengthError(
+                f"`window` must be a multiple of {NUM_BLOCKS} and at least {2 * NUM_BLOCKS}, got {steps}."
+            )
         self.steps_per_block = steps // NUM_BLOCKS
         self.sums = torch.zeros_like(like)
         self.seen = torch.zeros(num_tasks, dtype=torch.float64)

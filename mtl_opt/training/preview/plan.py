@@ -62,7 +62,7 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """The expected cost of a run, as `mtl-opt plan` prints it.
 
     Attributes:
@@ -117,7 +117,7 @@ def human(size: int) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
-def plan_run(config: TrainConfig) -> Plan:
+def plan_run(config: TrainConfig) -> RunPlan:
     """Plan a run from its configuration: data are read, weights are not loaded."""
     prepared = prepare(config).only(config.only_tasks)
     settings = quantization_settings(config)
@@ -147,7 +147,7 @@ def plan_of(
     model: Any,
     grads: TaskGradients,
     quantized: dict[int, tuple[int, int]] | None = None,
-) -> Plan:
+) -> RunPlan:
     """Plan a run whose model and task gradients are built, on any device."""
     sampler, steps = build_sampler(config, prepared)
     batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
@@ -167,7 +167,7 @@ def plan_of(
         logits=logits,
     )
     frozen = [p.numel() for p in model.parameters() if not p.requires_grad and id(p) not in found]
-    return Plan(
+    return RunPlan(
         memory=memory,
         parameters=sum(trained) + sum(frozen) + sum(numbers for numbers, _ in found.values()),
         shared=numbers,
@@ -219,7 +219,7 @@ def count_tokens(batches: Sequence[TaskBatch], accumulation: int) -> TokenCounts
     )
 
 
-def plan_text(found: Plan) -> str:
+def plan_text(found: RunPlan) -> str:
     """Format a plan as a table of names and values."""
     memory, tokens = found.memory, found.tokens
     files = "not on this machine" if found.file_bytes is None else human(found.file_bytes)

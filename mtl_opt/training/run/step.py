@@ -81,7 +81,7 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     _add_penalty(parts, step)
     if _overflowed(grads, step):
         return _skipped_step(parts, step)
-    _refuse_non_finite(grads, step)
+    _check_finite(grads, step)
     _show_gradients(parts, batches, step)
     weights = grads.combine(parts.combiner)
     event = _event(parts, weights, grads.clip(parts.max_grad_norm), step)
@@ -143,7 +143,7 @@ def _skipped_step(parts: Parts, step: int) -> StepEvent:
     )
 
 
-def _refuse_non_finite(grads: TaskGradients, step: int) -> None:
+def _check_finite(grads: TaskGradients, step: int) -> None:
     """Raise before a non-finite loss or gradient reaches the optimizer, so that the last checkpoint stays good."""
     losses, norms = torch.stack([grads.losses(), grads.gramian().diagonal()]).tolist()  # one transfer for all tasks
     if grads.private.parameters:

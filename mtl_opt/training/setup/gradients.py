@@ -6,6 +6,7 @@ from typing import Any
 from mtl_opt.combiners import Combiner
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
+from mtl_opt.gradients.step.window import WindowLengthError
 from mtl_opt.models import private_parameters, try_rows
 from mtl_opt.training.config.keys import BUFFER_DTYPES
 from mtl_opt.training.config.run_config import TrainConfig
@@ -42,7 +43,7 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
             scaler=LossScaler() if config.fp16 else None,
         )
     except ValueError as error:
-        key = "gradient_window" if "`window`" in str(error) else "gradient_engine"
+        key = "gradient_window" if isinstance(error, WindowLengthError) else "gradient_engine"
         raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
     details.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
     return grads

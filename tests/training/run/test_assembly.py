@@ -89,7 +89,7 @@ def test_an_unknown_argument_is_named_for_every_combiner(settings, combiner):
         build_combiner(config, list(TASKS), prepare(config).settings)
 
 
-def test_draws_depend_on_the_seed_alone(settings):
+def test_the_batches_of_a_run_depend_on_its_seed_alone(settings):
     def first_batch(**changes):
         config = config_of(settings, **changes)
         return build_run(config, prepare(config)).next_batches()[0].input_ids.tolist()
