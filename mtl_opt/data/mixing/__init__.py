@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_opt.data.mixing.adaptive import Bandit, LearningSpeed, LossSoftmax
+from mtl_opt.data.mixing.adaptive import Bandit, LearningSpeedMixing, LossSoftmax
 from mtl_opt.data.mixing.base import Facts, Mixer
 from mtl_opt.data.mixing.fixed import Balanced, Equal, Inverse, Proportional, Ratios, Sqrt, Temperature, UniMax
 from mtl_opt.data.mixing.order import RowOrder
@@ -27,7 +27,7 @@ MIXINGS: dict[str, type[Mixer]] = {
     "rotation": Rotation,
     "curriculum": Curriculum,
     "ratio_schedule": RatioSchedule,
-    "learning_speed": LearningSpeed,
+    "learning_speed": LearningSpeedMixing,
     "loss_softmax": LossSoftmax,
     "bandit": Bandit,
 }

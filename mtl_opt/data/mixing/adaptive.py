@@ -43,7 +43,7 @@ class LossAverage:
         self.first, self.mean = list(state["first"]), list(state["mean"])
 
 
-class LearningSpeed(Mixer):
+class LearningSpeedMixing(Mixer):
     """Give slow tasks more: a share like `(loss / first loss) ** alpha`, losses smoothed.
 
     Args:

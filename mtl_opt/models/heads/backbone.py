@@ -102,7 +102,7 @@ def put_heads(backbone: Any, specs: Specs, source: str, trained: str | Path | No
     model = MultiTaskModel(backbone, heads)
     _freeze_unused_output(base, heads.values())
     if trained is not None:
-        load_heads(model, Path(trained))
+        load_heads(model.heads.by_task(), Path(trained))
     model.heads.to(next(backbone.parameters()).device)  # a quantised base was put where it is trained
     return model
 

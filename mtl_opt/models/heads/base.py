@@ -33,6 +33,22 @@ class HeadRows:
     shared: Tensor | None = None  # [learnt, vocabulary]
 
 
+@dataclass(frozen=True)
+class Output:
+    """Hold the outputs of one task's head for its rows in a batch.
+
+    Attributes:
+        task: Name of the task.
+        rows: Which rows of the batch these are. `[rows]`
+        values: Class logits `[rows, labels]`, of every token `[rows, seq, labels]`, numbers `[rows]`, or next-token
+            logits `[rows, seq, vocabulary]`.
+    """
+
+    task: str
+    rows: Tensor  # [rows]
+    values: Tensor
+
+
 class Head(nn.Module, ABC):
     """Turn hidden states into the outputs of one task. A head is either this or final.
 

@@ -3,59 +3,56 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.heads.base import Head
 from mtl_opt.models.heads.registry import kind_of
-
-if TYPE_CHECKING:
-    from mtl_opt.models.heads.model import MultiTaskModel
 
 WEIGHTS = "heads.safetensors"
 ABOUT = "heads.json"
 
 
-def save_heads(model: "MultiTaskModel", folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-    """Write the heads; keys of the weights are `TASK/parameter`.
+def save_heads(
+    heads: Mapping[str, Head], folder: Path, weights: Mapping[str, Mapping[str, Tensor]] | None = None
+) -> None:
+    """Write heads; keys of the weights are `TASK/parameter`.
 
     Args:
-        model: The model with heads.
-        folder: Where to.
-        state_dict: Weights of the whole model, gathered; None: those of `model`.
+        heads: The head of every task.
+        folder: The folder to write `heads.safetensors` and `heads.json` into; made if it is missing.
+        weights: State of each head by task, gathered from all processes; None: that of `heads`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = model.state_dict() if state_dict is None else state_dict
-    named: dict[str, Tensor] = {}
-    for place, task in enumerate(model.tasks):
-        prefix = f"heads.{place}."
-        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        named |= {f"{task}/{name}": value.detach().cpu().contiguous() for name, value in own.items()}
+    states = {task: head.state_dict() for task, head in heads.items()} if weights is None else weights
+    named = {
+        f"{task}/{name}": value.detach().cpu().contiguous()
+        for task, state in states.items()
+        for name, value in state.items()
+    }
     save_file(named, folder / WEIGHTS)
-    about = {"tasks": describe(model)}
+    about = {"tasks": describe(heads)}
     (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def save_head(task: str, head: Any, folder: Path) -> None:
+def save_head(task: str, head: Head, folder: Path) -> None:
     """Write the head of one task beside a model that was exported for it.
 
     Args:
-        task: Its name.
+        task: Name of the task.
         head: Its head.
-        folder: Where to.
+        folder: The folder of the exported model.
     """
-    alone: Any = SimpleNamespace(tasks=(task,), heads=[head])
-    save_heads(alone, folder, {f"heads.0.{name}": value for name, value in head.state_dict().items()})
+    save_heads({task: head}, folder)
 
 
-def describe(model: "MultiTaskModel") -> dict[str, dict[str, Any]]:
-    """Say what the heads are for."""
-    pairs: Any = zip(model.tasks, model.heads, strict=True)
-    return {task: {"type": kind_of(head), **head.describe()} for task, head in pairs}
+def describe(heads: Mapping[str, Head]) -> dict[str, dict[str, Any]]:
+    """Collect the type and the options of every head."""
+    return {task: {"type": kind_of(head), **head.describe()} for task, head in heads.items()}
 
 
 def read_about(folder: Path) -> dict[str, dict[str, Any]]:
@@ -76,12 +73,12 @@ def read_about(folder: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"No heads could be loaded from `{folder}`: `{ABOUT}` is missing or damaged.") from error
 
 
-def load_heads(model: "MultiTaskModel", folder: Path) -> None:
+def load_heads(heads: Mapping[str, Head], folder: Path) -> None:
     """Give the heads of a model the weights that were saved."""
-    refuse_other_heads(read_about(folder), describe(model), folder)
+    refuse_other_heads(read_about(folder), describe(heads), folder)
     try:
         weights = load_file(folder / WEIGHTS)
-        for task, head in zip(model.tasks, model.heads, strict=True):
+        for task, head in heads.items():
             prefix = f"{task}/"
             head.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except (OSError, RuntimeError, SafetensorError) as error:

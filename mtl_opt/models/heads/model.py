@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch, task_rows
-from mtl_opt.models.heads.base import Head, HeadRows
+from mtl_opt.models.heads.base import Head, HeadRows, Output
+from mtl_opt.models.heads.files import save_heads
 from mtl_opt.models.heads.lm import RoutedOutput
-from mtl_opt.models.heads.prediction import Output
 from mtl_opt.models.heads.targets import check_targets
 from mtl_opt.models.sharing.base import private_parameters
 
@@ -232,14 +232,14 @@ class MultiTaskModel(nn.Module):
             folder: Where to.
             state_dict: Weights gathered from all processes; None: those of this model.
         """
-        from mtl_opt.models.heads.files import save_heads
-
         if state_dict is None:
             self.backbone.save_pretrained(folder)
         else:
-            own = {k.removeprefix("backbone."): v for k, v in state_dict.items() if k.startswith("backbone.")}
-            self.backbone.save_pretrained(folder, state_dict=own)
-        save_heads(self, Path(folder), state_dict)
+            self.backbone.save_pretrained(folder, state_dict=_below(state_dict, "backbone."))
+        gathered = (
+            None if state_dict is None else {t: _below(state_dict, f"heads.{i}.") for i, t in enumerate(self.tasks)}
+        )
+        save_heads(self.heads.by_task(), Path(folder), gathered)
 
 
 class Heads(nn.ModuleList):
@@ -258,3 +258,13 @@ class Heads(nn.ModuleList):
         """List the parameters of every head."""
         own = ((task, list(head.parameters())) for task, head in zip(self.tasks, self, strict=True))
         return {task: parameters for task, parameters in own if parameters}
+
+    def by_task(self) -> dict[str, Head]:
+        """Return the head of every task by its name."""
+        heads: Any = self  # a ModuleList is typed as one of any modules
+        return dict(zip(self.tasks, heads, strict=True))
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the part of a state whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

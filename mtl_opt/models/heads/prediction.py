@@ -1,35 +1,16 @@
-"""What the heads say: outputs per task, and predictions in the words of the task."""
+"""Predictions of the heads, in the words of each task."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
 from mtl_opt.errors import InputError
-
-if TYPE_CHECKING:
-    from mtl_opt.models.heads.model import MultiTaskModel
-
-
-@dataclass(frozen=True)
-class Output:
-    """Hold what one task's head says of its rows in a batch.
-
-    Attributes:
-        task: Name of the task.
-        rows: Which rows of the batch these are. `[rows]`
-        values: Class logits `[rows, labels]`, of every token `[rows, seq, labels]`, numbers `[rows]`, or next-token
-            logits `[rows, seq, vocabulary]`.
-    """
-
-    task: str
-    rows: Tensor  # [rows]
-    values: Tensor
+from mtl_opt.models.heads.base import Head, Output
+from mtl_opt.models.heads.model import MultiTaskModel
 
 
-def labels_of(model: "MultiTaskModel", task: str) -> list[str] | None:
+def labels_of(model: MultiTaskModel, task: str) -> list[str] | None:
     """Name the classes of a task.
 
     Args:
@@ -44,7 +25,7 @@ def labels_of(model: "MultiTaskModel", task: str) -> list[str] | None:
 
 
 @torch.no_grad()
-def predict(model: "MultiTaskModel", batch: TaskBatch) -> list[Any]:
+def predict(model: MultiTaskModel, batch: TaskBatch) -> list[Any]:
     """Predict every row of a batch of any mix of tasks, in evaluation mode; the model's mode is restored.
 
     Args:
@@ -69,13 +50,13 @@ def predict(model: "MultiTaskModel", batch: TaskBatch) -> list[Any]:
         head = model.head_of(output.task)
         if head.reads == "text":
             raise InputError(f"Task `{output.task}` answers in text; call `generate`, `predict` is for labels.")
-        for row, value in zip(output.rows.tolist(), _named(head, output, batch), strict=True):
+        for row, value in zip(output.rows.tolist(), _predictions(head, output, batch), strict=True):
             found[row] = value
     return found
 
 
-def _named(head: Any, output: Output, batch: TaskBatch) -> list[Any]:
-    """Turn outputs into names or numbers."""
+def _predictions(head: Head, output: Output, batch: TaskBatch) -> list[Any]:
+    """Turn the outputs of one task into names or numbers, one entry per row."""
     if not head.needs_labels:
         return output.values.float().tolist()
     names, chosen = head.options["labels"], output.values.argmax(-1)

@@ -11,7 +11,7 @@ from mtl_opt.batch import task_rows
 from mtl_opt.checks import at_least, named, positive
 from mtl_opt.models.lora_settings import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
-from mtl_opt.models.sharing.parts.dispatch import Plan
+from mtl_opt.models.sharing.parts.dispatch import DispatchPlan
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
 from mtl_opt.models.sharing.parts.router_terms import RouterTerms
@@ -105,7 +105,7 @@ class SparseExperts(AdapterSharing):
         return {} if self._terms.largest_load is None else {"largest_expert_load": float(self._terms.largest_load)}
 
 
-class RoutedLora(nn.Module):
+class TokenRoutedLora(nn.Module):
     """What the adapters of one layer share: the router.
 
     Args:
@@ -176,7 +176,7 @@ class RoutedLora(nn.Module):
         """
 
 
-class MaskedLora(RoutedLora):
+class MaskedLora(TokenRoutedLora):
     """All experts in one product, those that a token has not picked set to zero."""
 
     @override
@@ -195,7 +195,7 @@ class MaskedLora(RoutedLora):
         return self.lora_B((h * of_all.to(h.dtype)).flatten(-2))
 
 
-class SparseLora(RoutedLora):
+class SparseLora(TokenRoutedLora):
     """The tokens of every expert gathered, and only active experts computed."""
 
     @override
@@ -210,11 +210,11 @@ class SparseLora(RoutedLora):
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.lora_B[0].weight.dtype)  # type: ignore[arg-type]
         _, experts, gates = self.pick(x)
-        plan = Plan(experts, len(self.lora_A))
+        plan = DispatchPlan(experts, len(self.lora_A))
         y = self._experts(self.dropout(x).flatten(0, -2), gates, plan, self.terms.owners(x.shape[:-1]))
         return y.view(*x.shape[:-1], y.shape[-1])
 
-    def _experts(self, x: Tensor, gates: Tensor, plan: Plan, owners: Tensor | None) -> Tensor:
+    def _experts(self, x: Tensor, gates: Tensor, plan: DispatchPlan, owners: Tensor | None) -> Tensor:
         """Run every expert on all of its tokens; those without any are not run."""
         y: Tensor | None = None
         for expert, tokens, own, gate in zip(

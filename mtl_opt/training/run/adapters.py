@@ -46,7 +46,7 @@ def save_trained(keys: ModelKeys, model: Any, folder: Path, weights: Any) -> Non
     }
     save_sharing(own, folder, about)
     if isinstance(model, MultiTaskModel):
-        save_heads(model, folder)
+        save_heads(model.heads.by_task(), folder)
 
 
 def save_adapters(keys: ModelKeys, model: Any, output: Path) -> None:

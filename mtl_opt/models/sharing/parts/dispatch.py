@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 
-class Plan:
+class DispatchPlan:
     """Say which tokens every expert gets, in token order.
 
     Args:

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from models.sharing.test_expert_adapters import inputs, one_adapter
 from models.sharing_cases import TASKS, losses_of, make_batch, make_model
-from models.test_expert_adapters import inputs, one_adapter
 from references import experts_reference as literal
 from torch import nn
 

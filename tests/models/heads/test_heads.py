@@ -209,7 +209,7 @@ def test_heads_come_back_from_disk(kind, tmp_path):
     model.save_pretrained(tmp_path)
     fresh = with_heads(kind)
     assert not torch.equal(fresh.heads[0].layers[1].weight, model.heads[0].layers[1].weight)
-    load_heads(fresh, tmp_path)
+    load_heads(fresh.heads.by_task(), tmp_path)
     for name, value in model.heads.state_dict().items():
         assert torch.equal(fresh.heads.state_dict()[name], value)
     assert (tmp_path / "adapter_model.safetensors").exists()
@@ -228,7 +228,7 @@ def test_heads_come_back_from_disk(kind, tmp_path):
 def test_heads_of_something_else_are_refused(changes, sentence, tmp_path):
     with_heads("encoder").save_pretrained(tmp_path)
     with pytest.raises(InputError, match=sentence):
-        load_heads(with_heads("encoder", specs=SPECS | changes), tmp_path)
+        load_heads(with_heads("encoder", specs=SPECS | changes).heads.by_task(), tmp_path)
 
 
 def test_damaged_heads_are_refused_in_one_sentence(tmp_path):
@@ -236,10 +236,10 @@ def test_damaged_heads_are_refused_in_one_sentence(tmp_path):
     model.save_pretrained(tmp_path)
     (tmp_path / "heads.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="No heads could be loaded"):
-        load_heads(model, tmp_path)
+        load_heads(model.heads.by_task(), tmp_path)
     (tmp_path / "heads.json").unlink()
     with pytest.raises(InputError, match=r"heads\.json"):
-        load_heads(model, tmp_path)
+        load_heads(model.heads.by_task(), tmp_path)
 
 
 def test_private_are_the_heads_and_nothing_else():
