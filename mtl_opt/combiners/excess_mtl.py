@@ -33,7 +33,7 @@ class ExcessMTL(Combiner):
     simplex as in the paper. Its 1e-7 inside the root, which small gradients do not reach, is left out.
 
     Args:
-        lr: CheckedInput size η of the exponentiated update, per step.
+        lr: Step size η of the exponentiated update, per step.
 
     Raises:
         ValueError: If `lr` is not positive.

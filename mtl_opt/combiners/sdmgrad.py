@@ -40,7 +40,7 @@ class SDMGrad(Combiner):
 
     Args:
         lambda_: Strength $\lambda$ of the pull towards the mean gradient, at least 0; 0 is stochastic MGDA.
-        lr: CheckedInput size $\eta$ of the weights, positive, for products divided by $s^2$.
+        lr: Step size $\eta$ of the weights, positive, for products divided by $s^2$.
         momentum: $\mu$, at least 0, below 1; every step starts without velocity.
         num_iter: Iterations per step, at least 1.
 
