@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_comparison import compare, lines_by_run, lines_of
 from tiny_run import TASKS, digest, log_lines, write_config
 
 from mtl_opt import cli
@@ -26,18 +27,8 @@ KEYS = {
 
 
 @pytest.fixture
-def comparison(settings, tmp_path):
-    return {
-        **settings,
-        "output_dir": str(tmp_path / "比较"),
-        "combiners": ["sum", "pcgrad"],
-        "seeds": [3],
-        "max_steps": 2,
-    }
-
-
-def run(settings, tmp_path, *overrides):
-    return cli.main(["compare", write_config(tmp_path / "config.yaml", settings), *overrides])
+def comparison(grid, tmp_path):
+    return {**grid, "output_dir": str(tmp_path / "比较")}
 
 
 def runs_only(files):
@@ -45,13 +36,8 @@ def runs_only(files):
     return {name: value for name, value in files.items() if "/" in name}
 
 
-def lines_of(settings):
-    text = (Path(settings["output_dir"]) / "results.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def test_one_line_and_one_folder_per_run_and_a_table(comparison, tmp_path, capsys):
-    assert run(comparison, tmp_path) == 0
+    assert compare(comparison, tmp_path) == 0
     lines = lines_of(comparison)
     names = ["sum-seed3", "pcgrad-seed3", *(f"single-{task}-seed3" for task in TASKS)]
     assert [line["run"] for line in lines] == names
@@ -78,17 +64,17 @@ def test_one_line_and_one_folder_per_run_and_a_table(comparison, tmp_path, capsy
 
 
 def test_a_second_call_trains_nothing_and_prints_the_same(comparison, tmp_path, capsys):
-    run(comparison, tmp_path)
+    compare(comparison, tmp_path)
     before, printed = digest(Path(comparison["output_dir"])), capsys.readouterr().out
-    assert run(comparison, tmp_path) == 0
+    assert compare(comparison, tmp_path) == 0
     assert digest(Path(comparison["output_dir"])) == before
     assert capsys.readouterr().out == printed
 
 
 def test_a_new_combiner_or_seed_trains_only_what_is_missing(comparison, tmp_path):
-    run(comparison, tmp_path)
+    compare(comparison, tmp_path)
     before = digest(Path(comparison["output_dir"]))
-    assert run(comparison, tmp_path, "combiners=[sum, mean]", "seeds=[3, 4]") == 0
+    assert compare(comparison, tmp_path, "combiners=[sum, mean]", "seeds=[3, 4]") == 0
     after = digest(Path(comparison["output_dir"]))
     assert {name: after[name] for name in before if "/" in name} == runs_only(before)
     assert [line["run"] for line in lines_of(comparison)[5:]] == [
@@ -99,14 +85,14 @@ def test_a_new_combiner_or_seed_trains_only_what_is_missing(comparison, tmp_path
 def test_what_the_runs_have_in_common_is_logged_once_and_what_happens_in_one_every_time(comparison, tmp_path, caplog):
     comparison |= {"save_steps": 1, "baselines": False, "seeds": [3, 4]}
     with caplog.at_level("INFO", "mtl_opt"):
-        assert run(comparison, tmp_path) == 0
+        assert compare(comparison, tmp_path) == 0
         folder = Path(comparison["output_dir"])
         (folder / "results.jsonl").unlink()
         for name in ("sum-seed3", "pcgrad-seed3"):  # killed before their last step
             (folder / name / "all_results.json").unlink()
             shutil.rmtree(folder / name / "checkpoint-2")
         first = len(caplog.records)
-        assert run(comparison, tmp_path) == 0
+        assert compare(comparison, tmp_path) == 0
     messages = [record.getMessage() for record in caplog.records]
     for called in (messages[:first], messages[first:]):
         assert sum(text.startswith("Gradient engine ") for text in called) == 1
@@ -118,12 +104,12 @@ def test_what_the_runs_have_in_common_is_logged_once_and_what_happens_in_one_eve
 @pytest.mark.parametrize("end", ["", "\n", "\n\n"])
 def test_a_torn_last_line_is_healed_without_training_again(comparison, tmp_path, end):
     comparison["baselines"] = False
-    run(comparison, tmp_path)
+    compare(comparison, tmp_path)
     path = Path(comparison["output_dir"]) / "results.jsonl"
     whole = path.read_bytes()
     before = digest(Path(comparison["output_dir"]))
     path.write_bytes(whole[: whole.rindex("摘".encode()) + 2] + end.encode())  # inside a Chinese character
-    assert run(comparison, tmp_path) == 0
+    assert compare(comparison, tmp_path) == 0
     assert [line["run"] for line in lines_of(comparison)] == ["sum-seed3", "pcgrad-seed3"]
     after = digest(Path(comparison["output_dir"]))
     assert runs_only(after) == runs_only(before)
@@ -132,16 +118,16 @@ def test_a_torn_last_line_is_healed_without_training_again(comparison, tmp_path,
 
 def test_a_line_without_its_line_break_is_not_run_into_the_next(comparison, tmp_path):
     comparison["baselines"] = False
-    run(comparison, tmp_path, "combiners=sum")
+    compare(comparison, tmp_path, "combiners=sum")
     path = Path(comparison["output_dir"]) / "results.jsonl"
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    assert run(comparison, tmp_path) == 0
+    assert compare(comparison, tmp_path) == 0
     assert [line["run"] for line in lines_of(comparison)] == ["sum-seed3", "pcgrad-seed3"]
 
 
 def test_other_settings_are_refused_naming_key_and_values(comparison, tmp_path, refused):
     comparison["baselines"] = False
-    run(comparison, tmp_path)
+    compare(comparison, tmp_path)
     before = digest(Path(comparison["output_dir"]))
     sentence = refused(comparison, "learning_rate=0.5", verb="compare")
     assert "`learning_rate` = 0.01" in sentence
@@ -152,7 +138,7 @@ def test_other_settings_are_refused_naming_key_and_values(comparison, tmp_path, 
 
 def test_an_interrupted_comparison_goes_on_where_it_was(comparison, tmp_path):
     comparison |= {"save_steps": 1, "max_steps": 3, "baselines": False, "lora_dropout": 0.2}
-    run(comparison, tmp_path)
+    compare(comparison, tmp_path)
     folder = Path(comparison["output_dir"])
     whole = (folder / "pcgrad-seed3" / "adapter_model.safetensors").read_bytes()
     first = digest(folder / "sum-seed3")
@@ -163,7 +149,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(comparison, tmp_path):
             shutil.rmtree(path)
         elif path.name.startswith("adapter") or path.name == "all_results.json":
             path.unlink()
-    assert run(comparison, tmp_path) == 0
+    assert compare(comparison, tmp_path) == 0
     assert (folder / "pcgrad-seed3" / "adapter_model.safetensors").read_bytes() == whole
     assert digest(folder / "sum-seed3") == first
     assert [line["run"] for line in lines_of(comparison)] == ["sum-seed3", "pcgrad-seed3"]
@@ -172,7 +158,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(comparison, tmp_path):
 def test_at_one_seed_every_method_sees_the_same_rows_and_the_same_initial_adapters(comparison, tmp_path):
     combiners = ["sum", "mean", "pcgrad", "gradnorm"]
     comparison |= {"combiners": combiners, "seeds": [3, 4], "learning_rate": 1e-12, "lora_dropout": 0.2}
-    run({**comparison, "max_steps": 3}, tmp_path)
+    compare({**comparison, "max_steps": 3}, tmp_path)
     folder = Path(comparison["output_dir"])
     losses = {}
     for seed in (3, 4):
@@ -190,7 +176,7 @@ def test_at_one_seed_every_method_sees_the_same_rows_and_the_same_initial_adapte
 
 
 def test_a_baseline_is_a_run_of_one_task(comparison, tmp_path):
-    run(comparison, tmp_path, "combiners=sum")
+    compare(comparison, tmp_path, "combiners=sum")
     single = Path(comparison["output_dir"]) / "single-摘要-seed3"
     joint = Path(comparison["output_dir"]) / "sum-seed3"
     lines = [line for line in log_lines(single) if "lr" in line]
@@ -204,13 +190,13 @@ def test_an_error_in_a_run_names_the_run(comparison, tmp_path, capsys):
     folder = Path(comparison["output_dir"]) / "sum-seed3"
     folder.mkdir(parents=True)
     (folder / "all_results.json").write_text("{", encoding="utf-8")
-    assert run(comparison, tmp_path) == 2
+    assert compare(comparison, tmp_path) == 2
     assert "error: Run `sum-seed3`: `" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_is_shown_and_the_others_are_trained(comparison, tmp_path, capsys):
     comparison |= {"learning_rates": [1e18], "max_steps": 9, "combiners": ["sum"], "baselines": False}
-    assert run(comparison, tmp_path) == 0
+    assert compare(comparison, tmp_path) == 0
     (line,) = lines_of(comparison)
     assert line["metrics"] == {f"eval_{t}_{m}": None for t in TASKS for m in ("loss", "exact_match")}
     assert "not finite" in line["non_finite"][0]
@@ -231,7 +217,7 @@ def test_a_folder_of_a_single_run_is_refused(comparison, settings, tmp_path, ref
 @pytest.mark.slow
 def test_ctrl_c_stops_the_comparison_and_the_next_call_goes_on(comparison, tmp_path):
     comparison |= {"max_steps": 200, "baselines": False, "lora_dropout": 0.2}
-    assert run({**comparison, "output_dir": str(tmp_path / "whole")}, tmp_path) == 0
+    assert compare({**comparison, "output_dir": str(tmp_path / "whole")}, tmp_path) == 0
     config = write_config(tmp_path / "config.yaml", comparison)
     command = [sys.executable, "-m", "mtl_opt.cli", "compare", config]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -250,3 +236,38 @@ def test_ctrl_c_stops_the_comparison_and_the_next_call_goes_on(comparison, tmp_p
     for name in ("sum-seed3", "pcgrad-seed3"):
         file = Path(name) / "adapter_model.safetensors"
         assert (Path(comparison["output_dir"]) / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_after_a_resume_only_the_seconds_of_this_call_count_as_busy(grid, tmp_path):
+    grid |= {"baselines": False, "save_steps": 1, "combiners": ["sum"], "seeds": [3, 4]}
+    assert compare(grid, tmp_path) == 0
+    folder = Path(grid["output_dir"])
+    (folder / "results.jsonl").unlink()
+    path = folder / "sum-seed4" / "all_results.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"train_runtime": 500.0}))
+    (folder / "sum-seed3" / "all_results.json").unlink()  # killed before its last step
+    shutil.rmtree(folder / "sum-seed3" / "checkpoint-2")
+    path = folder / "sum-seed3" / "checkpoint-1" / "trainer_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    state["totals"] |= {"seconds": 1000.0, "evaluating": 70.0}
+    path.write_text(json.dumps(state), encoding="utf-8")
+    assert compare(grid, tmp_path) == 0
+    assert lines_by_run(grid)["sum-seed3"]["train_runtime"] > 1000
+    found = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    assert 0 < found["busy_seconds"] < found["wall_seconds"]
+    assert 0 < found["overhead_share"] < 1
+
+
+@pytest.mark.parametrize(
+    ("matched", "clip", "said"), [("both", 1.0, True), (True, 0.5, True), ("both", 0, False), (False, 1.0, False)]
+)
+def test_norm_matching_below_a_clip_is_said_to_show_little(grid, tmp_path, caplog, matched, clip, said):
+    grid |= {"norm_matched": matched, "max_grad_norm": clip, "baselines": False, "combiners": ["sum"], "max_steps": 1}
+    with caplog.at_level("INFO", "mtl_opt"):
+        assert compare(grid, tmp_path) == 0
+    found = [record.getMessage() for record in caplog.records if "norm_matched" in record.getMessage()]
+    found = [text for text in found if "clipped" in text]
+    assert len(found) == said
+    for text in found:
+        assert f"`max_grad_norm: {clip:g}`" in text
+        assert all(word in text for word in ("Adam", "`max_grad_norm: 0` with `optim: sgd`"))

@@ -14,13 +14,7 @@ from mtl_opt.comparison.settings_check import own_keys, refuse_other_settings
 from mtl_opt.errors import InputError
 
 
-@pytest.fixture
-def grid(settings, tmp_path):
-    changes = {"output_dir": str(tmp_path / "网格"), "combiners": ["sum", "pcgrad"], "seeds": [3], "max_steps": 2}
-    return {**settings, **changes}
-
-
-def entries_of(grid, steps=None):
+def runs_of(grid, steps=None):
     config, shared = compare_config(grid)
     methods = methods_of(config, shared, ["qa"])
     finals = [
@@ -31,18 +25,18 @@ def entries_of(grid, steps=None):
     return [*search_runs(config, methods, shared, {}), *finals]
 
 
-def known_of(entries):
+def known_of(runs):
     lines = {}
-    for entry in entries:
-        lines[entry.name] = {
-            "run": entry.name, "role": entry.role, "method": entry.method.label, "task": entry.method.task,
-            "config": json.loads(json.dumps(asdict(entry.config))), "provenance": {"data_hash": "abc"},
+    for run in runs:
+        lines[run.name] = {
+            "run": run.name, "role": run.role, "method": run.method.label, "task": run.method.task,
+            "config": json.loads(json.dumps(asdict(run.config))), "provenance": {"data_hash": "abc"},
         }  # fmt: skip
     return lines
 
 
 def refuse(grid, wanted, known, own=frozenset()):
-    refuse_other_settings(grid["output_dir"], entries_of(wanted), known, "abc", own)
+    refuse_other_settings(grid["output_dir"], runs_of(wanted), known, "abc", own)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +50,7 @@ def refuse(grid, wanted, known, own=frozenset()):
 )  # fmt: skip
 @pytest.mark.parametrize("new", [{"seeds": [4]}, {"combiners": ["mgda"], "baselines": False}])
 def test_a_new_seed_or_method_with_another_setting_is_refused(grid, key, value, new):
-    known = known_of(entries_of(grid))
+    known = known_of(runs_of(grid))
     refuse(grid, {**grid, **new}, known)
     with pytest.raises(InputError) as error:
         refuse(grid, {**grid, **new, key: value}, known)
@@ -65,7 +59,7 @@ def test_a_new_seed_or_method_with_another_setting_is_refused(grid, key, value, 
 
 
 def test_other_arguments_of_the_same_method_are_refused_at_a_new_seed_and_not_those_of_another_method(grid):
-    known = known_of(entries_of(grid))
+    known = known_of(runs_of(grid))
     more = {**grid, "seeds": [4], "combiner_args": {"pcgrad": {"seed": 7}}}
     with pytest.raises(InputError, match="combiner_args"):
         refuse(grid, more, known)
@@ -76,14 +70,14 @@ def test_other_arguments_of_the_same_method_are_refused_at_a_new_seed_and_not_th
                                   {"learning_rates": [0.001, 0.01]}])  # fmt: skip
 def test_what_a_grid_varies_and_what_changes_no_number_is_not_refused(grid, axis):
     grid |= axis
-    known = known_of(entries_of(grid))
+    known = known_of(runs_of(grid))
     searched = own_keys(compare_config(grid)[0])
     refuse(grid, {**grid, "seeds": [3, 4], "logging_steps": 7, "save_steps": 9}, known, searched)
 
 
 def test_a_rate_that_was_searched_and_steps_of_a_time_are_each_methods_own(grid):
-    known = known_of(entries_of(grid, {"sum": 7, "pcgrad": 5, "single-qa": 9}))
-    wanted = entries_of({**grid, "combiners": ["mgda"], "baselines": False}, {"mgda": 6})
+    known = known_of(runs_of(grid, {"sum": 7, "pcgrad": 5, "single-qa": 9}))
+    wanted = runs_of({**grid, "combiners": ["mgda"], "baselines": False}, {"mgda": 6})
     config, _ = compare_config({**grid, "budget": "90s"})
     refuse_other_settings("out", wanted, known, "abc", own_keys(config))
     config, _ = compare_config({**grid, "budget": "6 steps"})
@@ -95,13 +89,13 @@ def test_a_rate_that_was_searched_and_steps_of_a_time_are_each_methods_own(grid)
 
 
 def test_other_data_are_refused_whichever_run_saw_them(grid):
-    known = known_of(entries_of(grid))
+    known = known_of(runs_of(grid))
     with pytest.raises(InputError, match="other data: the rows behind `sum-seed3` have changed"):
-        refuse_other_settings("out", entries_of({**grid, "seeds": [4]}), known, "xyz", frozenset())
+        refuse_other_settings("out", runs_of({**grid, "seeds": [4]}), known, "xyz", frozenset())
 
 
-def test_lines_of_earlier_releases_without_a_configuration_are_taken_as_they_are(grid):
-    known = {name: {"run": name, "combiner": "sum", "seed": 3} for name in known_of(entries_of(grid))}
+def test_lines_by_run_earlier_releases_without_a_configuration_are_taken_as_they_are(grid):
+    known = {name: {"run": name, "combiner": "sum", "seed": 3} for name in known_of(runs_of(grid))}
     refuse(grid, {**grid, "learning_rate": 0.5}, known)
 
 
