@@ -92,7 +92,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence(case, run, generate):
+def test_what_generate_refuses_is_one_sentence(case, run, generate):
     arguments, sentence = BAD[case]
     assert sentence in generate(run, *arguments, code=2)
 

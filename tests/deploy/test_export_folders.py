@@ -220,7 +220,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence(case, runs, tmp_path, capsys):
+def test_what_export_refuses_is_one_sentence(case, runs, tmp_path, capsys):
     arguments, sentence = BAD[case]
     assert cli.main(["export", str(runs()), f"export_dir={tmp_path}/out", *arguments]) == 2
     assert f"mtl-opt: error: {sentence}" in capsys.readouterr().err

@@ -145,14 +145,6 @@ def test_stretches_cover_a_row():
     assert list(stretches([False, False, True, False])) == [(0, 2), (2, 3), (3, 4)]
 
 
-def test_list_mixing_names_every_mixing_with_its_arguments(capsys):
-    assert cli.main(["list", "mixing"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *MIXINGS]
-    assert cli.main(["list", "mixing", "--json"]) == 0
-    table = json.loads(capsys.readouterr().out)
-    assert table["temperature"]["arguments"] == ["temperature", "cap", "scale"]
-
-
 def row(text, output="a"):
     return Row(text, "", output, None, "f", 1)
 
