@@ -14,6 +14,9 @@ ALL_RESULTS_JSON = "all_results.json"
 TRAINER_LOG_JSONL = "trainer_log.jsonl"
 CONFLICT_JSONL = "conflict.jsonl"
 PREDICTIONS_JSONL = "generated_predictions.jsonl"
+# In the folder of a run or in a checkpoint, beside the weights of an adapter or a model.
+HEADS_JSON, HEADS_SAFETENSORS = "heads.json", "heads.safetensors"
+SHARING_JSON, SHARING_SAFETENSORS = "sharing.json", "sharing.safetensors"
 # In a checkpoint of a run.
 TRAINER_STATE_JSON = "trainer_state.json"
 # In the folder of a comparison.

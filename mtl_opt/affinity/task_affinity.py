@@ -68,7 +68,7 @@ class LookaheadWatch:
 
 @torch.no_grad()
 def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor:  # -> [tasks, tasks]
-    """Take a step for every task in turn, measure all losses, and take the step back."""
+    """Measure all losses after a step for each task in turn; the parameters are restored."""
     grads = parts.grads
     was_training = parts.model.training
     parts.model.eval()

@@ -53,7 +53,7 @@ def compare(config: CompareConfig, shared: Mapping[str, Any]) -> list[ResultLine
 
 
 class _Phases:
-    """Hold what all phases of a comparison share: data, methods, and the lines written so far."""
+    """The phases of a comparison, with what they share: data, methods, and the lines written so far."""
 
     def __init__(self, config: CompareConfig, shared: Mapping[str, Any]) -> None:
         self.config, self.shared, self.cache = config, shared, DataCache()

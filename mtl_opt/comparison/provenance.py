@@ -61,13 +61,13 @@ def data_hash(data: Prepared) -> str | None:
 
 
 def hardware() -> str:
-    """Name processor, threads and accelerators."""
+    """Format processor, threads and accelerators."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return ", ".join([processor(), f"{torch.get_num_threads()} threads", *gpus])
 
 
 def processor() -> str:
-    """Name the processor."""
+    """Read the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -86,7 +86,7 @@ class Worker:
         return reply
 
     def interrupt(self) -> None:
-        """Ask it to finish the step under way, save and stop."""
+        """Interrupt it: it finishes the step under way, saves and stops."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 

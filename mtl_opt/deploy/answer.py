@@ -198,7 +198,7 @@ def read_prompts(path: str) -> list[Row]:
 
 
 def _with_answer(record: object) -> object:
-    """Put `UNKNOWN` in the place of an answer that is missing, whatever the format of the row."""
+    """Insert `UNKNOWN` in the place of an answer that is missing, whatever the format of the row."""
     if not isinstance(record, dict):
         return record
     for key, role, text, name in (

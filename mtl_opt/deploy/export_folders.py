@@ -15,10 +15,10 @@ from torch import nn
 from tqdm import tqdm
 
 from mtl_opt.deploy.export_check import SameAnswers, exact
-from mtl_opt.deploy.trained_run import HEADS, TrainedRun, open_trained
+from mtl_opt.deploy.trained_run import TrainedRun, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
-from mtl_opt.results import write_json
+from mtl_opt.results import HEADS_JSON, HEADS_SAFETENSORS, write_json
 from mtl_opt.training.run.adapters import hard_products, task_products, write_adapters
 from mtl_opt.training.setup.model_settings import base_dtype, quantization_settings
 
@@ -182,7 +182,7 @@ def _merged(trained: TrainedRun, options: ExportOptions, names: list[str], folde
 
 
 def _own_folders(trained: TrainedRun, names: list[str]) -> dict[str, str]:
-    """Name a folder for every task that is written."""
+    """Return the folder name of every task that is written."""
     return {task: name for task, name in folder_names(trained.tasks).items() if task in names}
 
 
@@ -207,14 +207,14 @@ def _write_head(heads: Mapping[str, Any], task: str, folder: Path) -> None:
 
 def _copy_heads(trained: TrainedRun, folder: Path) -> None:
     """Copy the heads of a run, where it has any, beside the model."""
-    for file in (HEADS, "heads.safetensors"):
+    for file in (HEADS_JSON, HEADS_SAFETENSORS):
         if (trained.folder / file).exists():
             shutil.copyfile(trained.folder / file, folder / file)
 
 
 def lies_beside(task: str, folder: Path) -> bool:
     """Return whether an export of an earlier version keeps a task's part of the output layer in `heads.json`."""
-    path = folder / HEADS
+    path = folder / HEADS_JSON
     about = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else {}
     return bool(about.get(task, {}).get("rank"))
 

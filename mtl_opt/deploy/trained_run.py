@@ -9,13 +9,11 @@ from typing import Any
 from mtl_opt.data import Encoder, TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.models import TaskOptions, load_tokenizer, read_about
-from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, TRAINER_STATE_JSON, read_results
+from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, HEADS_JSON, SHARING_JSON, TRAINER_STATE_JSON, read_results
 from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import read_yaml
 from mtl_opt.training.setup.data import entries_of, opener_of
 from mtl_opt.training.setup.model import build_model
-
-HEADS = "heads.json"
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,16 @@ class TrainedRun:
     def model(self) -> Any:
         """Load the trained model, on the CPU."""
         options: dict[str, Any] = {}
-        if (self.folder / "sharing.json").exists():
+        if (self.folder / SHARING_JSON).exists():
             known = read_about(self.folder).get("task_options", {})
             options = {task: TaskOptions(**one) for task, one in known.items()}
         return build_model(self.config, self.tasks, options, self.folder, self.heads()).eval()
 
     def heads(self) -> dict[str, Any] | None:
         """Read the description of every task's head; None where the run has no heads."""
-        if not (self.folder / HEADS).exists():
+        if not (self.folder / HEADS_JSON).exists():
             return None
-        about = json.loads((self.folder / HEADS).read_text(encoding="utf-8"))["tasks"]
+        about = json.loads((self.folder / HEADS_JSON).read_text(encoding="utf-8"))["tasks"]
         return {task: about.get(task) for task in self.tasks}
 
     def tokenizer(self) -> Any:
@@ -93,7 +91,7 @@ def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> TrainedRun
 
 def _tasks(folder: Path) -> tuple[str, ...]:
     """Read the tasks of a run from its files alone: the data may be gone."""
-    if (folder / "sharing.json").exists():
+    if (folder / SHARING_JSON).exists():
         return tuple(read_about(folder)["tasks"])
     if (folder / TRAINER_STATE_JSON).exists():
         from mtl_opt.training.run.checkpoint import read_state

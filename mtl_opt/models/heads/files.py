@@ -12,9 +12,7 @@ from torch import Tensor
 from mtl_opt.errors import InputError
 from mtl_opt.models.heads.base import Head
 from mtl_opt.models.heads.registry import kind_of
-
-WEIGHTS = "heads.safetensors"
-ABOUT = "heads.json"
+from mtl_opt.results import HEADS_JSON, HEADS_SAFETENSORS
 
 
 def save_heads(
@@ -34,9 +32,9 @@ def save_heads(
         for task, state in states.items()
         for name, value in state.items()
     }
-    save_file(named, folder / WEIGHTS)
+    save_file(named, folder / HEADS_SAFETENSORS)
     about = {"tasks": describe(heads)}
-    (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (folder / HEADS_JSON).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def save_head(task: str, head: Head, folder: Path) -> None:
@@ -68,16 +66,16 @@ def read_about(folder: Path) -> dict[str, dict[str, Any]]:
         InputError: If there are no heads, or the file cannot be read.
     """
     try:
-        return dict(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["tasks"])
+        return dict(json.loads((folder / HEADS_JSON).read_text(encoding="utf-8"))["tasks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"No heads could be loaded from `{folder}`: `{ABOUT}` is missing or damaged.") from error
+        raise InputError(f"No heads could be loaded from `{folder}`: `{HEADS_JSON}` is missing or damaged.") from error
 
 
 def load_heads(heads: Mapping[str, Head], folder: Path) -> None:
     """Give the heads of a model the weights that were saved."""
     refuse_other_heads(read_about(folder), describe(heads), folder)
     try:
-        weights = load_file(folder / WEIGHTS)
+        weights = load_file(folder / HEADS_SAFETENSORS)
         for task, head in heads.items():
             prefix = f"{task}/"
             head.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

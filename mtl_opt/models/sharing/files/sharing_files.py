@@ -11,9 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtl_opt.errors import InputError
-
-WEIGHTS = "sharing.safetensors"
-ABOUT = "sharing.json"
+from mtl_opt.results import SHARING_JSON, SHARING_SAFETENSORS
 
 
 def sharing_state(model: nn.Module) -> dict[str, Tensor]:
@@ -33,9 +31,11 @@ def save_sharing(model: nn.Module, folder: Path, about: Mapping[str, Any]) -> No
         about: What it is of, such as `sharing`, `sharing_args`, `tasks`, `base_model_name_or_path`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous().cpu() for name, value in sharing_state(model).items()}, folder / WEIGHTS)
+    save_file(
+        {name: value.contiguous().cpu() for name, value in sharing_state(model).items()}, folder / SHARING_SAFETENSORS
+    )
     text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
-    (folder / ABOUT).write_text(text, encoding="utf-8")
+    (folder / SHARING_JSON).write_text(text, encoding="utf-8")
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         InputError: If there is none.
     """
     try:
-        return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return json.loads((folder / SHARING_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"No shared and private parameters could be loaded from `{folder}` ({error}).") from error
 
@@ -74,7 +74,7 @@ def load_sharing(model: nn.Module, folder: Path, name: str, tasks: Sequence[str]
     if about.get("tasks") != list(tasks):
         raise InputError(f"`{folder}` was saved for tasks {about.get('tasks')}, these are {list(tasks)}.")
     try:
-        state = load_file(folder / WEIGHTS)
+        state = load_file(folder / SHARING_SAFETENSORS)
     except (OSError, SafetensorError) as error:
         raise InputError(f"No shared and private parameters could be loaded from `{folder}` ({error}).") from error
     own = sharing_state(model)
