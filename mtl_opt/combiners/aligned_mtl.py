@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.solvers import factor, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import cholesky_rows, relative_precision, unit_rows
 
 SCALE_MODES = ("min", "median", "rmse")
 ILL_SCALED = 1e-7  # below this ratio of eigenvalues the usual eigensolver loses the smallest ones
@@ -74,7 +74,7 @@ class AlignedMTL(Combiner):
         num_tasks = len(step.tasks)
         inner = step.gramian.numpy()
         cosines, lengths = unit_rows(inner)
-        unit = factor(cosines, precision_of(step.like, num_tasks))
+        unit = cholesky_rows(cosines, relative_precision(step.like, num_tasks))
         rank = unit.shape[1]
         if rank == 0:
             return self.mean_instead(step, "all gradients are zero")

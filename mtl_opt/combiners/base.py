@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from mtl_opt.combiners.inputs import checked_gramian, checked_losses, halves_of, rows_of
+from mtl_opt.combiners.inputs import checked_gramian, checked_losses, detached_halves, detached_rows
 from mtl_opt.linalg import gramian as gramian_of
 
 
@@ -118,10 +118,10 @@ class Combiner(nn.Module, ABC):
                 "`TaskGradients.gramian(by=...)`."
             )
         if self.requires == "halves":
-            first, second = halves_of(jacobian)
+            first, second = detached_halves(jacobian)
             half = self.weights(first @ second.T, losses, tasks=tasks).to(first.dtype) / 2
             return (half @ first + half @ second).to(jacobian.dtype)
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         weights = self.weights(gramian_of(rows), losses, tasks=tasks)
         return (weights.to(rows.dtype) @ rows).to(jacobian.dtype)
 

@@ -9,7 +9,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.solvers import factor, min_norm_point, nonnegative_solve, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import (
+    cholesky_rows,
+    min_norm_point,
+    nonnegative_solve,
+    relative_precision,
+    unit_rows,
+)
 
 MAX_SOLVES = 100
 
@@ -75,10 +81,10 @@ class CAGrad(Combiner):
         step = self.enter(gramian, losses, tasks)
         cosines, lengths = unit_rows(step.gramian.numpy())
         weights = np.full(len(lengths), 1 / len(lengths))
-        precision = precision_of(step.like, len(lengths))
+        precision = relative_precision(step.like, len(lengths))
         alive = np.flatnonzero(lengths)
         if len(alive):
-            rows = factor(cosines, precision)[alive] * (lengths[alive, None] / lengths.max())
+            rows = cholesky_rows(cosines, precision)[alive] * (lengths[alive, None] / lengths.max())
             beyond = beyond_mean(rows, rows.sum(0) / len(lengths), self.c, precision)
             if beyond is None:
                 return self.mean_instead(step, "the search for the weights did not converge", warn=True)

@@ -11,7 +11,7 @@ from typing_extensions import override
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference
 from mtl_opt.combiners.common.names import keep_numbers
-from mtl_opt.combiners.common.solvers import over_lengths, precision_of, pseudo_solve, unit_rows
+from mtl_opt.combiners.common.solvers import over_lengths, pseudo_solve, relative_precision, unit_rows
 
 
 class ConFIG(Combiner):
@@ -75,7 +75,7 @@ class ConFIG(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         cosines, lengths = unit_rows(step.gramian.numpy())
-        precision = precision_of(step.like, len(lengths))
+        precision = relative_precision(step.like, len(lengths))
         wanted = np.where(lengths > 0, self.get_buffer("preferred")[step.tasks].numpy(), 0.0)
         along, reached = pseudo_solve(cosines, wanted, precision)
         if reached <= precision:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference
-from mtl_opt.combiners.common.losses import SMALLEST_LOSS, needed_losses, shares
+from mtl_opt.combiners.common.losses import SMALLEST_LOSS, needed_losses, preference_shares
 from mtl_opt.combiners.common.names import keep_numbers
 
 
@@ -78,7 +78,7 @@ class COSMOS(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         values = needed_losses(self, step)
-        preference = shares(self.preferred[step.tasks].numpy())
+        preference = preference_shares(self.preferred[step.tasks].numpy())
         largest = np.abs(values).max()
         if largest < SMALLEST_LOSS:
             return step.leave(torch.from_numpy(preference))

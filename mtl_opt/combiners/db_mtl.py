@@ -10,7 +10,7 @@ from typing_extensions import override
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.losses import non_negative_losses
 from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
-from mtl_opt.combiners.inputs import rows_of
+from mtl_opt.combiners.inputs import detached_rows
 
 OFFSET = 1e-8
 
@@ -86,7 +86,7 @@ class DBMTL(Combiner):
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
         if self.beta == 0:
             return super().forward(jacobian, losses, tasks=tasks)
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         step = self.enter(squared_norms(rows), losses, tasks)
         log_scale = 1 / (torch.from_numpy(non_negative_losses(self, step)) + OFFSET)
         self.steps[step.tasks] += 1

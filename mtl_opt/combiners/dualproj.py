@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from mtl_opt.combiners.common.cone import ConeProjection
-from mtl_opt.combiners.common.solvers import factor, nonnegative_solve
+from mtl_opt.combiners.common.solvers import cholesky_rows, nonnegative_solve
 
 
 class DualProj(ConeProjection):
@@ -57,5 +57,5 @@ class DualProj(ConeProjection):
     def added(self, cosines: np.ndarray, preferred: np.ndarray, precision: float) -> np.ndarray | None:
         if (cosines @ preferred >= 0).all():
             return np.zeros_like(preferred)
-        rows = factor(cosines, precision)
+        rows = cholesky_rows(cosines, precision)
         return nonnegative_solve(np.ascontiguousarray(rows.T), -preferred @ rows)

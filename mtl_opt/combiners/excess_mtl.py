@@ -10,7 +10,7 @@ from typing_extensions import override
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
-from mtl_opt.combiners.inputs import rows_of
+from mtl_opt.combiners.inputs import detached_rows
 
 
 class ExcessMTL(Combiner):
@@ -73,7 +73,7 @@ class ExcessMTL(Combiner):
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         step = self.enter(squared_norms(rows), losses, tasks)
         risks = self._risks(rows, step.tasks)
         known = self.first_risks[step.tasks]

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.bargain import fair_weights, note_outcome
-from mtl_opt.combiners.common.solvers import precision_of
+from mtl_opt.combiners.common.solvers import relative_precision
 
 
 class FairGrad(Combiner):
@@ -68,6 +68,6 @@ class FairGrad(Combiner):
         num_tasks = len(step.tasks)
         if self.alpha == 0:
             return step.leave(torch.from_numpy(np.full(num_tasks, 1 / num_tasks)))
-        found, outcome = fair_weights(step.gramian.numpy(), 1 / self.alpha, precision_of(step.like, num_tasks))
+        found, outcome = fair_weights(step.gramian.numpy(), 1 / self.alpha, relative_precision(step.like, num_tasks))
         note_outcome(self, outcome)
         return step.leave(torch.from_numpy(found))

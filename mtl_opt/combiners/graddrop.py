@@ -12,7 +12,7 @@ from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.columns import Work, block_width, over_columns, refuse_non_finite_rows
 from mtl_opt.combiners.common.names import keep_numbers
 from mtl_opt.combiners.common.row_memory import no_weights
-from mtl_opt.combiners.inputs import rows_of
+from mtl_opt.combiners.inputs import detached_rows
 
 
 class GradDrop(Combiner):
@@ -76,7 +76,7 @@ class GradDrop(Combiner):
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         step = self.enter(torch.zeros(len(rows), len(rows)), losses, tasks)
         state = self.generator.get_state()
         leaks = self.get_buffer("leaks")[step.tasks]

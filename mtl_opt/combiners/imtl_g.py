@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.solvers import over_lengths, precision_of, pseudo_solve, unit_rows
+from mtl_opt.combiners.common.solvers import over_lengths, pseudo_solve, relative_precision, unit_rows
 
 UNDEFINED = 1e-12  # share of the weights' own size below which their sum counts as 0
 
@@ -59,7 +59,7 @@ class IMTLG(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         cosines, lengths = unit_rows(step.gramian.numpy())
-        precision = precision_of(step.like, len(lengths))
+        precision = relative_precision(step.like, len(lengths))
         alive = (lengths > 0).astype(float)
         raw, reached = pseudo_solve(cosines, alive, precision)
         weights = over_lengths(alive if reached <= precision else raw, lengths)

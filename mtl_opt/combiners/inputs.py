@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def rows_of(
+def detached_rows(
     jacobian: Tensor,  # [tasks, params]
 ) -> Tensor:  # [tasks, params]
     """Take the rows out of the autograd graph, in float32 at least."""
@@ -19,7 +19,7 @@ def rows_of(
     return _in_float(jacobian)
 
 
-def halves_of(
+def detached_halves(
     jacobians: Tensor,  # [2, tasks, params]
 ) -> Tensor:  # [2, tasks, params]
     """Take the rows of two halves of a step out of the autograd graph, in float32 at least."""

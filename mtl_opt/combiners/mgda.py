@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import CheckedInput, Combiner
 from mtl_opt.combiners.common.losses import needed_losses
-from mtl_opt.combiners.common.solvers import factor, min_norm_point, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import cholesky_rows, min_norm_point, relative_precision, unit_rows
 
 NORMALIZERS = ("none", "l2", "loss", "loss+")
 
@@ -73,7 +73,7 @@ class MGDA(Combiner):
         step = self.enter(gramian, losses, tasks)
         num_tasks = len(step.tasks)
         cosines, lengths = unit_rows(step.gramian.numpy())
-        unit = factor(cosines, precision_of(step.like, num_tasks))
+        unit = cholesky_rows(cosines, relative_precision(step.like, num_tasks))
         found = min_norm_point(unit * self._normalized(lengths, step)[:, None])
         if found is None:
             return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)

@@ -11,7 +11,7 @@ from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
 from mtl_opt.combiners.common.solvers import project_onto_simplex
-from mtl_opt.combiners.inputs import rows_of
+from mtl_opt.combiners.inputs import detached_rows
 from mtl_opt.linalg import gramian as gramian_of
 
 
@@ -82,7 +82,7 @@ class MoCo(Combiner):
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         step = self.enter(squared_norms(rows), losses, tasks)
         self.steps[step.tasks] += 1
         decay = self.steps[step.tasks].rsqrt()

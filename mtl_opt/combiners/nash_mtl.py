@@ -10,7 +10,7 @@ from typing_extensions import override
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.bargain import cap, fair_weights, note_outcome
-from mtl_opt.combiners.common.solvers import precision_of
+from mtl_opt.combiners.common.solvers import relative_precision
 
 
 class NashMTL(Combiner):
@@ -65,6 +65,6 @@ class NashMTL(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         inner = step.gramian.numpy()
-        found, outcome = fair_weights(inner, 1.0, precision_of(step.like, len(inner)))
+        found, outcome = fair_weights(inner, 1.0, relative_precision(step.like, len(inner)))
         note_outcome(self, outcome)
         return step.leave(torch.from_numpy(cap(found, inner, self.max_norm)))

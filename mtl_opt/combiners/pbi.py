@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference, finite_numbers
-from mtl_opt.combiners.common.losses import needed_losses, shares
+from mtl_opt.combiners.common.losses import needed_losses, preference_shares
 from mtl_opt.combiners.common.names import keep_preference_and_ideal
 
 ON_THE_LINE = 1e-12
@@ -90,7 +90,7 @@ class PBI(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         values = needed_losses(self, step) - self.ideal[step.tasks].numpy()
-        preference = shares(self.preferred[step.tasks].numpy())
+        preference = preference_shares(self.preferred[step.tasks].numpy())
         direction = preference / np.linalg.norm(preference)
         largest = np.abs(values).max()
         values = values / largest if largest > 0 else values  # the gradient does not depend on the unit of the losses

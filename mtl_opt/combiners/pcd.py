@@ -10,7 +10,13 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.names import TaskKey, task_indices
-from mtl_opt.combiners.common.solvers import factor, nonnegative_solve, over_lengths, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import (
+    cholesky_rows,
+    nonnegative_solve,
+    over_lengths,
+    relative_precision,
+    unit_rows,
+)
 
 
 class PCD(Combiner):
@@ -94,7 +100,7 @@ class PCD(Combiner):
         num_tasks = len(step.tasks)
         if self.first not in step.tasks:
             return self.mean_instead(step, f"the primary task `{self.primary}` is absent")
-        found = self._solve(inner, typical, step.tasks.index(self.first), precision_of(step.like, num_tasks))
+        found = self._solve(inner, typical, step.tasks.index(self.first), relative_precision(step.like, num_tasks))
         if found is None:
             return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
         return step.leave(torch.from_numpy(found))
@@ -118,7 +124,7 @@ class PCD(Combiner):
         coefficients[first] = own[first]
         missing = self.tau * own[others] - own[first] * cosines[first, others]
         if (missing > 0).any():
-            multipliers = least_distance(factor(cosines, precision)[others], missing, precision)
+            multipliers = least_distance(cholesky_rows(cosines, precision)[others], missing, precision)
             if multipliers is None:
                 return None
             if not multipliers.any():

@@ -10,7 +10,7 @@ from typing_extensions import override
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference, finite_numbers
-from mtl_opt.combiners.common.losses import needed_losses, shares, softmax
+from mtl_opt.combiners.common.losses import needed_losses, preference_shares, softmax
 from mtl_opt.combiners.common.names import keep_preference_and_ideal
 
 
@@ -87,5 +87,5 @@ class SmoothTchebycheff(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         values = needed_losses(self, step) - self.ideal[step.tasks].numpy()
-        preference = shares(self.preferred[step.tasks].numpy())
+        preference = preference_shares(self.preferred[step.tasks].numpy())
         return step.leave(torch.from_numpy(preference * softmax(preference * values, self.mu)))

@@ -11,7 +11,7 @@ from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.columns import Work, block_width, over_columns, refuse_non_finite_rows
 from mtl_opt.combiners.common.row_memory import no_weights
-from mtl_opt.combiners.inputs import rows_of
+from mtl_opt.combiners.inputs import detached_rows
 
 PRECISE = 32
 """Extremes of a block of columns may be this many times as large as its largest result to be added and taken away: so
@@ -64,7 +64,7 @@ class TrimmedMean(Combiner):
 
     @override
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         step = self.enter(torch.zeros(len(rows), len(rows)), losses, tasks)
         rounds = self.num_trimmed if len(rows) > 2 * self.num_trimmed else 0
         if rounds < self.num_trimmed:

@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from mtl_opt.combiners.common.cone import ConeProjection
-from mtl_opt.combiners.common.solvers import factor, min_norm_point, nonnegative_solve
+from mtl_opt.combiners.common.solvers import cholesky_rows, min_norm_point, nonnegative_solve
 
 
 class UPGrad(ConeProjection):
@@ -66,7 +66,7 @@ def added_by_projection(
 ) -> np.ndarray | None:  # [tasks, tasks]
     """Project every unit gradient onto the directions that conflict with none."""
     added = np.zeros_like(cosines)
-    rows = factor(cosines, precision)
+    rows = cholesky_rows(cosines, precision)
     columns = np.ascontiguousarray(rows.T)
     cancelling = cancelling_shares(rows, precision)
     for task in np.flatnonzero((cosines < 0).any(1)):

@@ -3,22 +3,22 @@
 import pytest
 import torch
 
-from mtl_opt.combiners.inputs import checked_gramian, checked_losses, halves_of, rows_of
+from mtl_opt.combiners.inputs import checked_gramian, checked_losses, detached_halves, detached_rows
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_rows_leave_the_graph_in_float32_at_least(dtype):
     rows = torch.ones(2, 3, dtype=dtype, requires_grad=True)
     halves = torch.ones(2, 2, 3, dtype=dtype, requires_grad=True)
-    for found in (rows_of(rows), halves_of(halves)):
+    for found in (detached_rows(rows), detached_halves(halves)):
         assert not found.requires_grad
         assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def test_rows_that_need_no_copy_are_not_copied():
     halves = torch.ones(2, 2, 3)
-    assert halves_of(halves).data_ptr() == halves.data_ptr()
-    assert rows_of(halves[1]).data_ptr() == halves[1].data_ptr()
+    assert detached_halves(halves).data_ptr() == halves.data_ptr()
+    assert detached_rows(halves[1]).data_ptr() == halves[1].data_ptr()
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 4), (2, 4), (1, 2, 4), (2, 2, 2, 2)])
@@ -26,7 +26,7 @@ def test_what_is_not_two_matrices_is_refused(shape):
     with pytest.raises(
         ValueError, match=r"`jacobian` must be \[2, tasks, params\], the gradients of two independent h"
     ):
-        halves_of(torch.ones(shape))
+        detached_halves(torch.ones(shape))
 
 
 def test_only_two_samples_may_be_asymmetric_or_negative_on_the_diagonal():

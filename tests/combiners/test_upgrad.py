@@ -7,7 +7,7 @@ from references.contract_inputs import jacobian
 from references.projection_reference import project, upgrad
 
 from mtl_opt.combiners import Mean, PCGrad, UPGrad
-from mtl_opt.combiners.common.solvers import precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import relative_precision, unit_rows
 from mtl_opt.combiners.upgrad import added_by_projection
 
 SCALES = [0, 3, 6]
@@ -48,7 +48,7 @@ def test_its_projections_satisfy_the_conditions_of_their_optimum(orders, num_par
     for seed in range(5):
         gradients = scaled(6, num_params, orders, seed)
         cosines, _ = unit_rows((gradients @ gradients.T).numpy())
-        added = added_by_projection(cosines, precision_of(gradients, 6))
+        added = added_by_projection(cosines, relative_precision(gradients, 6))
         unit = (gradients / gradients.norm(dim=1)[:, None]).numpy()
         slack = (np.eye(6) + added) @ unit @ unit.T  # of every projection against every unit gradient
         assert (added >= 0).all()

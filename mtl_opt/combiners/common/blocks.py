@@ -10,7 +10,7 @@ WHOLE = ""
 """Name of the only block where there is one Gramian for all parameters."""
 
 
-def blocks_of(
+def gramians_by_block(
     gramian: Tensor | Mapping[str, Tensor] | None,
     by: str | None,
     wrapper: str,

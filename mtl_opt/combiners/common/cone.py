@@ -11,7 +11,7 @@ from typing_extensions import override
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference
 from mtl_opt.combiners.common.names import keep_numbers
-from mtl_opt.combiners.common.solvers import over_lengths, precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import over_lengths, relative_precision, unit_rows
 
 
 class ConeProjection(Combiner, ABC):
@@ -46,7 +46,7 @@ class ConeProjection(Combiner, ABC):
         if (inner >= 0).all():
             return step.leave(torch.from_numpy(preferred))
         cosines, lengths = unit_rows(inner)
-        added = self.added(cosines, preferred * lengths, precision_of(step.like, num_tasks))
+        added = self.added(cosines, preferred * lengths, relative_precision(step.like, num_tasks))
         if added is None:
             self.note("the non-negative least squares did not converge: the step takes the preference", warn=True)
             return step.leave(torch.from_numpy(preferred))

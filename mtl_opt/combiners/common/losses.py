@@ -39,7 +39,7 @@ def softmax(values: np.ndarray, temperature: float = 1.0) -> np.ndarray:  # [n] 
     return shares / shares.sum()
 
 
-def shares(preference: np.ndarray) -> np.ndarray:  # [present] -> [present]
+def preference_shares(preference: np.ndarray) -> np.ndarray:  # [present] -> [present]
     """Scale a preference to add up to 1 over the present tasks."""
     relative = preference / preference.max()  # first to at most 1: a sum of large numbers could overflow
     return relative / relative.sum()

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.names import TaskKey, task_indices
-from mtl_opt.combiners.common.solvers import precision_of, unit_rows
+from mtl_opt.combiners.common.solvers import relative_precision, unit_rows
 
 
 class AroundMain(Combiner, ABC):
@@ -41,7 +41,7 @@ class AroundMain(Combiner, ABC):
         if not is_main.any():
             return self.mean_instead(step, "no task of `main` is present")
         cosines, lengths = unit_rows(step.gramian.numpy())
-        found = self.around(cosines, lengths, is_main, precision_of(step.like, len(lengths)))
+        found = self.around(cosines, lengths, is_main, relative_precision(step.like, len(lengths)))
         if found is None:
             return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
         return step.leave(torch.from_numpy(found))

@@ -28,7 +28,7 @@ def over_lengths(
     return np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
 
 
-def precision_of(like: Tensor, num_tasks: int) -> float:
+def relative_precision(like: Tensor, num_tasks: int) -> float:
     """Tell below which share of the largest an eigenvalue of a cosine matrix is rounding."""
     return 4 * num_tasks * float(torch.finfo(like.dtype).eps)
 
@@ -46,7 +46,7 @@ def pseudo_solve(
     return solution, float(inner @ inner) / max(float(right @ right), 1e-300)
 
 
-def factor(
+def cholesky_rows(
     cosines: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray:  # [tasks, rank]

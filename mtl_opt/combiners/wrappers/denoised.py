@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.solvers import nearest_semidefinite, precision_of
+from mtl_opt.combiners.common.solvers import nearest_semidefinite, relative_precision
 from mtl_opt.combiners.wrappers.base import Wrapper
 
 NUM_BLOCKS = 10
@@ -78,5 +78,5 @@ class Denoised(Wrapper):
         self, gramian: Tensor | None, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
-        nearest = nearest_semidefinite(step.gramian.numpy(), precision_of(step.like, len(step.tasks)))
+        nearest = nearest_semidefinite(step.gramian.numpy(), relative_precision(step.like, len(step.tasks)))
         return self.inner.weights(step.leave(torch.from_numpy(nearest)), losses, tasks=step.tasks)

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from mtl_opt.checks import at_least
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.blocks import BlockWeights, blocks_of
+from mtl_opt.combiners.common.blocks import BlockWeights, gramians_by_block
 from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
 
 
@@ -71,7 +71,7 @@ class Every(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> Any:  # a Tensor, or one per block around Scoped
-        blocks = blocks_of(gramian, self.by, "Every")
+        blocks = gramians_by_block(gramian, self.by, "Every")
         steps = [self.enter(block, losses, tasks) for block in blocks.values()]
         present = steps[0].tasks
         self.kept.split(list(blocks))

@@ -8,9 +8,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.blocks import blocks_of, like_blocks
-from mtl_opt.combiners.common.solvers import nearest_semidefinite, precision_of
-from mtl_opt.combiners.inputs import rows_of
+from mtl_opt.combiners.common.blocks import gramians_by_block, like_blocks
+from mtl_opt.combiners.common.solvers import nearest_semidefinite, relative_precision
+from mtl_opt.combiners.inputs import detached_rows
 from mtl_opt.combiners.wrappers.base import Wrapper
 
 
@@ -61,7 +61,7 @@ class NormMatched(Wrapper):
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
         if self.requires != "jacobian":
             return super().forward(jacobian, losses, tasks=tasks)
-        rows = rows_of(jacobian)
+        rows = detached_rows(jacobian)
         combined = self.inner(rows, losses, tasks=tasks)
         norm = torch.linalg.vector_norm(combined)
         wanted = torch.linalg.vector_norm(rows.mean(0))
@@ -76,14 +76,14 @@ class NormMatched(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> Any:  # a Tensor, or one per block around Scoped
-        blocks = blocks_of(gramian, self.by, "NormMatched")
+        blocks = gramians_by_block(gramian, self.by, "NormMatched")
         steps = {name: self.enter(block, losses, tasks) for name, block in blocks.items()}
         first = next(iter(steps.values()))
         found: Any = self.inner.weights(gramian if self.by is None else blocks, losses, tasks=first.tasks)  # type: ignore[arg-type]
         wanted = squared = rounding = 0.0
         for name, step in steps.items():
             weights = (found if self.by is None else found[name]).to("cpu", torch.float64)
-            precision = precision_of(step.like, len(step.tasks))
+            precision = relative_precision(step.like, len(step.tasks))
             inner = step.gramian
             if self.requires == "window":  # an estimate, which can be indefinite
                 inner = torch.from_numpy(nearest_semidefinite(inner.numpy(), precision))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.blocks import blocks_of, check_same_blocks, like_blocks
+from mtl_opt.combiners.common.blocks import check_same_blocks, gramians_by_block, like_blocks
 from mtl_opt.combiners.wrappers.base import Wrapper
 
 NEEDED = {
@@ -79,7 +79,7 @@ class Scoped(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
-        blocks = blocks_of(gramian, self.by, "Scoped")
+        blocks = gramians_by_block(gramian, self.by, "Scoped")
         present = [self.enter(block, losses, tasks).tasks for block in blocks.values()][-1]
         if not self.blocks:
             self.split(list(gramian))

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.blocks import BlockWeights, blocks_of
+from mtl_opt.combiners.common.blocks import BlockWeights, gramians_by_block
 from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
 
 
@@ -70,7 +70,7 @@ class Smoothed(Wrapper):
         *,
         tasks: Sequence[int] | None = None,
     ) -> Any:  # a Tensor, or one per block around Scoped
-        blocks = blocks_of(gramian, self.by, "Smoothed")
+        blocks = gramians_by_block(gramian, self.by, "Smoothed")
         step = self.enter(next(iter(blocks.values())), losses, tasks)
         self.averaged.split(list(blocks))
         asked = gramian if self.by is None else blocks

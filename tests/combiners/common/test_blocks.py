@@ -5,7 +5,7 @@ import torch
 from references.contract_inputs import jacobian
 
 from mtl_opt.combiners import PCD, Every, NormMatched, PCGrad, Scoped, Smoothed, Sum
-from mtl_opt.combiners.common.blocks import BlockWeights, blocks_of
+from mtl_opt.combiners.common.blocks import BlockWeights, gramians_by_block
 
 NAMES = ["qa", "投诉", "anger"]
 WIDTHS = {"model.layers.0": 4, "model.layers.1": 5, "层": 2}
@@ -117,7 +117,7 @@ def test_a_gradient_of_any_block_that_is_not_finite_names_its_task():
 
 
 def test_one_gramian_is_the_only_block():
-    assert list(blocks_of(torch.eye(2), None, "Every")) == [""]
+    assert list(gramians_by_block(torch.eye(2), None, "Every")) == [""]
     held = BlockWeights(2)
     held.split([""])
     held.value[:] = held.stacked(torch.tensor([1.0, 2.0]))

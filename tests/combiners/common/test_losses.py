@@ -8,7 +8,7 @@ from mtl_opt.combiners import LogSum
 from mtl_opt.combiners.common.losses import (
     needed_losses,
     non_negative_losses,
-    shares,
+    preference_shares,
     softmax,
 )
 
@@ -28,4 +28,4 @@ def test_shares_add_up_to_one_at_any_scale():
     for scale in (1e-300, 1e15, 1e300):
         for temperature in (1e-300, 1.0, 1e300):
             assert softmax(scale * values, temperature).sum() == pytest.approx(1.0)
-    np.testing.assert_allclose(shares(np.array([1e308, 1e308])), [0.5, 0.5])
+    np.testing.assert_allclose(preference_shares(np.array([1e308, 1e308])), [0.5, 0.5])

@@ -5,7 +5,7 @@ import pytest
 from references.tracking_reference import nearest
 
 from mtl_opt.combiners.common.solvers import (
-    factor,
+    cholesky_rows,
     min_norm_point,
     nonnegative_solve,
     over_lengths,
@@ -32,10 +32,10 @@ def test_unit_rows_do_not_depend_on_the_scale(scale):
 @pytest.mark.parametrize("num_params", [2, 6])
 def test_a_factor_has_as_many_columns_as_the_rows_span(num_params):
     cosines, _ = unit_rows(draw(4, num_params) @ draw(4, num_params).T)
-    found = factor(cosines, 1e-14)
+    found = cholesky_rows(cosines, 1e-14)
     assert found.shape == (4, min(4, num_params))
     np.testing.assert_allclose(found @ found.T, cosines, atol=1e-13)
-    assert factor(np.zeros((3, 3)), 1e-14).shape == (3, 0)
+    assert cholesky_rows(np.zeros((3, 3)), 1e-14).shape == (3, 0)
 
 
 @pytest.mark.parametrize("num_params", [2, 6])
