@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ from benchmarks.timer import environment
 from mtl_opt.errors import InputError
 
 Measure = Callable[[argparse.Namespace], Mapping[str, Any]]
+
+
+def run(name: str) -> None:
+    """Run the experiment of a folder: its module `measure` has the function of that name, perhaps `add_arguments`.
+
+    Args:
+        name: Name of the folder.
+    """
+    module = import_module(f"experiments.{name}.measure")
+    sys.exit(main(module.measure, getattr(module, "add_arguments", lambda _: None)))
 
 
 def main(

@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.controlled_conflict [--quick] --json`."""
+"""`python -m experiments.controlled_conflict [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.controlled_conflict.measure import measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    run("controlled_conflict")

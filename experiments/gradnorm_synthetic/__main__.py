@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.gradnorm_synthetic [--quick] --json`."""
+"""`python -m experiments.gradnorm_synthetic [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.gradnorm_synthetic.measure import measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    run("gradnorm_synthetic")

@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.llm [--quick] --json`."""
+"""`python -m experiments.llm [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.llm.measure import measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    run("llm")

@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.multi_digits [--quick] --json`."""
+"""`python -m experiments.multi_digits [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.multi_digits.measure import add_arguments, measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure, add_arguments))
+    run("multi_digits")

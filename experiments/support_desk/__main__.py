@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.support_desk [--quick] --json`."""
+"""`python -m experiments.support_desk [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.support_desk.measure import measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    run("support_desk")

@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.text_tasks [--quick] --json`."""
+"""`python -m experiments.text_tasks [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.text_tasks.sweep import add_arguments, measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure, add_arguments))
+    run("text_tasks")

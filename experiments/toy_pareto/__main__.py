@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.toy_pareto [--quick] --json`."""
+"""`python -m experiments.toy_pareto [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.toy_pareto.sweep import measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    run("toy_pareto")

@@ -1,9 +1,6 @@
-"""The command: `python -m experiments.uncertainty_regression [--quick] --json`."""
+"""`python -m experiments.uncertainty_regression [--quick] [--json]`."""
 
-import sys
-
-from experiments.command import main
-from experiments.uncertainty_regression.measure import measure
+from experiments.command import run
 
 if __name__ == "__main__":
-    sys.exit(main(measure))
+    run("uncertainty_regression")

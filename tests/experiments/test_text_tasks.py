@@ -10,9 +10,9 @@ import torch
 
 from experiments.command import main
 from experiments.text_tasks.encoder import PACKAGE
+from experiments.text_tasks.measure import add_arguments, measure
 from experiments.text_tasks.noise import cosine, jackknife
 from experiments.text_tasks.prepare import prepare, read
-from experiments.text_tasks.sweep import add_arguments, measure
 
 SOURCE = Path(__file__).parents[3] / "shared" / "data" / "sentence_classification"
 needs_corpora = pytest.mark.skipif(not SOURCE.exists(), reason="needs ../shared/data/sentence_classification")

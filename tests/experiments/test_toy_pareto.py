@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.toy_pareto import descent, sweep
+from experiments.toy_pareto import descent, measure
 from experiments.toy_pareto.convex import CONVEX, convex
 from experiments.toy_pareto.descent import combined, descend, two_tasks
 from experiments.toy_pareto.plots import draw
@@ -107,7 +107,7 @@ def test_trajectories_are_drawn(tmp_path):
 def test_a_sweep_writes_trajectories_and_judges_every_sentence(quick, tmp_path, monkeypatch):
     for name, variant in VARIANTS.items():
         monkeypatch.setitem(VARIANTS, name, dataclasses.replace(variant, steps=3))
-    found = sweep.measure(argparse.Namespace(quick=quick, jobs=1, output=tmp_path))
+    found = measure.measure(argparse.Namespace(quick=quick, jobs=1, output=tmp_path))
     toys = [sentence for sentence in found["verdicts"] if "setting" in sentence]
     assert len(toys) == (6 if quick else 11)
     convex_ones = [holds for sentence, holds in found["verdicts"].items() if sentence not in toys]
