@@ -20,7 +20,7 @@ from experiments.command import say
 from mtl_opt.examples.support_desk import rows as support_desk
 from mtl_opt.examples.tiny_llama import train_tokenizer
 from mtl_opt.training import read_yaml, train_config
-from mtl_opt.training.preview.plan import plan
+from mtl_opt.training.preview.plan import plan_run
 
 FOLDER = Path(__file__).parent
 TEXTS, VOCABULARY = 500, 2000
@@ -121,7 +121,7 @@ def dry_run(path: Path, data: Path, models: Path) -> dict[str, Any]:
     config = train_config(settings)  # as it stands in the file
     local = {name: _moved(files, data) for name, files in settings["tasks"].items()}
     changes = {"model_name_or_path": str(stand_in(config.model_name_or_path, models)), "tasks": local}
-    found = plan(train_config({**settings, **changes, "tokenized_path": str(models / "tokens" / path.stem)}))
+    found = plan_run(train_config({**settings, **changes, "tokenized_path": str(models / "tokens" / path.stem)}))
     return {"model": config.model_name_or_path, "combiner": config.combiner, "tasks": list(local), **found.to_json()}
 
 

@@ -27,7 +27,7 @@ def measure(options: argparse.Namespace) -> Mapping[str, Any]:
     results = train(train_config(settings))
     lines = [json.loads(text) for text in (folder / "conflict.jsonl").read_text(encoding="utf-8").splitlines()]
     tasks = lines[-1]["tasks"]
-    losses = {task: [results[f"untrained_eval_{task}_loss"], results[f"eval_{task}_loss"]] for task in tasks}
+    losses = {task: [results[f"before_eval_{task}_loss"], results[f"eval_{task}_loss"]] for task in tasks}
     return {
         "losses": losses,
         "cosines": [{"step": line["step"], "cosines": line["cosines"]} for line in lines],
