@@ -19,7 +19,7 @@ def add_report(verbs: Any) -> None:
     """Add `report` to the command line."""
     verb = verbs.add_parser("report", help="write report.html on a comparison or a run: one file, opens from disk")
     verb.add_argument("folder", help="output_dir of `mtl-opt compare`, or of one run of `mtl-opt train`")
-    verb.add_argument("--plots", action="store_true", help="also plots/*.png and *.pdf for papers (matplotlib)")
+    verb.add_argument("--plots", action="store_true", help="also plots/*.png and *.pdf for papers")
     verb.set_defaults(run=_report)
 
 
@@ -44,7 +44,7 @@ def _report(options: argparse.Namespace) -> None:
     data = contents(read_folder(folder))
     paths = []
     if options.plots:
-        from mtl_opt.report.figures.figures import write_plots
+        from mtl_opt.report.figures.files import write_plots
 
         paths = write_plots(data, folder)
     print(f"Report: {write_page(data, folder)}")

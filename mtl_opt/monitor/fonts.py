@@ -1,76 +1,56 @@
-"""A font that can draw a given text: Pillow's own knows ASCII and little more, so others are looked for."""
+"""Fonts for task names in any script. matplotlib's own knows no Chinese, so the installed ones are searched."""
 
-import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from io import BytesIO
-from pathlib import Path
+from typing import Any
 
-from PIL import ImageFont
+OWN_FAMILY = "DejaVu Sans"
+"""The font that matplotlib brings along."""
 
-FOLDERS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "~/.local/share/fonts",
-    "~/.fonts",
-    "/System/Library/Fonts",
-    "/Library/Fonts",
-    "~/Library/Fonts",
-    "C:/Windows/Fonts",
-)
-"""Where systems keep their fonts."""
-
-# Starts of file names, best first: fonts with Chinese, then one with the other alphabets of Europe.
-KNOWN_FONTS = (
-    "NotoSansCJK", "NotoSansSC", "NotoSansHans", "SourceHanSans", "wqy-microhei", "wqy-zenhei", "PingFang", "Hiragino",
-    "STHeiti", "msyh", "simhei", "DroidSansFallback", "Arial Unicode", "NotoSerifCJK", "SourceHanSerif", "DejaVuSans.",
-)  # fmt: skip
-UNUSED = "\uffff"  # never a character: every font draws its "missing glyph" for it
+LAST_RESORT = "Last Resort"
+"""Begins the name of a font that has a box for every character and a letter for none."""
 
 
 @cache
-def known_font_files(folders: tuple[str, ...] = FOLDERS) -> tuple[Path, ...]:
-    """Search the folders once for fonts that are known to cover much."""
-    files = [path for folder in folders for path in Path(os.path.expanduser(folder)).rglob("*.[ot]t[fc]")]
-    found = []
-    for start in KNOWN_FONTS:
-        matches = [path for path in files if path.name.lower().startswith(start.lower())]
-        if matches:
-            found.append(min(matches, key=lambda path: ("regular" not in path.name.lower(), str(path))))
-    return tuple(found)
-
-
-@cache
-def default_font(size: int) -> ImageFont.FreeTypeFont:
-    """Load Pillow's own font."""
-    return ImageFont.load_default(size)
-
-
-@cache
-def load_font(path: Path, size: int) -> ImageFont.FreeTypeFont | None:
-    """Load a font file."""
-    try:  # the bytes, not the path: for a path that it cannot read Pillow takes a system font of the same name
-        return ImageFont.truetype(BytesIO(path.read_bytes()), size)
-    except OSError:
+def font_families(text: str) -> tuple[str, ...] | None:
+    """Return the font families, first choice first, that can draw a text; None where no installed font can."""
+    if not all(char.isspace() or char.isprintable() for char in text):
         return None
+    from matplotlib import font_manager
 
-
-def can_draw(font: ImageFont.FreeTypeFont, text: str) -> bool:
-    """Tell whether a font has a glyph for every character of a text."""
-    # Pillow gives no access to a font's character map, so the pixels are compared.
-    missing = glyph(font, UNUSED)
-    return all(char.isspace() or (char.isprintable() and glyph(font, char) != missing) for char in set(text))
-
-
-def glyph(font: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], bytes]:
-    """Draw one character."""
-    mask = font.getmask(char)
-    return mask.size, bytes(mask)
+    own = font_manager.get_font(font_manager.findfont(OWN_FAMILY))
+    missing = {char for char in text if not char.isspace() and not own.get_char_index(ord(char))}
+    if not missing:
+        return (OWN_FAMILY,)
+    for entry in installed_fonts():
+        try:
+            font = font_manager.get_font(entry.fname)
+        except (OSError, RuntimeError):  # removed since matplotlib made its list, or broken
+            continue
+        if all(font.get_char_index(ord(char)) for char in missing):
+            return (OWN_FAMILY, entry.name)
+    return None
 
 
 @cache
-def font_for(text: str, size: int, folders: tuple[str, ...] = FOLDERS) -> ImageFont.FreeTypeFont | None:
-    """Find a font that can draw a text: Pillow's own where it is enough, else one installed on the system."""
-    if can_draw(default_font(size), text):
-        return default_font(size)
-    fonts = (load_font(path, size) for path in known_font_files(folders))
-    return next((font for font in fonts if font is not None and can_draw(font, text)), None)
+def installed_fonts() -> tuple[Any, ...]:
+    """List the fonts of this system, best for labels first: regular, sans-serif, simplified Chinese."""
+    from matplotlib import font_manager
+
+    def rank(entry: Any) -> tuple[Any, ...]:
+        name = entry.name
+        regular = entry.style == "normal" and entry.weight in {400, "normal", "regular"}
+        return not regular, "Serif" in name, "Mono" in name, "Sans" not in name, not name.endswith(" SC"), name
+
+    known = [entry for entry in font_manager.fontManager.ttflist if not entry.name.startswith(LAST_RESORT)]
+    return tuple(sorted(known, key=rank))
+
+
+@contextmanager
+def missing_glyphs_as_boxes() -> Iterator[None]:
+    """Silence the warning on characters that no font has: each is drawn as a box, which is no reason to stop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield

@@ -1,28 +1,48 @@
-"""The cosines of all task gradients as a picture: red where tasks pull apart, blue where they agree."""
+"""The cosines of task gradients as a picture: red where tasks pull apart, blue where they agree.
+
+matplotlib is imported where something is drawn: it takes as long to load as the rest of this package.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mtl_opt.monitor.fonts import default_font, font_for
-
-Colour = tuple[int, int, int]
+from mtl_opt.monitor.fonts import OWN_FAMILY, font_families
 
 # ColorBrewer's RdBu, safe for colour-blind eyes. Cosines of real tasks are mostly small, so the steps are finer there.
-LEVELS = (0.0, 0.1, 0.3, 0.6, 1.0)
-RED: tuple[Colour, ...] = ((247, 247, 247), (253, 219, 199), (244, 165, 130), (214, 96, 77), (178, 24, 43))
-BLUE: tuple[Colour, ...] = ((247, 247, 247), (209, 229, 240), (146, 197, 222), (67, 147, 195), (33, 102, 172))
-GREY: Colour = (200, 200, 200)
-BLACK: Colour = (30, 30, 30)
-WHITE: Colour = (255, 255, 255)
+LEVELS = {
+    -1.0: "#b2182b", -0.6: "#d6604d", -0.3: "#f4a582", -0.1: "#fddbc7", 0.0: "#f7f7f7",
+    0.1: "#d1e5f0", 0.3: "#92c5de", 0.6: "#4393c3", 1.0: "#2166ac",
+}  # fmt: skip
+GREY, BLACK, WHITE = "#c8c8c8", "#1e1e1e", "#ffffff"
 
 CELL, PAD, GAP, FONT, LABEL = 46, 12, 7, 14, 150  # pixels; LABEL is the widest label
 SWATCH_WIDTH, SWATCH_HEIGHT = 34, 18  # pixels
 LAYER_TEXT = 24  # characters of the name of a layer
+
+
+class Outline(NamedTuple):
+    """Hold the shape of a text as matplotlib's paths have it, in pixels; its baseline begins at (0, 0)."""
+
+    vertices: np.ndarray  # [points, 2]
+    codes: Any
+    width: float
+
+
+@lru_cache(maxsize=4096)
+def text_outline(text: str, size: int, families: tuple[str, ...] = (OWN_FAMILY,)) -> Outline:
+    """Compute the shape of a text."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    points, codes = text_to_path.get_text_path(FontProperties(family=list(families)), text)
+    vertices = np.asarray(points, dtype=float).reshape(-1, 2) * size / text_to_path.FONT_SCALE
+    return Outline(vertices, codes, vertices[:, 0].max(initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -30,87 +50,35 @@ class Label:
     """Hold what is drawn for a task: its name, or its number and as much of the name as fits and can be drawn."""
 
     text: str
-    font: ImageFont.FreeTypeFont
+    families: tuple[str, ...] = (OWN_FAMILY,)
+
+    @property
+    def outline(self) -> Outline:
+        """Shape of the text."""
+        return text_outline(self.text, FONT, self.families)
 
     @property
     def width(self) -> int:
         """Width of the drawn text in pixels."""
-        return round(self.font.getlength(self.text))
+        return round(self.outline.width)
 
 
 def task_number(index: int) -> str:
-    """Give the short name of a task, the same in pictures and in TensorBoard's text `tasks`."""
+    """Return the short name of a task, the same in pictures and in TensorBoard's text `tasks`."""
     return f"T{index + 1}"
 
 
 def task_label(index: int, name: str) -> Label:
     """Choose what to draw for a task."""
-    font = font_for(name, FONT)
-    if font is None or not name.strip():
-        return Label(task_number(index), default_font(FONT))
-    label, kept = Label(name, font), len(name)
+    shown = " ".join(name.split())
+    families = font_families(shown)
+    if families is None or not shown:
+        return Label(task_number(index))
+    label, kept = Label(shown, families), len(shown)
     while label.width > LABEL:
         kept -= 1
-        label = Label(f"{task_number(index)} {name[:kept].rstrip()}…", font)
+        label = Label(f"{task_number(index)} {shown[:kept].rstrip()}…", families)
     return label
-
-
-def colour(cosine: float) -> Colour:
-    """Map a cosine to its colour."""
-    if cosine != cosine:
-        return GREY
-    stops = np.array(RED if cosine < 0 else BLUE, dtype=float)
-    red, green, blue = (round(float(np.interp(abs(cosine), LEVELS, stops[:, channel]))) for channel in range(3))
-    return red, green, blue
-
-
-def draw_cell(
-    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], cosine: float, text: str, grey: bool = False
-) -> None:
-    """Draw one coloured box with its value, or a dash where there is none."""
-    fill = GREY if grey else colour(cosine)
-    ink = BLACK if 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] > 140 else WHITE
-    draw.rectangle(box, fill=fill, outline=WHITE)
-    x, y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
-    if cosine != cosine:  # Pillow's own font has no en dash
-        draw.line((x - 4, y, x + 4, y), fill=ink)
-    else:
-        draw.text((x, y), text, fill=ink, font=default_font(FONT - 1), anchor="mm")
-
-
-def draw_labels(image: Image.Image, rows: Sequence[Label], columns: Sequence[Label], corner: tuple[int, int]) -> None:
-    """Write the labels beside the rows and above the columns."""
-    draw, (left, top) = ImageDraw.Draw(image), corner
-    for index, label in enumerate(rows):
-        middle = top + index * CELL + CELL // 2
-        draw.text((left - GAP, middle), label.text, fill=BLACK, font=label.font, anchor="rm")
-    turned = runs_upwards(columns)
-    for index, label in enumerate(columns):
-        middle = left + index * CELL + CELL // 2
-        if not turned:
-            draw.text((middle, top - GAP - 3), label.text, fill=BLACK, font=label.font, anchor="ms")
-            continue
-        height = FONT + 8
-        strip = Image.new("L", (label.width + 2, height))
-        ImageDraw.Draw(strip).text((0, height // 2), label.text, fill=255, font=label.font, anchor="lm")
-        strip = strip.rotate(90, expand=True)
-        image.paste(BLACK, (middle - height // 2, top - GAP - strip.height), strip)
-
-
-def runs_upwards(columns: Sequence[Label]) -> bool:
-    """Tell whether the labels above the columns are turned."""
-    return max(label.width for label in columns) > CELL - 6
-
-
-def draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
-    """Draw the colour scale."""
-    values = [-level for level in reversed(LEVELS[1:])] + list(LEVELS)
-    for index, value in enumerate(values):
-        x = PAD + index * SWATCH_WIDTH
-        draw_cell(draw, (x, top, x + SWATCH_WIDTH, top + SWATCH_HEIGHT), value, f"{value:g}")
-    right, bottom = PAD + len(values) * SWATCH_WIDTH, top + SWATCH_HEIGHT + 4
-    draw.text((PAD, bottom), "conflict", fill=BLACK, font=default_font(FONT - 1), anchor="la")
-    draw.text((right, bottom), "agreement", fill=BLACK, font=default_font(FONT - 1), anchor="ra")
 
 
 def cosine_heatmap(
@@ -122,7 +90,7 @@ def cosine_heatmap(
 
     Args:
         cosines: Cosines in [-1, 1]; NaN where undefined. `[tasks, tasks]`
-        tasks: Names of the tasks.
+        tasks: Names of the tasks; a long one is shortened, one that no installed font can draw becomes its number.
         uncertain: Pairs whose sign is not known: their numbers stand in brackets on grey. None: no pair.
             `[tasks, tasks]`
 
@@ -144,11 +112,11 @@ def layer_heatmap(
     layers: Sequence[str],
     pairs: Sequence[tuple[int, int]],
 ) -> Tensor:  # uint8 [3, height, width]
-    """Draw the cosines of pairs of tasks layer by layer, the first layer above."""
+    """Draw the cosines of pairs of tasks layer by layer, the first layer on top."""
     if cosines.shape != (len(layers), len(pairs)):
         raise ValueError(f"`cosines` must be [{len(layers)}, {len(pairs)}], got shape {tuple(cosines.shape)}.")
-    rows = [Label(".".join(name.split(".")[-2:])[-LAYER_TEXT:], default_font(FONT)) for name in layers]
-    columns = [Label(f"{task_number(a)} {task_number(b)}", default_font(FONT)) for a, b in pairs]
+    rows = [Label(".".join(name.split(".")[-2:])[-LAYER_TEXT:]) for name in layers]
+    columns = [Label(f"{task_number(a)} {task_number(b)}") for a, b in pairs]
     return heatmap(cosines, rows, columns)
 
 
@@ -158,19 +126,114 @@ def heatmap(
     columns: Sequence[Label],
     uncertain: Tensor | None = None,  # [rows, columns]
 ) -> Tensor:  # uint8 [3, height, width]
-    """Draw a table of cosines."""
-    doubts = (torch.zeros_like(values) if uncertain is None else uncertain).tolist()
-    above = max(label.width for label in columns) if runs_upwards(columns) else FONT + 4
+    """Draw a table of cosines with its labels and the colour scale."""
+    turned = max(label.width for label in columns) > CELL - 6
+    above = max(label.width for label in columns) if turned else FONT + 4
     left, top = PAD + max(label.width for label in rows) + GAP, PAD + above + GAP
     right, bottom = left + len(columns) * CELL, top + len(rows) * CELL + 2 * GAP
-    width = PAD + max(right, PAD + (2 * len(LEVELS) - 1) * SWATCH_WIDTH)
-    image = Image.new("RGB", (width, bottom + SWATCH_HEIGHT + FONT + 8 + PAD), WHITE)
-    draw = ImageDraw.Draw(image)
-    for row, numbers in enumerate(values.tolist()):
-        for column, value in enumerate(numbers):
-            x, y = left + column * CELL, top + row * CELL
-            text, doubt = f"{value:.2f}".replace("-0.00", "0.00"), bool(doubts[row][column])
-            draw_cell(draw, (x, y, x + CELL, y + CELL), value, f"({text})" if doubt else text, grey=doubt)
-    draw_labels(image, rows, columns, (left, top))
-    draw_legend(draw, bottom)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    scale_right = PAD + len(LEVELS) * SWATCH_WIDTH
+    canvas = Canvas(PAD + max(right, scale_right), bottom + SWATCH_HEIGHT + FONT + 8 + PAD)
+    doubts = np.zeros(values.shape, dtype=bool) if uncertain is None else uncertain.bool().numpy()
+    texts = [[cell_text(value, doubt) for value, doubt in zip(*row, strict=True)]
+             for row in zip(values.tolist(), doubts, strict=True)]  # fmt: skip
+    canvas.add_cells(np.where(doubts, np.nan, values.numpy()), texts, (left, top), (CELL, CELL))
+    for index, label in enumerate(rows):
+        canvas.add_text(label.outline, left - GAP, top + (index + 0.5) * CELL, align=1)
+    for index, label in enumerate(columns):
+        middle = left + (index + 0.5) * CELL
+        if turned:
+            canvas.add_text(label.outline, middle, top - GAP, align=0, turned=True)
+        else:
+            canvas.add_text(label.outline, middle, top - GAP - FONT / 2, align=0.5)
+    levels = np.array([list(LEVELS)])
+    canvas.add_cells(levels, [[f"{level:g}" for level in LEVELS]], (PAD, bottom), (SWATCH_WIDTH, SWATCH_HEIGHT))
+    below = bottom + SWATCH_HEIGHT + 4 + FONT / 2
+    canvas.add_text(text_outline("conflict", FONT - 1), PAD, below, align=0)
+    canvas.add_text(text_outline("agreement", FONT - 1), scale_right, below, align=1)
+    return canvas.picture()
+
+
+def cell_text(value: float, doubt: bool) -> str:
+    """Format a cosine: a dash where it is undefined, in brackets where its sign is not known."""
+    if value != value:
+        return "–"
+    text = f"{value:.2f}".replace("-0.00", "0.00")
+    return f"({text})" if doubt else text
+
+
+@cache
+def colour_map() -> Any:
+    """Return the colours of cosines as a matplotlib colour map over [0, 1]."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = [((level + 1) / 2, colour) for level, colour in LEVELS.items()]
+    return LinearSegmentedColormap.from_list("cosines", stops, N=2001).with_extremes(bad=GREY)
+
+
+def colours(
+    cosines: np.ndarray,  # [...]
+) -> np.ndarray:  # uint8 [..., 3]
+    """Map cosines to their colours, NaN to grey."""
+    return colour_map()((np.asarray(cosines, dtype=np.float64) + 1) / 2, bytes=True)[..., :3]
+
+
+class Canvas:
+    """Compose a picture of coloured cells and texts; coordinates are pixels from the upper left corner.
+
+    A thousand numbers as matplotlib's `Text` take seconds. Outlines are computed once per text and drawn all together.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+        self.outlines: list[Any] = []
+        self.inks: list[str] = []
+
+    def add_cells(
+        self,
+        values: np.ndarray,  # [rows, columns]
+        texts: Sequence[Sequence[str]],
+        corner: tuple[int, int],
+        size: tuple[int, int],
+    ) -> None:
+        """Draw boxes in the colours of their values, each with its text."""
+        (left, top), (width, height) = corner, size
+        shades = colours(values)  # [rows, columns, 3]
+        boxes = shades.repeat(height, axis=0).repeat(width, axis=1)
+        boxes[::height], boxes[:, ::width] = 255, 255  # white lines between them
+        self.pixels[top : top + boxes.shape[0], left : left + boxes.shape[1]] = boxes
+        brightness = shades @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+        for (row, column), light in np.ndenumerate(brightness):
+            x, y = left + (column + 0.5) * width, top + (row + 0.5) * height
+            ink = BLACK if light > 140 else WHITE
+            self.add_text(text_outline(texts[row][column], FONT - 1), x, y, align=0.5, ink=ink)
+
+    def add_text(
+        self, outline: Outline, x: float, y: float, align: float, turned: bool = False, ink: str = BLACK
+    ) -> None:
+        """Draw a text whose left end (`align` 0), middle (0.5) or right end (1) is at (x, y), upwards if `turned`."""
+        from matplotlib.path import Path
+
+        # Centred on the capitals, so that texts with and without descenders share a baseline.
+        vertices = outline.vertices - (align * outline.width, 0.36 * FONT)
+        if turned:
+            vertices = vertices @ np.array([[0.0, 1.0], [-1.0, 0.0]])
+        start = np.array([x, self.pixels.shape[0] - y])  # matplotlib's y goes up
+        self.outlines.append(Path(vertices + start, outline.codes))
+        self.inks.append(ink)
+
+    def picture(self) -> Tensor:  # uint8 [3, height, width]
+        """Draw everything."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.collections import PathCollection
+        from matplotlib.figure import Figure
+        from matplotlib.transforms import IdentityTransform
+
+        height, width, _ = self.pixels.shape
+        canvas = FigureCanvasAgg(Figure(figsize=(width, height), dpi=1))  # an inch is a pixel: sizes stay whole numbers
+        renderer = canvas.get_renderer()
+        drawn = np.asarray(renderer.buffer_rgba())  # [height, width, 4], the memory that is drawn to
+        drawn[..., :3], drawn[..., 3] = self.pixels, 255
+        texts = PathCollection(self.outlines, facecolors=self.inks, linewidths=0, transform=IdentityTransform())
+        canvas.figure.add_artist(texts)
+        texts.draw(renderer)
+        return torch.from_numpy(drawn[..., :3].transpose(2, 0, 1).copy())

@@ -1,23 +1,16 @@
-"""`plot_loss`: the losses of a run as PNG, all tasks in one figure and one figure per task. Needs matplotlib."""
+"""`plot_loss`: the losses of a run as PNG, all tasks in one figure and one figure per task."""
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.monitor.fonts import can_draw, known_font_files, load_font
+from mtl_opt.monitor.fonts import OWN_FAMILY, font_families, missing_glyphs_as_boxes
 from mtl_opt.results import parse_json_line
 
-MISSING = "needs matplotlib, which is not installed: pip install 'mtl_opt[plots]'"
 FILE = "training_loss.png"
 
 Curve = tuple[list[int], list[float]]
-
-
-def can_plot() -> bool:
-    """Tell whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
 
 
 def plot_losses(log: Path, tasks: Sequence[str]) -> list[Path]:
@@ -51,30 +44,18 @@ def _draw(path: Path, title: str, curves: Mapping[str, Curve]) -> Path:
     """Draw curves into a PNG; with a canvas of its own, so that no window system is asked for."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
 
-    font = _font("".join((title, *curves)))
-    properties = FontProperties(fname=str(font)) if font else FontProperties()
+    families = list(font_families("".join((title, *curves))) or (OWN_FAMILY,))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, (steps, values) in curves.items():
         style = {"color": "black", "linewidth": 2} if name == "mean" else {"linewidth": 1.2}
         axes.plot(steps, values, label=name, marker="." if len(steps) < 30 else None, **style)
-    axes.set_title(title, fontproperties=properties)
+    axes.set_title(title, fontfamily=families)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats per token)")
     axes.grid(alpha=0.3)
-    axes.legend(prop=properties)
-    FigureCanvasAgg(figure).print_png(path)
+    axes.legend(prop={"family": families})
+    with missing_glyphs_as_boxes():
+        FigureCanvasAgg(figure).print_png(path)
     return path
-
-
-def _font(text: str) -> Path | None:
-    """Find a font for a text that matplotlib's own cannot draw; None where its own can, or none does."""
-    if text.isascii():
-        return None
-    for path in known_font_files():
-        font = load_font(path, 12)
-        if font is not None and can_draw(font, text):
-            return path
-    return None

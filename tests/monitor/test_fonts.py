@@ -1,57 +1,71 @@
-"""Finding a font that can draw a task name."""
+"""Fonts for task names in any script."""
 
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from matplotlib import font_manager
 
-from mtl_opt.monitor.fonts import can_draw, default_font, font_for, known_font_files, load_font
-
-
-def test_plain_names_take_the_font_that_is_always_there(tmp_path):
-    font = font_for("wiki_qa [v1.1] – no", 14, (str(tmp_path),))
-    assert font is None  # the en dash is not in it
-    assert font_for("wiki_qa [v1.1]", 14, (str(tmp_path),)) is default_font(14)
+from mtl_opt.monitor.fonts import OWN_FAMILY, font_families, installed_fonts
 
 
-def test_a_name_no_font_can_draw_gives_none(tmp_path):
-    assert font_for("情感分类", 14, (str(tmp_path),)) is None
+@pytest.fixture
+def only_fonts(monkeypatch):
+    """Make matplotlib know no other fonts than those given."""
+
+    def choose(*entries):
+        monkeypatch.setattr(font_manager.fontManager, "ttflist", list(entries))
+        installed_fonts.cache_clear()
+        font_families.cache_clear()
+
+    yield choose
+    monkeypatch.undo()
+    installed_fonts.cache_clear()
+    font_families.cache_clear()
 
 
-@pytest.mark.parametrize("text", ["\ud800", "\uffff", "a\nb\x00"])
-def test_what_is_no_character_cannot_be_drawn_unless_it_is_space(text):
-    assert can_draw(default_font(14), text) == (text.isspace())
+def entry(name, style="normal", weight=400, fname="missing.ttf"):
+    return SimpleNamespace(name=name, style=style, weight=weight, fname=fname)
 
 
-def test_missing_and_unreadable_font_files_are_passed_over(tmp_path):
-    (tmp_path / "deep").mkdir()
-    broken = tmp_path / "deep" / "NotoSansCJK-Regular.ttc"
+def own_entries():
+    return [entry for entry in font_manager.fontManager.ttflist if entry.name == OWN_FAMILY]
+
+
+@pytest.mark.parametrize("text", ["wiki_qa [v1.1] – no", "финансы", "$a$ é", "", " \n"])
+def test_the_font_that_is_always_there_draws_the_alphabets_of_europe(text):
+    assert font_families(text) == (OWN_FAMILY,)
+
+
+def test_a_name_that_no_font_can_draw_gives_none(only_fonts):
+    only_fonts(*own_entries())
+    assert font_families("情感分类") is None
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\uffff", "a\x00", "𒀀𒀁"])
+def test_what_has_no_glyph_cannot_be_drawn(text):
+    assert font_families(text) is None
+
+
+def test_missing_and_unreadable_font_files_are_passed_over(only_fonts, tmp_path):
+    broken = tmp_path / "NotoSansCJK-Regular.ttc"
     broken.write_bytes(b"no font")
-    folders = (str(tmp_path), str(tmp_path / "missing"))
-    assert known_font_files(folders) == (broken,)
-    assert load_font(broken, 14) is None
-    assert font_for("情感", 14, folders) is None
+    only_fonts(*own_entries(), entry("Noto Sans CJK SC", fname=str(broken)), entry("Gone", fname=str(tmp_path / "no")))
+    assert font_families("情感") is None
 
 
-def test_the_regular_weight_is_preferred_and_better_fonts_come_first(tmp_path):
-    for name in ["wqy-zenhei.ttc", "NotoSansCJK-Bold.ttc", "NotoSansCJK-Regular.ttc", "Unknown.ttf"]:
-        (tmp_path / name).write_bytes(b"")
-    names = [path.name for path in known_font_files((str(tmp_path),))]
-    assert names == ["NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc"]
-
-
-def test_an_installed_font_draws_what_the_default_font_cannot():
-    if not any(path.name.startswith("DejaVuSans") for path in known_font_files()):
-        pytest.skip("no DejaVu Sans on this system")
-    font = font_for("финансы", 14)
-    assert font is not None
-    assert can_draw(font, "финансы")
-    assert not can_draw(default_font(14), "финансы")
+def test_regular_sans_serif_fonts_for_simplified_chinese_come_first(only_fonts):
+    names = ["Noto Serif CJK SC", "Noto Sans CJK JP", "Last Resort High-Efficiency", "Noto Sans Mono CJK SC"]
+    only_fonts(entry("Noto Sans CJK SC", weight=700), *map(entry, names), entry("Noto Sans CJK SC"))
+    found = [(font.name, font.weight) for font in installed_fonts()]
+    assert found[:3] == [("Noto Sans CJK SC", 400), ("Noto Sans CJK JP", 400), ("Noto Sans Mono CJK SC", 400)]
+    assert found[3:] == [("Noto Serif CJK SC", 400), ("Noto Sans CJK SC", 700)]
 
 
 def test_chinese_names_are_drawn_where_a_chinese_font_is_installed():
-    chinese = ("NotoSansCJK", "SourceHanSans", "wqy-", "PingFang", "msyh", "simhei", "DroidSansFallback")
-    if not any(Path(path).name.startswith(chinese) for path in known_font_files()):
+    chinese = ("Noto Sans CJK", "Source Han Sans", "WenQuanYi", "PingFang", "Microsoft YaHei", "SimHei")
+    if not any(font.name.startswith(chinese) for font in installed_fonts()):
         pytest.skip("no Chinese font on this system")
-    font = font_for("情感分类", 14)
-    assert font is not None
-    assert can_draw(font, "情感分类")
+    own, chosen = font_families("情感分类")
+    assert own == OWN_FAMILY
+    font = font_manager.get_font(font_manager.findfont(chosen))
+    assert all(font.get_char_index(ord(char)) for char in "情感分类")

@@ -2,10 +2,29 @@
 
 from math import nan
 
+import numpy as np
 import pytest
 import torch
 
-from mtl_opt.monitor.heatmap import BLUE, CELL, GREY, LABEL, RED, colour, cosine_heatmap, layer_heatmap, task_label
+from mtl_opt.monitor.heatmap import (
+    CELL,
+    GREY,
+    LABEL,
+    LEVELS,
+    colours,
+    cosine_heatmap,
+    layer_heatmap,
+    task_label,
+    text_outline,
+)
+
+
+def colour(cosine):
+    return colours(np.array([cosine]))[0].tolist()
+
+
+def rgb(text):
+    return list(bytes.fromhex(text[1:]))
 
 
 def test_result_is_a_colour_image():
@@ -25,9 +44,8 @@ def test_conflict_is_red_agreement_blue_and_nothing_nearly_white():
 
 
 def test_scale_runs_from_end_to_end_and_nan_is_grey():
-    assert colour(-1.0) == RED[-1]
-    assert colour(1.0) == BLUE[-1]
-    assert colour(nan) == GREY
+    assert [colour(level) for level in LEVELS] == [rgb(shade) for shade in LEVELS.values()]
+    assert colour(nan) == rgb(GREY)
 
 
 def area(image, wanted):
@@ -43,8 +61,8 @@ def test_cells_have_the_colour_of_their_value():
 
 def test_cells_without_a_value_are_grey():
     cosines = torch.tensor([[1.0, nan], [nan, nan]])
-    assert 2 < area(cosine_heatmap(cosines, ["a", "b"]), GREY) <= 3
-    assert area(cosine_heatmap(torch.eye(2), ["a", "b"]), GREY) < 0.25
+    assert 2 < area(cosine_heatmap(cosines, ["a", "b"]), rgb(GREY)) <= 3
+    assert area(cosine_heatmap(torch.eye(2), ["a", "b"]), rgb(GREY)) < 0.25
 
 
 def test_minus_zero_is_drawn_as_zero():
@@ -70,7 +88,8 @@ def test_a_name_that_cannot_be_drawn_is_its_number():
 
 
 @pytest.mark.parametrize(
-    "tasks", [["only"], ["情感", "a b"], [f"a rather long task name, number {i}" for i in range(12)]]
+    "tasks",
+    [["only"], ["情感", "a b"], ["$x", "a\nb", "\ud800"], [f"a rather long task name, number {i}" for i in range(12)]],
 )
 def test_any_number_of_tasks_and_any_names_can_be_drawn(tasks):
     image = cosine_heatmap(torch.eye(len(tasks), dtype=torch.float64), tasks)
@@ -80,6 +99,10 @@ def test_any_number_of_tasks_and_any_names_can_be_drawn(tasks):
 def test_cosines_of_other_tasks_are_refused():
     with pytest.raises(ValueError, match=r"must be \[3, 3\], got shape \(2, 2\)"):
         cosine_heatmap(torch.eye(2), ["a", "b", "c"])
+
+
+def test_a_text_is_never_read_as_mathematics():
+    assert text_outline("$a$", 14).width > 2 * text_outline("a", 14).width
 
 
 def test_layers_stand_below_each_other_and_pairs_beside():
@@ -97,6 +120,6 @@ def test_a_cosine_whose_sign_is_not_known_stands_in_brackets_on_grey():
     cosines = torch.tensor([[1.0, -0.77], [-0.77, 1.0]])
     plain = cosine_heatmap(cosines, ["a", "b"])
     doubtful = cosine_heatmap(cosines, ["a", "b"], cosines < 0)
-    assert area(plain, GREY) < 0.25
-    assert area(doubtful, GREY) > 1
+    assert area(plain, rgb(GREY)) < 0.25
+    assert area(doubtful, rgb(GREY)) > 1
     assert area(doubtful, colour(-0.77)) < 0.25

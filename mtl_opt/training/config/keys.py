@@ -213,7 +213,7 @@ class OutputKeys:
     save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
     save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
-    plot_loss: bool = setting(flag, "draw training_loss.png and one curve per task (needs matplotlib)", False)
+    plot_loss: bool = setting(flag, "draw training_loss.png and one curve per task", False)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)
     resume_from_checkpoint: bool | str | None = setting(
         either(flag, text), "true: newest in output_dir, or a folder", False

@@ -46,7 +46,7 @@ from mtl_opt.training.run.observer import Observer
 from mtl_opt.training.run.process import finish_step_on_interrupt, peak_mb, reset_peak
 from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Watch, training_step
-from mtl_opt.training.run.writers import NoWriters, Writers, draw_losses, epoch_of, warn_of_plots
+from mtl_opt.training.run.writers import NoWriters, Writers, draw_losses, epoch_of
 from mtl_opt.training.setup.data import Prepared, prepare
 from mtl_opt.training.setup.model import parameter_counts
 
@@ -98,7 +98,6 @@ def train(
             _begin(output, settings)
         if watch is not None:
             run.parts = replace(run.parts, watch=watch(run))
-        warn_of_plots(config.plot_loss)
         return _run_to_end(run)
 
 

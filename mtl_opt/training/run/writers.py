@@ -1,17 +1,14 @@
 """The logs of a run, written by one process while it goes on."""
 
-import logging
 import math
 from pathlib import Path
 
 from mtl_opt.monitor import ConflictLog, EventWindow, StepEvent, TensorBoardWriter, TrainerLog, diagnose
 from mtl_opt.monitor.conflict_line import all_cosines, diagnosis_scalars
-from mtl_opt.monitor.loss_plot import MISSING, can_plot, plot_losses
+from mtl_opt.monitor.loss_plot import plot_losses
 from mtl_opt.results import CONFLICT_JSONL, TRAINER_LOG_JSONL
 from mtl_opt.training.config.yaml_file import dump_yaml
 from mtl_opt.training.run.state import Run
-
-logger = logging.getLogger(__name__)
 
 
 class Writers:
@@ -81,15 +78,9 @@ class NoWriters:
         """Close nothing."""
 
 
-def warn_of_plots(wanted: bool) -> None:
-    """Warn before training that `plot_loss` cannot be had; the log of the losses is written all the same."""
-    if wanted and not can_plot():
-        logger.warning("`plot_loss: true` %s.", MISSING)
-
-
 def draw_losses(run: Run) -> None:
     """Draw the loss curves if `plot_loss` asks for them."""
-    if run.output.plot_loss and can_plot():
+    if run.output.plot_loss:
         plot_losses(Path(run.output.output_dir) / TRAINER_LOG_JSONL, run.prepared.tasks)
 
 

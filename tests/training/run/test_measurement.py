@@ -1,7 +1,6 @@
 """Metrics that tasks name, the answers behind them, and the curves of `plot_loss`: real runs, read back from disk."""
 
 import json
-import logging
 import math
 from pathlib import Path
 
@@ -80,14 +79,6 @@ def test_plot_loss_draws_all_tasks_and_each_task(settings):
     for name in names:
         with Image.open(folder / name) as image:
             assert len(image.getcolors(10**6)) > 20
-
-
-def test_without_matplotlib_plot_loss_says_what_to_install_and_the_run_goes_on(settings, monkeypatch, caplog):
-    monkeypatch.setattr("mtl_opt.training.run.writers.can_plot", lambda: False)
-    caplog.set_level(logging.WARNING)
-    train(config_of(settings, plot_loss=True, max_steps=1))
-    assert "pip install 'mtl_opt[plots]'" in caplog.text
-    assert not list(Path(settings["output_dir"]).glob("*.png"))
 
 
 def write_answers(folder, answers):

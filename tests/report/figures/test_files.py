@@ -1,11 +1,12 @@
+"""The figures of a report as files."""
+
 import struct
-import sys
 
 import pytest
 from references.comparison_folder import write_comparison
 
-from mtl_opt.errors import InputError
-from mtl_opt.report.figures.figures import write_plots
+from mtl_opt.report.figures.files import write_plots
+from mtl_opt.report.figures.style import style
 from mtl_opt.report.page.contents import contents
 from mtl_opt.report.read.folder import read_folder
 
@@ -39,25 +40,15 @@ def test_figures_without_data_are_left_out(tmp_path):
     assert {path.stem for path in write_plots(contents(read_folder(run)), run)} == {"curves"}
 
 
-def test_the_font_for_chinese_names_has_them():
-    from matplotlib import font_manager
-
-    from mtl_opt.monitor.fonts import known_font_files
-    from mtl_opt.report.figures.style import style
-
-    if not known_font_files():
-        pytest.skip("no font with Chinese on this machine")
-    families = style("情绪")["font.family"]
-    assert len(families) > 1
-    chars = [set(font_manager.get_font(font_manager.findfont(family)).get_charmap()) for family in families[1:]]
-    assert any({ord("情"), ord("绪")} <= known for known in chars)
-    assert style("qa")["font.family"] == ["DejaVu Sans"]
+def test_a_chinese_name_brings_its_font_and_an_undrawable_one_takes_none_away(monkeypatch):
+    fonts = {"情绪": ("DejaVu Sans", "Some Hei"), "qa": ("DejaVu Sans",), "𒀀": None}
+    monkeypatch.setattr("mtl_opt.report.figures.style.font_families", fonts.__getitem__)
+    assert style(["qa", "𒀀", "情绪"])["font.family"] == ["DejaVu Sans", "Some Hei"]
+    assert style(["qa"])["font.family"] == ["DejaVu Sans"]
 
 
-def test_without_matplotlib_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    write_comparison(tmp_path, ["sum"], [0], steps=20)
-    data = contents(read_folder(tmp_path))
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match=r"matplotlib.*pip install mtl_opt\[plots\]"):
-        write_plots(data, tmp_path)
-    assert not (tmp_path / "plots").exists()
+@pytest.mark.slow
+def test_a_character_that_no_font_has_does_not_stop_a_figure(tmp_path):
+    write_comparison(tmp_path, ["sum", "pcgrad"], [0], ["𒀀", "qa"], steps=20, baselines=False)
+    names = {path.stem for path in write_plots(contents(read_folder(tmp_path)), tmp_path)}
+    assert {"curves", "tasks"} <= names
