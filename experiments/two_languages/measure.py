@@ -21,7 +21,8 @@ def measure(options: argparse.Namespace) -> Mapping[str, Any]:
         Losses before and after, cosines over the run, and verdicts.
     """
     folder = options.output / ("quick" if options.quick else "full")
-    settings = read_yaml(str(CONFIG), [f"output_dir={folder}", f"seed={options.seed}"])
+    mine = [f"output_dir={folder}", f"seed={options.seed}", "resume_from_checkpoint=true"]
+    settings = read_yaml(str(CONFIG), mine)
     if options.quick:
         settings |= {"max_steps": 10}
     results = train(train_config(settings))
