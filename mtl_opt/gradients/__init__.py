@@ -13,8 +13,8 @@
 from mtl_opt.gradients.drop_in import backward
 from mtl_opt.gradients.engines.choice import ENGINES
 from mtl_opt.gradients.loss_weights import LossWeights
-from mtl_opt.gradients.online import OnlineProjection
-from mtl_opt.gradients.step.loss_scale import LossScaler
+from mtl_opt.gradients.online_projection import OnlineProjection
+from mtl_opt.gradients.step.loss_scaler import LossScaler
 from mtl_opt.gradients.step.window import WindowEstimate
 from mtl_opt.gradients.task_gradients import TaskGradients
 

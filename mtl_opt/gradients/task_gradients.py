@@ -10,14 +10,14 @@ from torch.distributed import ProcessGroup
 
 from mtl_opt.gradients.checks import check_trainable, checked_tasks, refuse_wrapped
 from mtl_opt.gradients.engines.choice import build_buffer, build_engine
-from mtl_opt.gradients.fill import Filling
-from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
+from mtl_opt.gradients.row_filler import RowFiller
 from mtl_opt.gradients.rows.columns import whole
 from mtl_opt.gradients.step.combiner_input import CombinerLike, input_of, weights_from
-from mtl_opt.gradients.step.halves import HalfSplit
-from mtl_opt.gradients.step.loss_scale import LossScaler
-from mtl_opt.gradients.step.private import PrivateGradients
+from mtl_opt.gradients.step.half_split import HalfSplit
+from mtl_opt.gradients.step.loss_scaler import LossScaler
+from mtl_opt.gradients.step.private_gradients import PrivateGradients
 from mtl_opt.gradients.step.step import Step
 from mtl_opt.gradients.step.window import Window
 
@@ -96,7 +96,7 @@ class TaskGradients:
         owners = self.private.groups * (2 if halves else 1)
         self.engine, self.engine_reason = build_engine(engine, model, self.buffer, owners, open_rows)
         self.halves = HalfSplit(self.num_tasks, self.processes) if halves else None
-        self._filling = Filling(self.engine, open_rows, self.halves, verify)
+        self._filler = RowFiller(self.engine, open_rows, self.halves, verify)
         self.window = Window(self.num_tasks, window, self.buffer.jacobian) if window else None
         self.scaler = scaler
         self._stateful = {n: p for n, p in (("window", self.window), ("scaler", scaler)) if p is not None}
@@ -121,12 +121,12 @@ class TaskGradients:
         Returns:
             A context for the forward and `backward`; with halves every process must open it equally often.
         """
-        return self._filling.rows(ids)
+        return self._filler.rows(ids)
 
     @property
     def owners(self) -> Tensor:  # [batch] or [batch, seq]
         """Where each row goes while `rows` is open: its task, plus `num_tasks` in the second half."""
-        return self._filling.opened()
+        return self._filler.opened()
 
     def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
@@ -140,7 +140,7 @@ class TaskGradients:
         A `ValueError` says when it is called outside `rows` (engine one_pass), after the step was closed, with the
         wrong number of losses, or on top of gradients that were already summed.
         """
-        self._filling.backward(self._step, losses, counts)
+        self._filler.backward(self._step, losses, counts)
 
     def penalty(self, term: Tensor) -> None:  # []
         """Add a term on parameters alone; its gradient joins after the tasks' are combined.

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mtl_opt.gradients.rows.buffer import RowBuffer
 from mtl_opt.gradients.rows.products import row_products
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 
 if TYPE_CHECKING:
     from mtl_opt.gradients.task_gradients import TaskGradients

@@ -29,7 +29,7 @@ CAUGHT_BY = {
         "combiners/test_pcgrad.py::test_a_zero_gradient_conflicts_with_nobody",
     ],
     "4 an absent gradient becomes zeros": [
-        "gradients/step/test_private.py::test_the_head_of_an_absent_task_keeps_no_gradient"
+        "gradients/step/test_private_gradients.py::test_the_head_of_an_absent_task_keeps_no_gradient"
     ],
     "5 the graph is kept after the last task": [
         "gradients/test_task_gradients.py::test_the_graph_is_freed_after_the_backward",

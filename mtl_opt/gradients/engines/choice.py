@@ -11,11 +11,11 @@ from mtl_opt.gradients.engines.feature import Feature, FeatureRows
 from mtl_opt.gradients.engines.one_pass import CannotWireError, OnePass
 from mtl_opt.gradients.engines.per_task import PerTask
 from mtl_opt.gradients.engines.two_pass import TwoPass
-from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.base import GradientRows
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
-from mtl_opt.gradients.rows.buffer import RowBuffer
+from mtl_opt.gradients.rows.gradient_rows import GradientRows
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 
 ENGINES = ("auto", "one_pass", "per_task", "two_pass")
 

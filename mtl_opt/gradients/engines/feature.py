@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.base import GradientRows
+from mtl_opt.gradients.rows.gradient_rows import GradientRows
 from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
 from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
 

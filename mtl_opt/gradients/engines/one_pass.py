@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtl_opt.gradients.checks import refuse_constant
-from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.layers.task_linear import WiredForward
 from mtl_opt.gradients.layers.wirable import is_conv1d, why_not
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
-from mtl_opt.gradients.rows.buffer import RowBuffer
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 
 LEAK_TOLERANCE = 1e-5
 """Largest share of a task's gradient that may reach it through rows of other tasks: rounding, not mixing."""

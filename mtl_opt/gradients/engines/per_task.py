@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.checks import refuse_constant
-from mtl_opt.gradients.rows.buffer import RowBuffer
 from mtl_opt.gradients.rows.columns import local
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 
 
 class PerTask:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtl_opt.batch import Segments, current_task_rows, task_rows
 from mtl_opt.gradients.engines.one_pass import OnePass
-from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
 
 

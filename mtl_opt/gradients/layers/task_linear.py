@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import Segments, note_length, rows_apart
-from mtl_opt.gradients.layers.leaf import TaskLeaf, add, check_rows_apart, original
-from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.layers.open_segments import OpenSegments
+from mtl_opt.gradients.layers.task_leaf import TaskLeaf, add, check_rows_apart, original
 from mtl_opt.gradients.layers.wirable import is_conv1d, is_known, mixes_tokens
 from mtl_opt.gradients.rows.layer_rows import LayerRows
 

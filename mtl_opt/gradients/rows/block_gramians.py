@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.base import GradientRows, mean_product
+from mtl_opt.gradients.rows.gradient_rows import GradientRows, mean_product
 from mtl_opt.gradients.rows.products import gramian_of
 from mtl_opt.gradients.rows.scratch_rows import ScratchRows
 from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from mtl_opt.gradients.checks import check_penalty, rows_untouched
-from mtl_opt.gradients.rows.base import GradientRows
 from mtl_opt.gradients.rows.columns import local
-from mtl_opt.gradients.step.halves import HalfSplit
-from mtl_opt.gradients.step.loss_scale import LossScaler
-from mtl_opt.gradients.step.private import PrivateGradients
+from mtl_opt.gradients.rows.gradient_rows import GradientRows
+from mtl_opt.gradients.step.half_split import HalfSplit
+from mtl_opt.gradients.step.loss_scaler import LossScaler
+from mtl_opt.gradients.step.private_gradients import PrivateGradients
 
 
 class Step:

@@ -9,7 +9,7 @@ from torch import nn
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.gradients.rows.buffer import RowBuffer
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 from mtl_opt.gradients.rows.scratch_rows import SCRATCH
 from mtl_opt.models import file_bytes, model_on_meta, put_heads
 from mtl_opt.training.config.run_config import TrainConfig

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from gradients.test_parity_models import make_gpt2
+from gradients.engines.test_parity_models import make_gpt2
 from references.jacobian_reference import random_rows, token_losses
 from torch import nn
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from mtl_opt.batch import Segments, task_rows
 from mtl_opt.gradients.checks import check_losses, check_no_gradient, checked_counts
 from mtl_opt.gradients.engines.choice import Engine
-from mtl_opt.gradients.layers.segments import OpenSegments
-from mtl_opt.gradients.step.halves import HalfSplit
+from mtl_opt.gradients.layers.open_segments import OpenSegments
+from mtl_opt.gradients.step.half_split import HalfSplit
 from mtl_opt.gradients.step.step import Step
 
 
-class Filling:
+class RowFiller:
     """Fill the rows of a step, micro-batch by micro-batch.
 
     Args:

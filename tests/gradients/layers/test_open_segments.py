@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtl_opt.batch import segments_of, task_rows
-from mtl_opt.gradients.layers.segments import OpenSegments
+from mtl_opt.gradients.layers.open_segments import OpenSegments
 
 
 def test_contiguous_rows_are_a_slice_and_scattered_rows_an_index():

@@ -6,8 +6,8 @@ from references.jacobian_reference import random_rows, token_losses
 from torch import nn
 
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.gradients.rows.buffer import RowBuffer
 from mtl_opt.gradients.rows.columns import layer_of
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 
 
 @pytest.fixture

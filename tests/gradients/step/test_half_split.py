@@ -6,7 +6,7 @@ from references.jacobian_reference import Rows, join, random_rows, reference_jac
 
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.step.halves import HalfSplit
+from mtl_opt.gradients.step.half_split import HalfSplit
 
 TASKS = ("qa", "summary", "投诉")
 ENGINES = ("one_pass", "per_task")

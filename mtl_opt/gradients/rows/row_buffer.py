@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.base import GradientRows, mean_product
 from mtl_opt.gradients.rows.columns import local
+from mtl_opt.gradients.rows.gradient_rows import GradientRows, mean_product
 from mtl_opt.gradients.rows.layer_rows import BufferRows
 from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
 from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
