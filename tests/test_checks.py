@@ -7,7 +7,9 @@ from mtl_opt.checks import (
     choice,
     either,
     flag,
+    fraction,
     mapping,
+    name_list,
     named,
     names,
     number,
@@ -38,6 +40,8 @@ from mtl_opt.errors import InputError
         (whole_numbers(0, 9), [3, 1], [3, 1]),
         (whole_numbers(0, 9), 3, [3]),
         (either(whole(0), choice("none")), "none", "none"),
+        (name_list, [], []),
+        (name_list, "a, a", ["a", "a"]),
     ],
 )
 def test_what_fits_comes_back_in_its_kind(check, value, wanted):
@@ -58,6 +62,7 @@ def test_what_fits_comes_back_in_its_kind(check, value, wanted):
         (flag, 1, "`key` must be true or false, got 1."),
         (mapping, [], "`key` must be a mapping `name: value`, got []."),
         (names, [], "`key` must be a list of names, got []."),
+        (name_list, ["a", 1], "`key` must be a list of names, got ['a', 1]."),
         (names, "a, a", "`key` names something twice: a, a."),
         (whole_numbers(0, 9), [1, 1], "`key` must be different whole numbers, got [1, 1]."),
         (either(whole(0), choice("none")), "some", "`key` must be a whole number, got 'some'."),
@@ -86,6 +91,12 @@ def test_what_is_no_whole_number_or_too_small_is_refused(value):
         at_least("x", value, 2)
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])
+def test_a_decay_out_of_range_is_refused(value):
+    with pytest.raises(ValueError, match="`beta` must be at least 0 and below 1, got"):
+        fraction("beta", value)
+
+
 @pytest.mark.parametrize("value", ["nearest", None, 1])
 def test_a_name_that_is_not_allowed_is_refused(value):
     with pytest.raises(ValueError, match="`kind` must be one of near, far, got"):
@@ -95,5 +106,6 @@ def test_a_name_that_is_not_allowed_is_refused(value):
 def test_an_argument_that_is_allowed_comes_back():
     assert positive("lr", 2) == 2.0
     assert positive("lr", 0, zero=True) == 0.0
+    assert fraction("beta", 0) == 0.0
     assert at_least("x", 2, 2) == 2
     assert named("kind", "far", ("near", "far")) == "far"

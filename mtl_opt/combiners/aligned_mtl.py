@@ -9,6 +9,7 @@ from scipy.linalg import lapack
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import named
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.solvers import cholesky_rows, relative_precision, unit_rows
 
@@ -62,9 +63,7 @@ class AlignedMTL(Combiner):
 
     def __init__(self, scale_mode: Literal["min", "median", "rmse"] = "min") -> None:
         super().__init__()
-        if scale_mode not in SCALE_MODES:
-            raise ValueError(f"`scale_mode` must be one of {', '.join(SCALE_MODES)}, got {scale_mode!r}.")
-        self.scale_mode = scale_mode
+        self.scale_mode = named("scale_mode", scale_mode, SCALE_MODES)
 
     @override
     def weights(

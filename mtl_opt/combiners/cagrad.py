@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.solvers import (
     cholesky_rows,
@@ -67,11 +68,9 @@ class CAGrad(Combiner):
 
     def __init__(self, c: float = 0.5, rescale: Literal[0, 1, 2] = 0) -> None:
         super().__init__()
-        if not 0 <= c < float("inf"):
-            raise ValueError(f"`c` must be a finite number of at least 0, got {c}.")
         if rescale not in {0, 1, 2}:
             raise ValueError(f"`rescale` must be 0, 1 or 2, got {rescale!r}.")
-        self.c = float(c)
+        self.c = positive("c", c, zero=True)
         self.rescale = int(rescale)
 
     @override

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.checks import at_least, positive
+from mtl_opt.checks import at_least, named, positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.losses import non_negative_losses, softmax
 
@@ -94,9 +94,7 @@ class CoBa(Combiner):
         self, form: Literal["paper", "code"] = "paper", window: int = 200, warmup: int = 100, tau: float = 5.0
     ) -> None:
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f"`form` must be one of {', '.join(FORMS)}, got {form!r}.")
-        self.form = form
+        self.form = named("form", form, FORMS)
         self.window = at_least("window", window, 2)
         self.warmup = at_least("warmup", warmup, 2)
         self.tau = positive("tau", tau)

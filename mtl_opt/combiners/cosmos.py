@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference
 from mtl_opt.combiners.common.losses import SMALLEST_LOSS, needed_losses, preference_shares
@@ -56,10 +57,8 @@ class COSMOS(Combiner):
 
     def __init__(self, lambda_: float = 1.0, preference: Mapping[str, float] | Sequence[float] | None = None) -> None:
         super().__init__()
-        if not 0 <= lambda_ < float("inf"):
-            raise ValueError(f"`lambda_` must be at least 0, got {lambda_}.")
         check_preference(preference)
-        self.lambda_ = float(lambda_)
+        self.lambda_ = positive("lambda_", lambda_, zero=True)
         self.preference = preference
 
     @override

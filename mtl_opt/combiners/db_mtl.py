@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import fraction, positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.losses import non_negative_losses
 from mtl_opt.combiners.common.row_memory import RowMemory, no_weights, squared_norms
@@ -64,11 +65,7 @@ class DBMTL(Combiner):
 
     def __init__(self, beta: float = 0.9, sigma: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` must be at least 0 and below 1, got {beta}.")
-        if not 0 <= sigma < float("inf"):
-            raise ValueError(f"`sigma` must be at least 0 and finite, got {sigma}.")
-        self.beta, self.sigma = float(beta), float(sigma)
+        self.beta, self.sigma = fraction("beta", beta), positive("sigma", sigma, zero=True)
         if beta == 0:
             self.requires = "gramian"
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.bargain import fair_weights, note_outcome
 from mtl_opt.combiners.common.solvers import relative_precision
@@ -56,9 +57,7 @@ class FairGrad(Combiner):
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"`alpha` must be at least 0 and finite, got {alpha}.")
-        self.alpha = float(alpha)
+        self.alpha = positive("alpha", alpha, zero=True)
 
     @override
     def weights(

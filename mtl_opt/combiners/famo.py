@@ -87,10 +87,8 @@ class FAMO(Combiner):
     ) -> None:
         super().__init__()
         self.lr = positive("lr", lr)
-        if not 0 <= weight_decay < float("inf"):
-            raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}.")
         finite_numbers("min_losses", min_losses)
-        self.weight_decay = float(weight_decay)
+        self.weight_decay = positive("weight_decay", weight_decay, zero=True)
         self.min_losses = min_losses
 
     def allocate(self, num_tasks: int) -> None:

@@ -69,9 +69,7 @@ class GradNorm(Combiner):
 
     def __init__(self, alpha: float = 1.5, lr: float = 0.025, layers: str | list[str] = "last") -> None:
         super().__init__()
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"`alpha` must be at least 0, got {alpha}.")
-        self.alpha = float(alpha)
+        self.alpha = positive("alpha", alpha, zero=True)
         self.lr = positive("lr", lr)
         if isinstance(layers, str) and layers not in {"last", "all"}:
             raise ValueError(f"`layers` must be 'last', 'all' or a list of layer names, got {layers!r}.")

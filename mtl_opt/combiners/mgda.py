@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import named
 from mtl_opt.combiners.base import CheckedInput, Combiner
 from mtl_opt.combiners.common.losses import needed_losses
 from mtl_opt.combiners.common.solvers import cholesky_rows, min_norm_point, relative_precision, unit_rows
@@ -62,9 +63,7 @@ class MGDA(Combiner):
 
     def __init__(self, normalize: Literal["none", "l2", "loss", "loss+"] = "none") -> None:
         super().__init__()
-        if normalize not in NORMALIZERS:
-            raise ValueError(f"`normalize` must be one of {', '.join(NORMALIZERS)}, got {normalize!r}.")
-        self.normalize = normalize
+        self.normalize = named("normalize", normalize, NORMALIZERS)
 
     @override
     def weights(

@@ -66,9 +66,8 @@ class MoCo(Combiner):
         super().__init__()
         if not 0 < beta <= 1:
             raise ValueError(f"`beta` must be above 0 and at most 1, got {beta}.")
-        if not 0 <= rho < float("inf"):
-            raise ValueError(f"`rho` must be at least 0 and finite, got {rho}.")
-        self.beta, self.gamma, self.rho = float(beta), positive("gamma", gamma), float(rho)
+        self.beta = float(beta)
+        self.gamma, self.rho = positive("gamma", gamma), positive("rho", rho, zero=True)
 
     def allocate(self, num_tasks: int) -> None:
         """Start with equal weights, no gradient seen.

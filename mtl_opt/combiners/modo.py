@@ -61,9 +61,7 @@ class MoDo(Combiner):
 
     def __init__(self, gamma: float = 0.1, rho: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= rho < float("inf"):
-            raise ValueError(f"`rho` must be at least 0 and finite, got {rho}.")
-        self.gamma, self.rho = positive("gamma", gamma), float(rho)
+        self.gamma, self.rho = positive("gamma", gamma), positive("rho", rho, zero=True)
 
     @override
     def allocate(self, num_tasks: int) -> None:

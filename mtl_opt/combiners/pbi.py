@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.arguments import check_preference, finite_numbers
 from mtl_opt.combiners.common.losses import needed_losses, preference_shares
@@ -67,11 +68,9 @@ class PBI(Combiner):
         reference: float | Mapping[str, float] | Sequence[float] = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= theta < float("inf"):
-            raise ValueError(f"`theta` must be at least 0, got {theta}.")
         check_preference(preference)
         finite_numbers("reference", reference)
-        self.theta = float(theta)
+        self.theta = positive("theta", theta, zero=True)
         self.preference = preference
         self.reference = reference
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import fraction
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.names import TaskKey, task_indices
 from mtl_opt.combiners.common.solvers import (
@@ -73,9 +74,7 @@ class PCD(Combiner):
         super().__init__()
         if not 0 <= tau <= 1:
             raise ValueError(f"`tau` must be from 0 to 1, got {tau}.")
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` must be at least 0 and below 1, got {beta}.")
-        self.primary, self.tau, self.beta = primary, float(tau), float(beta)
+        self.primary, self.tau, self.beta = primary, float(tau), fraction("beta", beta)
         self.first = -1
 
     def allocate(self, num_tasks: int) -> None:

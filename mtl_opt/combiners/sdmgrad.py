@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.checks import at_least, positive
+from mtl_opt.checks import at_least, fraction, positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.solvers import project_onto_simplex
 
@@ -64,11 +64,7 @@ class SDMGrad(Combiner):
 
     def __init__(self, lambda_: float = 0.3, lr: float = 10.0, momentum: float = 0.5, num_iter: int = 20) -> None:
         super().__init__()
-        if not 0 <= lambda_ < float("inf"):
-            raise ValueError(f"`lambda_` must be at least 0 and finite, got {lambda_}.")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` must be at least 0 and below 1, got {momentum}.")
-        self.lambda_, self.momentum = float(lambda_), float(momentum)
+        self.lambda_, self.momentum = positive("lambda_", lambda_, zero=True), fraction("momentum", momentum)
         self.lr = positive("lr", lr)
         self.num_iter = at_least("num_iter", num_iter, 1)
 

@@ -9,7 +9,7 @@ from scipy.special import expit
 from torch import Tensor
 from typing_extensions import override
 
-from mtl_opt.checks import positive
+from mtl_opt.checks import named, positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.adam import TaskAdam
 from mtl_opt.combiners.common.losses import needed_losses
@@ -68,9 +68,7 @@ class UncertaintyWeighting(Combiner):
         self, form: Literal["classification", "regression", "liebel_koerner"] = "classification", lr: float = 0.025
     ) -> None:
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f"`form` must be one of {', '.join(FORMS)}, got {form!r}.")
-        self.form = form
+        self.form = named("form", form, FORMS)
         self.lr = positive("lr", lr)
 
     def allocate(self, num_tasks: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.checks import Check, choice, names, number, text, whole
+from mtl_opt.checks import Check, choice, name_list, number, text, whole
 from mtl_opt.data.read.row_formats import COLUMNS, FORMATS, RowSpec
 from mtl_opt.data.read.sources import ROLES, Source, TaskSettings, check_task_name
 from mtl_opt.data.text.template_names import TEMPLATES
@@ -223,7 +223,7 @@ ENTRY_KEYS: dict[str, Check] = {
     "role": choice(*ROLES),
     "group": text,
     "template": choice(*TEMPLATES),
-    "metrics": names,
+    "metrics": name_list,
     "instruction": text,
     "dropout": number(0, 1),
     "weight_decay": number(0),

@@ -137,8 +137,8 @@ def test_a_zero_gradient_counts_in_the_mean_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"c": -0.1}, "`c` must be a finite number of at least 0, got -0.1"),
-        ({"c": float("inf")}, "`c` must be a finite number of at least 0, got inf"),
+        ({"c": -0.1}, "`c` must be a number of at least 0, got -0.1"),
+        ({"c": float("inf")}, "`c` must be a number of at least 0, got inf"),
         ({"rescale": 3}, "`rescale` must be 0, 1 or 2, got 3"),
     ],
 )

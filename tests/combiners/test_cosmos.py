@@ -48,7 +48,7 @@ def test_the_preference_is_shared_among_the_present_tasks():
 
 def test_arguments_are_checked():
     for value in (-1.0, torch.nan, torch.inf):
-        with pytest.raises(ValueError, match="`lambda_` must be at least 0, got"):
+        with pytest.raises(ValueError, match="`lambda_` must be a number of at least 0, got"):
             COSMOS(value)
     with pytest.raises(ValueError, match="`preference` must be positive finite numbers, got"):
         COSMOS(preference={"qa": 0.0})

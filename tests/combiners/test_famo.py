@@ -115,7 +115,7 @@ def test_a_task_that_finishes_in_the_step_gives_finite_logits():
 def test_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`lr` must be a number above 0, got 0"):
         FAMO(lr=0)
-    with pytest.raises(ValueError, match="`weight_decay` must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="`weight_decay` must be a number of at least 0, got -1"):
         FAMO(weight_decay=-1)
     with pytest.raises(ValueError, match="`min_losses` must be finite, got"):
         FAMO(min_losses=[0.0, torch.nan])

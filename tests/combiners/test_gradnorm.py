@@ -79,8 +79,8 @@ def test_it_asks_for_the_layers_it_was_given():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alpha": -1}, "`alpha` must be at least 0, got -1"),
-        ({"alpha": float("nan")}, "`alpha` must be at least 0, got nan"),
+        ({"alpha": -1}, "`alpha` must be a number of at least 0, got -1"),
+        ({"alpha": float("nan")}, "`alpha` must be a number of at least 0, got nan"),
         ({"lr": 0}, "`lr` must be a number above 0, got 0"),
         ({"layers": "first"}, "`layers` must be 'last', 'all' or a list of layer names, got 'first'"),
     ],

@@ -99,12 +99,12 @@ def test_wrappers_pass_the_two_samples_on():
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
-        (SDMGrad, {"lambda_": -1}, "`lambda_` must be at least 0 and finite, got -1"),
+        (SDMGrad, {"lambda_": -1}, "`lambda_` must be a number of at least 0, got -1"),
         (SDMGrad, {"lr": 0}, "`lr` must be a number above 0, got 0"),
         (SDMGrad, {"momentum": 1.0}, "`momentum` must be at least 0 and below 1, got 1.0"),
         (SDMGrad, {"num_iter": 0}, "`num_iter` must be a whole number of at least 1, got 0"),
         (MoDo, {"gamma": -0.1}, "`gamma` must be a number above 0, got -0.1"),
-        (MoDo, {"rho": float("nan")}, "`rho` must be at least 0 and finite, got nan"),
+        (MoDo, {"rho": float("nan")}, "`rho` must be a number of at least 0, got nan"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make, arguments, message):

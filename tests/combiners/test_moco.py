@@ -46,7 +46,7 @@ def test_large_gradients_stay_finite_and_on_the_simplex():
         ({"beta": 0}, "`beta` must be above 0 and at most 1, got 0"),
         ({"beta": 1.5}, "`beta` must be above 0 and at most 1, got 1.5"),
         ({"gamma": 0}, "`gamma` must be a number above 0, got 0"),
-        ({"rho": -1}, "`rho` must be at least 0 and finite, got -1"),
+        ({"rho": -1}, "`rho` must be a number of at least 0, got -1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

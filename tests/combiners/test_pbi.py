@@ -53,7 +53,7 @@ def test_the_preference_is_shared_among_the_present_tasks():
 
 def test_arguments_are_checked():
     for value in (-1.0, torch.nan, torch.inf):
-        with pytest.raises(ValueError, match="`theta` must be at least 0, got"):
+        with pytest.raises(ValueError, match="`theta` must be a number of at least 0, got"):
             PBI(value)
     with pytest.raises(ValueError, match="`preference` must be positive finite numbers, got"):
         PBI(preference=[1.0, 0.0])

@@ -106,6 +106,11 @@ def test_under_tasks_the_key_names_the_task() -> None:
         task_entries({"a": {"file": "a.jsonl", "task": "b"}})
 
 
+def test_a_task_may_name_no_metric() -> None:
+    (entry,) = task_entries({"a": {"file": "a.jsonl", "metrics": []}})
+    assert entry.train.settings.metrics == ()
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/llamafactory_demo")
 @pytest.mark.parametrize(
     ("name", "rows"),

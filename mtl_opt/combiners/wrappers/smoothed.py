@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mtl_opt.checks import fraction
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.blocks import BlockWeights, gramians_by_block
 from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
@@ -53,9 +54,7 @@ class Smoothed(Wrapper):
     def __init__(self, combiner: Combiner, beta: float = 0.9) -> None:
         super().__init__(combiner)
         need_weights(combiner, "Smoothed")
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` must be at least 0 and below 1, got {beta}.")
-        self.beta = float(beta)
+        self.beta = fraction("beta", beta)
 
     @override
     def allocate(self, num_tasks: int) -> None:

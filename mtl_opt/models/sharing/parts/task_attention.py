@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import current_task_rows
-from mtl_opt.checks import at_least
+from mtl_opt.checks import at_least, fraction
 from mtl_opt.models.sharing.parts.private_linear import PrivateLinear
 
 
@@ -60,13 +60,11 @@ class TaskAttention(nn.Module):
             at_least(name, value, 1)
         if dim % num_heads:
             raise ValueError(f"`dim` must be divisible by `num_heads`, got {dim} and {num_heads}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout!r}.")
         names = tuple(map(str, range(num_tasks))) if tasks is None else tuple(tasks)
         if len(set(names)) != num_tasks:
             raise ValueError(f"`tasks` must be {num_tasks} different names, got {list(names)}.")
         self.num_heads = num_heads
-        self.dropout = dropout
+        self.dropout = fraction("dropout", dropout)
         self.shared = nn.Linear(dim, dim)
         self.qkv = PrivateLinear(dim, 3 * dim, names)
         self.out = PrivateLinear(dim, dim, names)
