@@ -79,8 +79,8 @@ def one_comparison(settings: Mapping[str, Any]) -> tuple[Summary, dict[str, Any]
     config, shared = compare_config(settings)
     lines = compare(config, shared)
     folder = Path(shared["output_dir"])
-    write_tables(folder, lines)
     summary = summarise(lines)
+    write_tables(folder, summary)
     main = summary.main_metric
     methods = [*summary.methods, *([summary.baselines] if summary.baselines else [])]
     told = {

@@ -25,7 +25,7 @@ def _compare(options: argparse.Namespace) -> None:
     """Compare, write the tables and print one."""
     from mtl_opt.comparison import compare, compare_config
     from mtl_opt.examples.support_desk.settings import default_settings
-    from mtl_opt.report import comparison_table, write_tables
+    from mtl_opt.report import comparison_table, summarise, write_tables
     from mtl_opt.training import override, read_yaml
 
     arguments = overrides_of(options)
@@ -37,10 +37,10 @@ def _compare(options: argparse.Namespace) -> None:
     else:
         settings = read_yaml(options.config, arguments)
     config, shared = compare_config(settings)
-    lines = compare(config, shared)
+    summary = summarise(compare(config, shared))
     folder = Path(shared["output_dir"])
-    print(comparison_table(lines))
-    names = ", ".join(path.name for path in write_tables(folder, lines))
+    print(comparison_table(summary))
+    names = ", ".join(path.name for path in write_tables(folder, summary))
     print(f"\nEvery run:          {folder}/results.jsonl")
     print(f"Tables:             {folder}/ ({names})")
     print(f"Curves and cosines: tensorboard --logdir {folder}")

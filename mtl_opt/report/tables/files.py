@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 
 from mtl_opt.report.summary.assembly import summarise
 from mtl_opt.report.summary.numbers import Score, Summary
-from mtl_opt.report.tables.layout import SINGLE, Column, table_of
-from mtl_opt.report.tables.text import comparison_markdown, comparison_table
+from mtl_opt.report.tables.layout import Column, Results, lay_out
+from mtl_opt.report.tables.text import comparison_markdown, comparison_table, trained_methods
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -24,20 +24,20 @@ ESCAPES = {
 HEADER = ("method", "task", "metric", "higher_is_better", "mean", "std", "low", "high", "seeds", "not_finite")
 
 
-def write_tables(folder: Path, results: Sequence[Mapping[str, Any]]) -> list[Path]:
+def write_tables(folder: Path, results: Results) -> list[Path]:
     """Write all forms of the tables; a file that says the same already is left alone.
 
     Args:
         folder: Where `results.jsonl` is.
-        results: Its lines.
+        results: Its lines, or their `Summary` where it is there already.
 
     Returns:
         `results.txt`, `results.md`, `results.tex`, `results.csv`, `summary.json`.
     """
-    summary = summarise(results)
+    summary = results if isinstance(results, Summary) else summarise(results)
     texts = {
-        "results.txt": comparison_table(results) + "\n",
-        "results.md": comparison_markdown(results) + "\n",
+        "results.txt": comparison_table(summary) + "\n",
+        "results.md": comparison_markdown(summary) + "\n",
         "results.tex": comparison_latex(summary),
         "results.csv": comparison_csv(summary),
         "summary.json": json.dumps(asdict(summary), ensure_ascii=False, indent=1, allow_nan=False) + "\n",
@@ -53,12 +53,12 @@ def write_tables(folder: Path, results: Sequence[Mapping[str, Any]]) -> list[Pat
 
 def comparison_latex(summary: Summary) -> str:
     """Write the comparison as LaTeX."""
-    table = table_of(summary)
+    table = lay_out(summary)
     lines = [f"% {note}" for note in [*table.notes, *table.verdicts]]
-    lines += _tabular(table.combiners, table.columns)
+    lines += _tabular(table.methods, table.columns)
     if table.transfer:
-        lines += ["", "% Change against the single-task baselines, %.", *_tabular(
-            [name for name in table.combiners if name != SINGLE], table.transfer)]  # fmt: skip
+        lines += ["", "% Change against the single-task baselines, %."]
+        lines += _tabular(trained_methods(table), table.transfer)
     return "\n".join(lines) + "\n"
 
 

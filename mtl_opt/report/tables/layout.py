@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from mtl_opt.report.read.runs import Runs, collect, is_number
 from mtl_opt.report.summary.assembly import summarise
-from mtl_opt.report.summary.method import COSTS
 from mtl_opt.report.summary.numbers import MethodSummary, Score, Summary
 from mtl_opt.results import SINGLE
 
-__all__ = ["COSTS", "SINGLE", "Column", "Comparison", "Runs", "collect", "compare", "is_number", "table_of"]
+Results = Sequence[Mapping[str, Any]] | Summary
+"""Lines of `results.jsonl`, or what they were summarised to."""
 
 NONE = "–"
 SHORT = {"exact_match": "EM", "accuracy": "acc", "f1_macro": "F1 macro", "f1_binary": "F1", "matthews": "MCC"}
@@ -39,32 +38,30 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Hold what all forms of the table show: one row per method, the lines below, and a table of transfer."""
+class ComparisonTable:
+    """Hold what all forms of the table show.
 
-    combiners: list[str]
+    Attributes:
+        methods: Names of the rows.
+        columns: The columns of numbers.
+        notes: Lines below that explain it.
+        transfer: Columns of a second table, on all rows but the baselines.
+        verdicts: Lines at the end that say who won.
+    """
+
+    methods: list[str]
     columns: list[Column]
     notes: list[str]
     transfer: list[Column] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
 
 
-def compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
-    """Build the rows of the table.
-
-    Args:
-        results: Lines of `results.jsonl`.
-
-    Returns:
-        One row per method, with the columns of every task, Δm, ranks and costs.
+def lay_out(results: Results) -> ComparisonTable:
+    """Lay a comparison out as a table: one row per method, columns of every task, Δm, ranks and costs.
 
     An `InputError` says that there is no result, or in what two runs disagree.
     """
-    return table_of(summarise(results))
-
-
-def table_of(summary: Summary) -> Comparison:
-    """Build the rows of the table."""
+    summary = results if isinstance(results, Summary) else summarise(results)
     rows = [*summary.methods, *([summary.baselines] if summary.baselines else [])]
     columns = [Column("", "seeds", [str(num_seeds(row)) for row in rows])]
     for task in summary.tasks:
@@ -74,7 +71,7 @@ def table_of(summary: Summary) -> Comparison:
     costs, cost_notes = cost_columns(rows, summary)
     # Where there are too few seeds for any test, the verdict has said so once.
     sentences = [one.sentence for one in summary.comparisons if one.verdict != "too few seeds"]
-    return Comparison(
+    return ComparisonTable(
         [row.method for row in rows],
         columns + costs,
         [*LEGEND, *summary.notes, *cost_notes],
