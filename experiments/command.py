@@ -39,7 +39,7 @@ def main(
 ) -> int:
     """Run one experiment from the command line and print its result.
 
-    Every experiment knows `--quick`, `--json`, `--seed`, `--jobs` and `--output`. Progress goes to stderr.
+    Every experiment knows `--quick`, `--json`, `--save`, `--seed`, `--jobs` and `--output`. Progress goes to stderr.
 
     Args:
         measure: Takes the options and returns plain values; `verdicts` among them maps each sentence to whether this
@@ -52,6 +52,7 @@ def main(
     """
     module = inspect.getmodule(measure)
     assert module is not None
+    assert module.__file__ is not None
     name = (module.__package__ or module.__name__).rpartition(".")[2]
     options = _parser(module.__doc__ or name, name, add_arguments).parse_args(arguments)
     torch.set_num_threads(1)  # the same numbers on every machine; runs are spread over processes instead
@@ -69,7 +70,11 @@ def main(
         **plain(found),
         "environment": environment(torch.device("cpu")),
     }
-    print(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) if options.json else text_of(result))
+    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
+    if options.save:
+        kept = Path(module.__file__).with_name("result_quick.json" if options.quick else "result.json")
+        kept.write_text(text + "\n", encoding="utf-8")
+    print(text if options.json else verdict_lines(result))
     return 0
 
 
@@ -80,6 +85,7 @@ def _parser(doc: str, name: str, add_arguments: Callable[[argparse.ArgumentParse
     )
     parser.add_argument("--quick", action="store_true", help="at most 2 minutes on 2 cores")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; default: the verdicts as text")
+    parser.add_argument("--save", action="store_true", help="keep the JSON beside the code: result.json or result_quick.json")
     parser.add_argument("--seed", type=int, default=0, help="first seed (default 0)")
     parser.add_argument("--jobs", type=_positive, default=min(2, os.cpu_count() or 1), help="processes (default 2)")
     parser.add_argument("--output", type=Path, default=Path("outputs") / name, help="folder for data and plots")
@@ -103,7 +109,7 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def text_of(result: Mapping[str, Any]) -> str:
+def verdict_lines(result: Mapping[str, Any]) -> str:
     """Lay the verdicts out for reading.
 
     Args:
