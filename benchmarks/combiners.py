@@ -44,14 +44,7 @@ TARGET_TASKS = {"forward": 8, "weights": 40}
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.combiners", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_outputs(parser, "combiners")
@@ -68,32 +61,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def gradients(num_tasks: int, num_params: int, device: torch.device, stationary: bool = False) -> Tensor:
-    """Draw gradients, always the same.
-
-    Args:
-        num_tasks: Number of rows.
-        num_params: Number of columns.
-        device: Where they go.
-        stationary: Whether the rows add up to 0.
-
-    Returns:
-        A Jacobian in float32. `[tasks, params]`
-    """
+    """Draw gradients, always the same."""
     rows = torch.randn(num_tasks, num_params, generator=torch.Generator().manual_seed(0)).to(device)
     return rows - rows.mean(0) if stationary else rows
 
 
 def measure_forward(methods: list[str], settings: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Time the pass over the Jacobian.
-
-    Args:
-        methods: Names in the registry.
-        settings: Settings of the command line.
-        device: Where to.
-
-    Returns:
-        Times, ratios and, for methods that need the rows, memory, ready for JSON.
-    """
+    """Time the pass over the Jacobian."""
     rows = gradients(settings.tasks, settings.params, device)
     losses, fixed = torch.ones(settings.tasks, device=device), torch.ones(settings.tasks, device=device)
     combiners = {name: COMBINERS[name]() for name in methods if COMBINERS[name].requires != "losses"}
@@ -135,18 +109,7 @@ def _forward(combiner: Combiner, rows: Tensor, losses: Tensor) -> Callable[[], A
 def measure_weights(
     methods: list[str], num_tasks: int, stationary: bool, settings: argparse.Namespace, device: torch.device
 ) -> dict[str, Any]:
-    """Time the weights alone, beside TorchJD.
-
-    Args:
-        methods: Names in the registry.
-        num_tasks: Number of tasks.
-        stationary: Whether the gradients add up to 0.
-        settings: Settings of the command line.
-        device: Where the Gramian is.
-
-    Returns:
-        Times and ratios, ready for JSON.
-    """
+    """Time the weights alone, beside TorchJD."""
     rows = gradients(num_tasks, 4 * num_tasks, device, stationary)
     inner, losses = gramian(rows), torch.linspace(0.5, 2.0, num_tasks, device=device)
     variants: dict[str, Callable[[], Any]] = {}
@@ -177,30 +140,13 @@ def _several(call: Callable[[Tensor, Tensor], Any], *inputs: Tensor) -> None:
 def timed(
     variants: dict[str, Callable[[], Any]], settings: argparse.Namespace, device: torch.device, title: str
 ) -> dict[str, Any]:
-    """Time variants in turns, with a progress bar.
-
-    Args:
-        variants: What to time, by name.
-        settings: Settings of the command line.
-        device: Where they run.
-        title: What the bar says.
-
-    Returns:
-        Timings by name.
-    """
+    """Time variants in turns, with a progress bar."""
     with tqdm(total=settings.repeats + settings.warmup, desc=title, unit="round", file=sys.stderr) as bar:
         return interleaved(variants, settings.repeats, settings.warmup, synchronizer(device), bar.update)
 
 
 def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Compare what was measured with the project's targets.
-
-    Args:
-        result: What `run` measured.
-
-    Returns:
-        Every target that applies: name, measured value, limit, whether it is met.
-    """
+    """Compare what was measured with the project's targets."""
     found: list[tuple[str, float, float]] = []
     forward = result["forward"]
     for name, one in forward["methods"].items() if forward["tasks"] == TARGET_TASKS["forward"] else ():
@@ -217,14 +163,7 @@ def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = device_of(settings)
@@ -245,11 +184,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that gradients are stationary is worth a warning in training, not here
@@ -258,14 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     about, forward = result["environment"], result["forward"]
     lines = [f"{about['gpu'] or about['cpu']}, {about['cores']} cores, {about['threads']} threads"]
     lines += [f"torchjd {name} is left out: {why}" for name, why in result["left_out"].items()]

@@ -22,14 +22,7 @@ RECORDED = ("repeats", "warmup", "clock")
 
 
 def names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
-    """Build the reader of an argument that lists names.
-
-    Args:
-        allowed: The names that exist.
-
-    Returns:
-        A function from "a,b" to ["a", "b"].
-    """
+    """Build the reader of an argument that lists names."""
 
     def read(text: str) -> list[str]:
         found = text.split(",")
@@ -42,44 +35,19 @@ def names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def positive(text: str) -> int:
-    """Read a whole number above 0.
-
-    Args:
-        text: The argument.
-
-    Returns:
-        Its value.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
+    """Read a whole number above 0."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
 
 
 def positives(text: str) -> list[int]:
-    """Read whole numbers above 0.
-
-    Args:
-        text: The argument, such as "2,4".
-
-    Returns:
-        Their values.
-    """
+    """Read whole numbers above 0."""
     return [positive(one) for one in text.split(",")]
 
 
 def build_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Begin a command line with what every timed benchmark has.
-
-    Args:
-        name: Name of the module in `benchmarks`.
-        description: Its docstring.
-
-    Returns:
-        The parser, to be added to.
-    """
+    """Begin a command line with what every timed benchmark has."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--repeats", type=positive, default=15, help="timed rounds (default 15)")
@@ -92,12 +60,7 @@ def build_parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def add_outputs(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add where the result goes.
-
-    Args:
-        parser: The command line.
-        name: Name of the module in `benchmarks`.
-    """
+    """Add where the result goes."""
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--save", action="store_true", help=f"store JSON as benchmarks/results/{name}_DEVICE.json")
@@ -105,12 +68,7 @@ def add_outputs(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def check(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> None:
-    """End with a sentence where settings do not go together.
-
-    Args:
-        parser: The command line.
-        settings: What it was given.
-    """
+    """End with a sentence where settings do not go together."""
     if settings.clock == "cpu" and (settings.threads != 1 or settings.device != "cpu"):
         parser.error("--clock cpu counts waiting threads and no GPU: it needs --threads 1 --device cpu")
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -122,26 +80,13 @@ def check(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> None
 
 
 def device_of(settings: argparse.Namespace) -> torch.device:
-    """Choose the device.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        What was asked for; a GPU where nothing was and there is one.
-    """
+    """Choose the device."""
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(auto if settings.device == "auto" else settings.device)
 
 
 def output(result: Mapping[str, Any], settings: argparse.Namespace, table: Callable[[Any], str]) -> None:
-    """Print a result, and store it where asked.
-
-    Args:
-        result: The result, with the name of its benchmark and its environment.
-        settings: Settings of the command line.
-        table: Lays it out for reading.
-    """
+    """Print a result, and store it where asked."""
     path = settings.out
     if settings.save:
         about = result["environment"]
@@ -158,15 +103,7 @@ def output(result: Mapping[str, Any], settings: argparse.Namespace, table: Calla
 
 
 def target_lines(targets: Sequence[Mapping[str, Any]], digits: int = 3) -> list[str]:
-    """Say of every target whether it was met.
-
-    Args:
-        targets: Name, measured value, the limit `at_most` or `at_least`, and whether it is `met`.
-        digits: Digits of the measured value.
-
-    Returns:
-        Lines of text.
-    """
+    """Say of every target whether it was met."""
     lines = []
     for one in targets:
         limit = f"<= {one['at_most']}" if "at_most" in one else f">= {one['at_least']}"

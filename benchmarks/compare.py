@@ -18,15 +18,7 @@ TARGET = 0.05
 
 
 def measure(jobs: int, steps: int) -> dict[str, Any]:
-    """Run one comparison in a process of its own.
-
-    Args:
-        jobs: Runs at the same time.
-        steps: Steps of each run.
-
-    Returns:
-        Seconds and shares.
-    """
+    """Run one comparison in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "comparison"
         settings = [f"output_dir={output}", "combiners=[sum, pcgrad]", "seeds=[0]"]
@@ -50,11 +42,7 @@ def measure(jobs: int, steps: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        argv: Arguments; None: those of the process.
-    """
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (1)")
     parser.add_argument("--quick", action="store_true", help="20 steps a run instead of 110")

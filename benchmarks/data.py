@@ -33,14 +33,7 @@ ROUNDS = 7
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Arguments; None: those of the process.
-
-    Returns:
-        What is to be measured.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of all tasks together (1000000)")
     parser.add_argument("--tasks", type=int, default=40, help="number of tasks (40)")
@@ -62,15 +55,7 @@ def make_rows(number: int) -> list[Row]:
 
 
 def tokenizing(rows: Sequence[Row], tokenizer: Any) -> dict[str, Any]:
-    """Time our tokenising beside what the tokenizer does by itself on the same texts.
-
-    Args:
-        rows: The rows.
-        tokenizer: The tokenizer.
-
-    Returns:
-        Seconds of each, and the speed of ours as a part of the others'.
-    """
+    """Time our tokenising beside what the tokenizer does by itself on the same texts."""
     encoder = Encoder(tokenizer, get_template("default"), 4096)
     texts = [text for row in rows for text in encoder.texts(row)]
     backend = tokenizer.backend_tokenizer
@@ -123,14 +108,7 @@ def anonymous_mb() -> float:
 
 
 def start(path: str) -> dict[str, float]:
-    """Start a run's data: prepare all rows, build the sampler, make the first batches; measure time and memory.
-
-    Args:
-        path: Its configuration.
-
-    Returns:
-        Seconds, and MB at the peak and at the end above what the imports took.
-    """
+    """Start a run's data: prepare all rows, build the sampler, make the first batches; measure time and memory."""
     from mtl_opt.training import read_yaml, train_config
     from mtl_opt.training.setup.data import prepare
     from mtl_opt.training.setup.loader import batch_maker
@@ -157,15 +135,7 @@ def start(path: str) -> dict[str, float]:
 
 
 def starting(settings: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
-    """Start twice in processes of their own: the first one fills the cache, the second one reads it.
-
-    Args:
-        settings: Number of rows and tasks.
-        tokenizer: The tokenizer.
-
-    Returns:
-        What each start took.
-    """
+    """Start twice in processes of their own: the first one fills the cache, the second one reads it."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         config = write_tasks(Path(folder), settings.rows, settings.tasks, tokenizer)
@@ -177,11 +147,7 @@ def starting(settings: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
 
 
 def sampling() -> dict[str, Any]:
-    """Time the drawing of a step under every mixing beside the step itself, of a small model.
-
-    Returns:
-        Seconds of a step and of a draw, and their ratio.
-    """
+    """Time the drawing of a step under every mixing beside the step itself, of a small model."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
     size, num_tasks = SIZES["small"], 8
@@ -219,11 +185,7 @@ def targets(result: dict[str, Any]) -> list[tuple[str, float, str, float]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print.
-
-    Args:
-        argv: Arguments; None: those of the process.
-    """
+    """Measure and print."""
     settings = arguments(argv)
     if settings.start:
         print(json.dumps(start(settings.start)))

@@ -26,30 +26,14 @@ PATIENCE = timedelta(minutes=5)
 
 
 def plain(work: Workload) -> Step:
-    """Build data-parallel joint training: the sum of the losses through `DistributedDataParallel`.
-
-    Args:
-        work: Model and the rows of this process.
-
-    Returns:
-        The step.
-    """
+    """Build data-parallel joint training: the sum of the losses through `DistributedDataParallel`."""
     wrapped = DistributedDataParallel(work.model)
     own = Workload(**{**vars(work), "model": wrapped})
     return Step(lambda: own.losses().sum().backward(), emptier(work.parameters))
 
 
 def one_pass(work: Workload, grads: TaskGradients, method: Method) -> Step:
-    """Build the step with a gradient per task, which sums over processes by itself.
-
-    Args:
-        work: Model and the rows of this process.
-        grads: The task gradients of the model.
-        method: "pcgrad" is what is timed; "weighted" adds the tasks up as `plain` does.
-
-    Returns:
-        The step.
-    """
+    """Build the step with a gradient per task, which sums over processes by itself."""
     combiner = PCGrad() if method == "pcgrad" else Weighted([1.0] * work.num_tasks)
 
     def fill() -> None:
@@ -61,15 +45,7 @@ def one_pass(work: Workload, grads: TaskGradients, method: Method) -> Step:
 
 
 def gradient(step: Step, work: Workload) -> Tensor:  # [params]
-    """Read the gradient that a step leaves.
-
-    Args:
-        step: The step.
-        work: What it works on.
-
-    Returns:
-        The gradient. `[params]`
-    """
+    """Read the gradient that a step leaves."""
     step.fill()
     found = torch.cat([p.grad.flatten() for p in work.parameters if p.grad is not None])
     step.zero()
@@ -77,14 +53,7 @@ def gradient(step: Step, work: Workload) -> Tensor:  # [params]
 
 
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
-    """Check and time both variants in this process.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        What this process has seen.
-    """
+    """Check and time both variants in this process."""
     size = SIZES[settings.size]
     works = [
         # A model each: a reducer hooks parameters. Every process has rows of its own, equally many.

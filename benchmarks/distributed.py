@@ -36,14 +36,7 @@ SECONDS = 3600
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distributed", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--processes", type=positives, default=[1, 2], help="numbers of processes (default 1,2)")
@@ -60,18 +53,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def launch(processes: int, settings: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run the processes to their end.
-
-    Args:
-        processes: How many.
-        settings: Settings of the command line.
-
-    Returns:
-        What each of them has seen.
-
-    Raises:
-        SystemExit: If one of them failed or hangs.
-    """
+    """Run the processes to their end."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in paths if p), "GLOO_SOCKET_IFNAME": "lo"}
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
@@ -98,18 +80,7 @@ def launch(processes: int, settings: argparse.Namespace) -> list[dict[str, Any]]
 
 
 def summarised(seen: Sequence[Mapping[str, Any]], num_tasks: int) -> dict[str, Any]:
-    """Put together what the processes have seen: a round takes as long as its slowest process.
-
-    Args:
-        seen: What each process has measured.
-        num_tasks: Number of tasks.
-
-    Returns:
-        Times, ratios, bytes and targets, ready for JSON.
-
-    Raises:
-        SystemExit: If the variants do not compute the same gradient: their times would mean nothing.
-    """
+    """Put together what the processes have seen: a round takes as long as its slowest process."""
     differences = [one["difference"] for one in seen]
     if not all(difference <= TOLERANCE for difference in differences):  # nor where one is no number
         raise SystemExit(f"The variants do not compute the same gradient: they differ by {differences}.")
@@ -132,14 +103,7 @@ def summarised(seen: Sequence[Mapping[str, Any]], num_tasks: int) -> dict[str, A
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     found = [
         summarised(launch(processes, settings), settings.tasks)
         for processes in tqdm(settings.processes, unit="launch", file=sys.stderr)
@@ -150,14 +114,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     about = result["environment"]
     lines = [f"{about['cpu']}, {about['cores']} cores, 1 thread a process, {about['backend']}"]
     for found in result["results"]:
@@ -173,11 +130,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     output(run(settings), settings, table)
 

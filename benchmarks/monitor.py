@@ -74,38 +74,20 @@ class Monitored:
         self.board = TensorBoardWriter(folder / "runs", self.tasks)
 
     def monitor(self, layers: bool) -> StepMonitor:
-        """Build what measures, with every shadow that a run has by default.
-
-        Args:
-            layers: Whether log lines have the Gramian of every layer.
-
-        Returns:
-            The monitor.
-        """
+        """Build what measures, with every shadow that a run has by default."""
         cheap = {n: cls() for n, cls in COMBINERS.items() if cls.requires in CHEAP and cls.observes == "nothing"}
         for combiner in cheap.values():
             combiner.bind(self.tasks)
         return StepMonitor(Shadows(cheap, len(self.tasks), used="pcgrad"), layers, self.logging_steps, sys.maxsize)
 
     def event(self, step: int) -> StepEvent:
-        """Describe the step as training does, which is not timed as monitoring.
-
-        Args:
-            step: Its number.
-
-        Returns:
-            The event.
-        """
+        """Describe the step as training does, which is not timed as monitoring."""
         weights, counts = self.weights, self.grads.counts.cpu()
         own = None if weights is None else weights.cpu()
         return StepEvent(step, self.grads.losses().cpu(), counts, self.grads.gramian().cpu(), own, 1e-3, 1.0)
 
     def window(self) -> Callable[[], None]:
-        """Add the rows of a log line's steps to the running statistics.
-
-        Returns:
-            What is timed.
-        """
+        """Add the rows of a log line's steps to the running statistics."""
         grads, window = self.grads, self.grads.window
         assert window is not None
 
@@ -117,11 +99,7 @@ class Monitored:
         return add
 
     def shadows(self) -> Callable[[], None]:
-        """Ask the shadows, and measure their angles and predicted changes.
-
-        Returns:
-            What is timed.
-        """
+        """Ask the shadows, and measure their angles and predicted changes."""
         monitor, events = self.monitor(layers=False), [self.event(step + 1) for step in range(self.logging_steps)]
 
         def ask() -> None:
@@ -133,11 +111,7 @@ class Monitored:
         return ask
 
     def all(self) -> Callable[[], None]:
-        """Do everything: window, shadows, layers, diagnosis, `conflict.jsonl` and TensorBoard (without pictures).
-
-        Returns:
-            What is timed.
-        """
+        """Do everything: window, shadows, layers, diagnosis, `conflict.jsonl` and TensorBoard (without pictures)."""
         monitor, add = self.monitor(layers=True), self.window()
         events = [self.event(step + 1) for step in range(self.logging_steps)]
 
@@ -156,19 +130,7 @@ class Monitored:
 
 
 def measure(work: Workload, settings: argparse.Namespace, bar: Any) -> dict[str, Any]:
-    """Time all parts at one size and number of tasks.
-
-    Args:
-        work: Model and batch.
-        settings: Settings of the command line.
-        bar: Progress bar, moved by one for every round.
-
-    Returns:
-        Measurements and targets, ready for JSON.
-
-    Raises:
-        SystemExit: If a shadow failed: its time would mean nothing.
-    """
+    """Time all parts at one size and number of tasks."""
     with tempfile.TemporaryDirectory() as folder:
         monitored = Monitored(work, settings.logging_steps, Path(folder))
         parts = {name: getattr(monitored, name)() for name in VARIANTS}
@@ -196,14 +158,7 @@ def measure(work: Workload, settings: argparse.Namespace, bar: Any) -> dict[str,
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = build_parser("monitor", __doc__)
     parser.add_argument("--tasks", type=positives, default=[2, 4, 8, 16], help="numbers of tasks")
     parser.add_argument("--size", type=names(list(SIZES)), default=["large"], help=", ".join(SIZES))
@@ -214,14 +169,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = device_of(settings)
@@ -240,14 +188,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     lines = []
     for found in result["results"]:
         lines.append(
@@ -264,11 +205,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     output(run(settings), settings, table)
 

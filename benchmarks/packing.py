@@ -48,16 +48,7 @@ VARIANTS = ("padded_plain", "padded_one_pass", "packed_plain", "packed_one_pass"
 
 
 def ragged_rows(size: Size, num_tasks: int, spread: int) -> list[list[EncodedRow]]:
-    """Draw random rows, equally many of every task, those of every second task `spread` times as short.
-
-    Args:
-        size: Sizes of the batch.
-        num_tasks: Number of tasks.
-        spread: By how much lengths differ.
-
-    Returns:
-        The rows of each task; prompts, a third of each row, are not learnt.
-    """
+    """Draw random rows, equally many of every task, those of every second task `spread` times as short."""
     generator = torch.Generator().manual_seed(0)
 
     def row(length: int) -> EncodedRow:
@@ -69,18 +60,7 @@ def ragged_rows(size: Size, num_tasks: int, spread: int) -> list[list[EncodedRow
 
 
 def build_step(variant: str, model: nn.Module, batch: TaskBatch, num_tasks: int, combine: str = "pcgrad") -> Step:
-    """Build one variant.
-
-    Args:
-        variant: One of `VARIANTS`.
-        model: The model.
-        batch: Padded or packed, as the variant says.
-        num_tasks: Number of tasks.
-        combine: "pcgrad" is what is timed, "sum" has one right answer whatever the variant.
-
-    Returns:
-        The step.
-    """
+    """Build one variant."""
     if variant.endswith("plain"):
 
         def fill() -> None:
@@ -98,17 +78,8 @@ def build_step(variant: str, model: nn.Module, batch: TaskBatch, num_tasks: int,
     return Step(fill_rows, grads.zero)
 
 
-def difference(step: Step, model: nn.Module, wanted: Tensor | None) -> tuple[Tensor, float]:
-    """Compare the gradient that a step leaves with the one that is wanted.
-
-    Args:
-        step: The step.
-        model: The model.
-        wanted: The gradient; None for the first. `[params]`
-
-    Returns:
-        The gradient and its relative distance.
-    """
+def difference(step: Step, model: nn.Module, wanted: Tensor | None) -> tuple[Tensor, float]:  # wanted [params]
+    """Compare the gradient that a step leaves with the one that is wanted."""
     step.fill()
     found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     step.zero()
@@ -116,21 +87,7 @@ def difference(step: Step, model: nn.Module, wanted: Tensor | None) -> tuple[Ten
 
 
 def measure(model: nn.Module, size: Size, spread: int, settings: argparse.Namespace, bar: Any) -> dict[str, Any]:
-    """Check, time and weigh all variants at one size and spread.
-
-    Args:
-        model: The model.
-        size: Sizes of the batch.
-        spread: By how much lengths differ.
-        settings: Settings of the command line.
-        bar: Progress bar, moved by one for every round.
-
-    Returns:
-        Measurements, ready for JSON.
-
-    Raises:
-        SystemExit: If the variants do not compute the same gradient: their times would mean nothing.
-    """
+    """Check, time and weigh all variants at one size and spread."""
     rows, device = ragged_rows(size, settings.tasks, spread), next(model.parameters()).device
     layouts = {"padded": collate(rows, 0).to(device), "packed": collate_packed(rows, 0, 4 * size.length).to(device)}
     batches = {variant: layouts[variant.split("_")[0]] for variant in VARIANTS}
@@ -168,14 +125,7 @@ def measure(model: nn.Module, size: Size, spread: int, settings: argparse.Namesp
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = build_parser("packing", __doc__)
     parser.add_argument("--spread", type=positives, default=[1, 2, 4, 8])
     parser.add_argument("--size", type=names([n for n, size in SIZES.items() if not size.autocast]),
@@ -187,14 +137,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = device_of(settings)
@@ -212,14 +155,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     lines = []
     for found in result["results"]:
         tokens = found["tokens"]
@@ -238,11 +174,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     output(run(settings), settings, table)
 

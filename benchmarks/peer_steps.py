@@ -12,16 +12,7 @@ from benchmarks.workload import Workload
 
 
 def torchjd_autojac(work: Workload, method: Method, chunk: int | None = None) -> Step:
-    """Build the step with TorchJD's `autojac`: one backward per task, at once (vmap) or `chunk` at a time.
-
-    Args:
-        work: Model and batch.
-        method: How task gradients are combined.
-        chunk: Tasks whose gradients are taken at a time; None for all.
-
-    Returns:
-        The step.
-    """
+    """Build the step with TorchJD's `autojac`: one backward per task, at once (vmap) or `chunk` at a time."""
     from torchjd.aggregation import Aggregator, Constant, PCGrad
     from torchjd.autojac import backward, jac_to_grad
 
@@ -36,28 +27,12 @@ def torchjd_autojac(work: Workload, method: Method, chunk: int | None = None) ->
 
 
 def torchjd_sequential(work: Workload, method: Method) -> Step:
-    """Build the same with one task at a time.
-
-    Args:
-        work: Model and batch.
-        method: How task gradients are combined.
-
-    Returns:
-        The step.
-    """
+    """Build the same with one task at a time."""
     return torchjd_autojac(work, method, chunk=1)
 
 
 def torchjd_autogram(work: Workload, method: Method) -> Step:
-    """Build the step with TorchJD's Gramian engine, followed by the backward of the weighted losses.
-
-    Args:
-        work: Model and batch.
-        method: How task gradients are combined.
-
-    Returns:
-        The step.
-    """
+    """Build the step with TorchJD's Gramian engine, followed by the backward of the weighted losses."""
     from torchjd.aggregation import ConstantWeighting, PCGradWeighting, Weighting
     from torchjd.autogram import Engine
 
@@ -76,15 +51,7 @@ def torchjd_autogram(work: Workload, method: Method) -> Step:
 
 
 def pytorch_optimizer(work: Workload, method: Method) -> Step:
-    """Build the step with `pytorch_optimizer`'s PCGrad, a wrapper of an optimizer.
-
-    Args:
-        work: Model and batch.
-        method: How task gradients are combined; with fixed weights only its rows are checked, it knows no other way.
-
-    Returns:
-        The step.
-    """
+    """Build the step with `pytorch_optimizer`'s PCGrad, a wrapper of an optimizer."""
     from pytorch_optimizer import PCGrad
 
     parameters = work.parameters
@@ -112,13 +79,6 @@ PEERS: Mapping[str, Callable[[Workload, Method], Step]] = {
 
 
 def missing(variant: str) -> str:
-    """Say why a peer cannot be measured here.
-
-    Args:
-        variant: A name in `PEERS`.
-
-    Returns:
-        The reason; empty where it can.
-    """
+    """Say why a peer cannot be measured here."""
     package = "torchjd" if variant.startswith("torchjd") else variant
     return "" if importlib.util.find_spec(package) else f"the package {package} is not installed"

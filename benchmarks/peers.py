@@ -40,28 +40,13 @@ NEEDS = {
 
 
 def missing(name: str) -> str:
-    """Say why TorchJD's version of a method cannot be measured here.
-
-    Args:
-        name: A name in `PEER`.
-
-    Returns:
-        The reason; empty where it can.
-    """
+    """Say why TorchJD's version of a method cannot be measured here."""
     absent = [p for p in ("torchjd", *NEEDS.get(name, ())) if importlib.util.find_spec(p) is None]
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
 def peer(name: str, num_tasks: int) -> Peer:
-    """Build TorchJD's version of a method.
-
-    Args:
-        name: A name in `PEER`.
-        num_tasks: Number of tasks.
-
-    Returns:
-        A function of the Jacobian and the Gramian; each method takes the one it needs.
-    """
+    """Build TorchJD's version of a method."""
     from torchjd import aggregation
 
     arguments = {"n_tasks": num_tasks} if name == "nash_mtl" else ARGUMENTS.get(name, {})
@@ -72,14 +57,7 @@ def peer(name: str, num_tasks: int) -> Peer:
 
 
 def failure(variant: Callable[[], Any]) -> str:
-    """Run a variant once.
-
-    Args:
-        variant: What would be timed.
-
-    Returns:
-        What it raised; empty where it works.
-    """
+    """Run a variant once."""
     try:
         variant()
     except Exception as error:  # a peer's solver may raise anything: it is reported

@@ -33,14 +33,7 @@ TASKS = 4
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = build_parser("scaling", __doc__)
     parser.add_argument("--size", choices=list(SIZES), default="large")
     parser.add_argument("--axes", type=names(AXES), default=list(AXES))
@@ -60,12 +53,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def exponent(points: Mapping[float, float]) -> float:
     """Fit `y = c * x ** exponent`.
 
-    Args:
-        points: `y` by `x`, all above 0, at least two.
-
-    Returns:
-        The slope of the least-squares line through the logarithms.
-
     Examples:
         >>> round(exponent({1: 3.0, 2: 12.0, 4: 48.0}), 6)
         2.0
@@ -76,15 +63,7 @@ def exponent(points: Mapping[float, float]) -> float:
 
 
 def workloads(axis: str, settings: argparse.Namespace) -> dict[int, Workload]:
-    """Build the points of an axis.
-
-    Args:
-        axis: One of `AXES`.
-        settings: Settings of the command line.
-
-    Returns:
-        Workloads by number of tasks, of trained parameters, or of tokens of a row.
-    """
+    """Build the points of an axis."""
     size, device = SIZES[settings.size], device_of(settings)
     if axis == "tasks":
         model = build_model(size, device)
@@ -99,16 +78,7 @@ def workloads(axis: str, settings: argparse.Namespace) -> dict[int, Workload]:
 
 
 def measure(axis: str, settings: argparse.Namespace, bar: Any) -> dict[str, Any]:
-    """Time and weigh all points of an axis, in turns.
-
-    Args:
-        axis: One of `AXES`.
-        settings: Settings of the command line.
-        bar: Progress bar, moved by one for every round.
-
-    Returns:
-        Measurements and exponents, ready for JSON.
-    """
+    """Time and weigh all points of an axis, in turns."""
     works, device = workloads(axis, settings), device_of(settings)
     steps = {f"{variant} {x}": build_step(variant, work) for x, work in works.items() for variant in VARIANTS}
     buffers = {x: steps[f"one_pass {x}"].buffer_bytes for x in works}
@@ -129,14 +99,7 @@ def measure(axis: str, settings: argparse.Namespace, bar: Any) -> dict[str, Any]
 
 
 def exponents(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Fit the growth of time and memory of every variant.
-
-    Args:
-        points: Measurements of an axis.
-
-    Returns:
-        Exponents by "time" and "memory" and by variant, and that of the buffer's bytes.
-    """
+    """Fit the growth of time and memory of every variant."""
     return {
         "time": {v: exponent({p["x"]: p["seconds"][v].median for p in points}) for v in VARIANTS},
         "memory": {
@@ -147,14 +110,7 @@ def exponents(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     found = []
@@ -171,14 +127,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     about = result["environment"]
     lines = [f"{about['gpu'] or about['cpu']}, {about['cores']} cores, {about['threads']} threads"]
     for found in result["results"]:
@@ -199,11 +148,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     output(run(settings), settings, table)
 

@@ -28,16 +28,7 @@ LIMIT = 1.10
 
 
 def measure(head: dict[str, Any], settings: argparse.Namespace, bar: Any) -> dict[str, Any]:
-    """Check, time and weigh all names at one size, with one kind of rows and of step.
-
-    Args:
-        head: Size, rows, step.
-        settings: Settings of the command line.
-        bar: Progress bar, moved by one for every round.
-
-    Returns:
-        Measurements, ready for JSON.
-    """
+    """Check, time and weigh all names at one size, with one kind of rows and of step."""
     size, device, tasks = SIZES[head["size"]], device_of(settings), settings.tasks
     models = {name: build(build_sharing(name, {}), size, tasks, device) for name in settings.sharing}
     models["plain"] = build(Unrouted((size.rank, size.rank)), size, tasks, device)
@@ -76,15 +67,7 @@ def _name(ranks: tuple[int, int]) -> str:
 
 
 def judged(head: dict[str, Any], found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Compare the ratios with the target, which is for plain steps with equal rows of a model of some size.
-
-    Args:
-        head: Size, rows, step.
-        found: What `measure` returned.
-
-    Returns:
-        Name, measured ratio, limit, whether it is met.
-    """
+    """Compare the ratios with the target, which is for plain steps with equal rows of a model of some size."""
     if head["size"] == "tiny" or head["step"] != "plain" or head["rows"] != "equal":
         return []
     medians = {name: one["ratio_to_unrouted"].median for name, one in found["names"].items()}
@@ -95,14 +78,7 @@ def judged(head: dict[str, Any], found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = build_parser("sharing", __doc__)
     parser.add_argument("--sharing", type=names(list(SHARING)), default=list(SHARING), help="default: all")
     parser.add_argument("--size", type=names(list(SIZES)), default=["large", "small"], help=", ".join(SIZES))
@@ -115,14 +91,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = device_of(settings)
@@ -143,14 +112,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     lines = []
     for found in result["results"]:
         lines.append("{size}, {rows} rows, {step}: {tokens} tokens a step".format(**found))
@@ -166,11 +128,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     output(run(settings), settings, table)
 

@@ -51,17 +51,7 @@ class _Repeated(SharedLora):
 
 
 def build(way: Any, size: Size, num_tasks: int, device: torch.device) -> Any:
-    """Build a Llama with random weights and a way of sharing in it.
-
-    Args:
-        way: The way of sharing.
-        size: Sizes of the model.
-        num_tasks: Number of tasks.
-        device: Where it lives.
-
-    Returns:
-        The model; no trained matrix is zero (a fresh adapter's `B` is, and with it half the gradient).
-    """
+    """Build a Llama with random weights and a way of sharing in it."""
     model = build_model(size, device, "full")
     model = model.to(torch.bfloat16) if size.autocast else model
     torch.manual_seed(0)
@@ -74,32 +64,13 @@ def build(way: Any, size: Size, num_tasks: int, device: torch.device) -> Any:
 
 
 def active(model: nn.Module, num_tasks: int) -> int:
-    """Count the trained parameters that a row of a task meets, those of all tasks together divided by the tasks.
-
-    Args:
-        model: The model.
-        num_tasks: Number of tasks.
-
-    Returns:
-        A number of parameters; for experts of which few are active it counts all.
-    """
+    """Count the trained parameters that a row of a task meets, those of all tasks together divided by the tasks."""
     own = sum(p.numel() for group in private_parameters(model).values() for p in group)
     return sum(p.numel() for p in model.parameters() if p.requires_grad) - own + own // num_tasks
 
 
 def counterpart(name: str, model: nn.Module, plain: nn.Module, size: Size, num_tasks: int) -> tuple[int, int]:
-    """Say which plain LoRA has as many active parameters.
-
-    Args:
-        name: Name of the way of sharing.
-        model: The model with it.
-        plain: The model with plain LoRA of the size's rank.
-        size: Sizes of the model.
-        num_tasks: Number of tasks.
-
-    Returns:
-        Ranks of the two matrices.
-    """
+    """Say which plain LoRA has as many active parameters."""
     if name in ACTIVE:
         return ACTIVE[name][0] * size.rank, ACTIVE[name][1] * size.rank
     rank = max(1, round(size.rank * active(model, num_tasks) / active(plain, num_tasks)))
@@ -107,17 +78,7 @@ def counterpart(name: str, model: nn.Module, plain: nn.Module, size: Size, num_t
 
 
 def build_step(model: nn.Module, work: Workload, engine: str, combine: str = "pcgrad") -> Step:
-    """Build one step.
-
-    Args:
-        model: The model.
-        work: The batch; its model is this one.
-        engine: "plain" or "one_pass".
-        combine: "pcgrad" is what is timed, "sum" has one right answer whatever the engine.
-
-    Returns:
-        The step.
-    """
+    """Build one step."""
 
     def losses() -> Tensor:
         found = work.losses()
@@ -144,18 +105,7 @@ def build_step(model: nn.Module, work: Workload, engine: str, combine: str = "pc
 
 
 def check(model: nn.Module, work: Workload) -> float:
-    """Compare the gradient of one backward for all tasks with that of plain training, before anything is timed.
-
-    Args:
-        model: The model.
-        work: The batch.
-
-    Returns:
-        Relative difference.
-
-    Raises:
-        SystemExit: If they differ: times would mean nothing.
-    """
+    """Compare the gradient of one backward for all tasks with that of plain training, before anything is timed."""
     found = []
     for engine in ("plain", "one_pass"):
         step = build_step(model, work, engine, "sum")

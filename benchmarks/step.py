@@ -35,26 +35,12 @@ class Step:
 
 
 def fixed_weights(work: Workload) -> Tensor:  # [tasks]
-    """Give every task a weight of its own, so that exchanged tasks are seen.
-
-    Args:
-        work: Model and batch.
-
-    Returns:
-        The weights. `[tasks]`
-    """
+    """Give every task a weight of its own, so that exchanged tasks are seen."""
     return torch.arange(1, work.num_tasks + 1, dtype=torch.float32, device=work.device) / work.num_tasks
 
 
 def emptier(parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
-    """Build what empties `.grad`.
-
-    Args:
-        parameters: Whose.
-
-    Returns:
-        A function that sets every `.grad` to None.
-    """
+    """Build what empties `.grad`."""
 
     def zero() -> None:
         for parameter in parameters:

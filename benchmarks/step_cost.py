@@ -25,14 +25,7 @@ from benchmarks.workload import Workload, build_model, build_workload
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line.
-
-    Args:
-        argv: Its words, None for those of the process.
-
-    Returns:
-        The settings.
-    """
+    """Read the command line."""
     parser = build_parser("step_cost", __doc__)
     parser.add_argument("--tasks", type=positives, default=[2, 4, 8, 16], help="numbers of tasks")
     parser.add_argument("--size", type=names(list(SIZES)), default=["large", "small"], help=", ".join(SIZES))
@@ -48,20 +41,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(work: Workload, variants: list[str], settings: argparse.Namespace, bar: Any) -> dict[str, Any]:
-    """Check, time and weigh all variants at one size and number of tasks.
-
-    Args:
-        work: Model and batch.
-        variants: Which to measure.
-        settings: Settings of the command line.
-        bar: Progress bar, moved by one for every round.
-
-    Returns:
-        Check and measurements, ready for JSON.
-
-    Raises:
-        SystemExit: If the variants do not compute the same gradient: their times would mean nothing.
-    """
+    """Check, time and weigh all variants at one size and number of tasks."""
     checked = check(work, variants)
     if not checked["passed"]:
         raise SystemExit(f"The variants do not compute the same gradient: {checked}")
@@ -92,14 +72,7 @@ def measure(work: Workload, variants: list[str], settings: argparse.Namespace, b
 
 
 def workloads(settings: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Workload]]:
-    """Build everything the command line asks for, one after the other.
-
-    Args:
-        settings: Settings of the command line.
-
-    Yields:
-        A description, ready for JSON, and the workload.
-    """
+    """Build everything the command line asks for, one after the other."""
     for train in settings.train:
         for size in settings.size:
             model = build_model(SIZES[size], device_of(settings), train)
@@ -112,14 +85,7 @@ def workloads(settings: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Wo
 
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything the command line asks for.
-
-    Args:
-        settings: Settings of the command line.
-
-    Returns:
-        The whole result, ready for JSON.
-    """
+    """Measure everything the command line asks for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = device_of(settings)
@@ -145,14 +111,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lay a result out for reading.
-
-    Args:
-        result: What `run` returned.
-
-    Returns:
-        Lines of text.
-    """
+    """Lay a result out for reading."""
     about = result["environment"]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
     lines = [f"{about['gpu'] or about['cpu']}, {about['cores']} cores, {about['threads']} threads; {versions}"]
@@ -175,11 +134,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark.
-
-    Args:
-        argv: Words of the command line, None for those of the process.
-    """
+    """Run the benchmark."""
     settings = arguments(argv)
     output(run(settings), settings, table)
 

@@ -23,16 +23,7 @@ PEER_LIMIT = {4: 2.5, 8: 4.0}
 
 
 def targets(head: Mapping[str, Any], result: Mapping[str, Any], gpu: bool) -> list[dict[str, Any]]:
-    """Compare measured ratios with the project's targets.
-
-    Args:
-        head: Size, tasks, rows and what is trained.
-        result: Measurements of all variants.
-        gpu: Whether they were taken on a GPU.
-
-    Returns:
-        Every target that applies: name, measured ratio, limit, whether it is met.
-    """
+    """Compare measured ratios with the project's targets."""
     if head["size"] == "tiny":  # nothing but overhead
         return []
     variants = result["variants"]

@@ -37,12 +37,6 @@ class Summary:
 def summary(values: Sequence[float]) -> Summary:
     """Take the quartiles of some measurements.
 
-    Args:
-        values: At least one measurement.
-
-    Returns:
-        Their quartiles, in the unit of `values`.
-
     Examples:
         >>> summary([4.0, 1.0, 3.0, 2.0, 5.0])
         Summary(low=2.0, median=3.0, high=4.0)
@@ -68,14 +62,7 @@ class Timings:
         return summary(self.seconds)
 
     def ratio_to(self, other: "Timings") -> Summary:
-        """Divide round by round: what slows the whole machine for a while slows both and cancels.
-
-        Args:
-            other: Timings of another variant from the same rounds.
-
-        Returns:
-            Quartiles of the ratio of this variant to the other.
-        """
+        """Divide round by round: what slows the whole machine for a while slows both and cancels."""
         return summary([mine / its for mine, its in zip(self.seconds, other.seconds, strict=True)])
 
 
@@ -91,18 +78,6 @@ def interleaved(
 
     The order is drawn anew in every round (always the same draws): in a fixed order each variant would meet the
     caches and the allocator as the same predecessor left them.
-
-    Args:
-        variants: What to time, by name.
-        rounds: Timed runs of every variant.
-        warmup: Runs of every variant before that are not timed.
-        synchronize: Waits until the device has done its work.
-        advance: Called after every round, the warm-up's too: a progress bar.
-        clock: Tells the time in seconds. `time.process_time` counts the work of this process alone, for a machine
-            that others use too; only for one thread (waiting threads may count as work) and no GPU.
-
-    Returns:
-        Timings of every variant, in the order of `variants`.
     """
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -133,14 +108,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """Choose how to wait for a device.
-
-    Args:
-        device: Where the variants run.
-
-    Returns:
-        A function that returns once everything queued on `device` is done.
-    """
+    """Choose how to wait for a device."""
     return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else lambda: None
 
 
@@ -150,13 +118,6 @@ def peak_bytes(build: Callable[[], Callable[[], None]], device: torch.device) ->
     What the variant keeps between steps (its row buffer) counts too: it is built here, and takes two steps so that
     the second one meets what the first one left. Never measure time in the same run: on the CPU torch's profiler
     records every allocation.
-
-    Args:
-        build: Builds the variant.
-        device: Where it runs.
-
-    Returns:
-        Bytes of tensors; scratch memory of the mathematics libraries is not among them.
     """
     gc.collect()
     if device.type == "cuda":
@@ -185,14 +146,7 @@ def _two_steps(build: Callable[[], Callable[[], None]]) -> None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Describe where numbers were measured; a number without this cannot be compared.
-
-    Args:
-        device: Where the variants run.
-
-    Returns:
-        Date, processor, cores, threads, load of the machine, GPU and versions, ready for JSON.
-    """
+    """Describe where numbers were measured; a number without this cannot be compared."""
     packages = ("torch", "transformers", "peft", "torchjd", "pytorch-optimizer")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -208,14 +162,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
-    """Tell the installed version of a package.
-
-    Args:
-        package: Name of the distribution.
-
-    Returns:
-        Its version, None where it is not installed.
-    """
+    """Tell the installed version of a package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -233,11 +180,6 @@ def _cpu_model() -> str:
 
 
 def write_json(result: Mapping[str, Any], stream: TextIO) -> None:
-    """Write a result as JSON.
-
-    Args:
-        result: Plain values and `Summary` objects.
-        stream: Where to.
-    """
+    """Write a result as JSON."""
     json.dump(result, stream, indent=2, ensure_ascii=False, default=asdict)
     stream.write("\n")

@@ -27,43 +27,19 @@ FULL_VARIANTS = ("plain", "one_pass", "two_pass")
 
 
 def missing(variant: str) -> str:
-    """Say why a variant cannot be measured here.
-
-    Args:
-        variant: One of `VARIANTS`.
-
-    Returns:
-        The reason; empty where it can.
-    """
+    """Say why a variant cannot be measured here."""
     return peer_steps.missing(variant) if variant in peer_steps.PEERS else ""
 
 
 def unsuitable(variant: str, work: Workload) -> str:
-    """Say why a variant cannot take this step.
-
-    Args:
-        variant: One of `VARIANTS`.
-        work: Model and batch.
-
-    Returns:
-        The reason; empty where it can.
-    """
+    """Say why a variant cannot take this step."""
     if variant == "one_pass_halves" and int(work.task_ids.bincount().min()) < 2:
         return "halves need two rows of every task"
     return ""
 
 
 def build_step(variant: str, work: Workload, method: Method = "pcgrad") -> Step:
-    """Build one variant.
-
-    Args:
-        variant: One of `VARIANTS`.
-        work: Model and batch.
-        method: How task gradients are combined. `plain` always adds the losses.
-
-    Returns:
-        The step.
-    """
+    """Build one variant."""
     if variant == "plain":
         return _plain(work, method)
     if variant in peer_steps.PEERS:
@@ -111,14 +87,6 @@ def check(work: Workload, variants: list[str]) -> dict[str, Any]:
 
     With fixed weights every variant must equal plain training on the weighted losses. With PCGrad every variant must
     equal `per_task`, but for the peers only at two tasks: they draw their own order of the tasks, and two have none.
-
-    Args:
-        work: Model and batch.
-        variants: Which variants to compare.
-
-    Returns:
-        Relative difference of each by method and variant, how far PCGrad is from the plain sum (0 where nothing
-        conflicts), tolerance, and whether all passed; ready for JSON.
     """
     truth = _gradient(build_step("plain", work, "weighted"), work)
     reference = _gradient(build_step("per_task", work), work)

@@ -69,22 +69,11 @@ class Workload:
 
         Every second task unlearns (its loss is negated) what it shares with the task before it, so that tasks
         conflict and combining has work to do.
-
-        Returns:
-            Mean next-token loss of every task, in nats, negated for every second one. `[tasks]`
         """
         return self.losses_of(self.task_ids, self.counts)
 
     def losses_of(self, owners: Tensor, counts: Tensor) -> Tensor:  # [batch], [groups] -> [groups]
-        """Compute the losses of other groups of rows than the tasks.
-
-        Args:
-            owners: Group of every row; group `g` is of task `g % num_tasks`. `[batch]`
-            counts: Label tokens of every group. `[groups]`
-
-        Returns:
-            Mean loss of every group. `[groups]`
-        """
+        """Compute the losses of other groups of rows than the tasks."""
         inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits = self.model(**inputs, use_cache=False).logits[:, :-1]
@@ -97,17 +86,7 @@ class Workload:
 
 
 def build_model(size: Size, device: torch.device, train: Train = "lora", rank: int | None = None) -> nn.Module:
-    """Build a Llama with random weights, and what is trained of it.
-
-    Args:
-        size: Its sizes.
-        device: Where it lives.
-        train: "lora" on all linear layers, or "full": every parameter.
-        rank: Rank of the adapters; default that of the size.
-
-    Returns:
-        The model, adapters trainable and not zero (a fresh adapter's `B` is zero, and with it half the gradient).
-    """
+    """Build a Llama with random weights, and what is trained of it."""
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=size.hidden,
@@ -137,19 +116,7 @@ def build_model(size: Size, device: torch.device, train: Train = "lora", rank: i
 
 
 def shapes_of(size: Size, num_tasks: int, rows: Rows) -> list[tuple[int, int]]:
-    """Say how many rows every task has, and how long they are.
-
-    Args:
-        size: Sizes of the batch.
-        num_tasks: Number of tasks.
-        rows: "equal", or "ragged": as `RAGGED` says, with more rows than the size has where they would not suffice.
-
-    Returns:
-        Rows and tokens of a row, task by task.
-
-    Raises:
-        SystemExit: If the rows cannot be divided equally.
-    """
+    """Say how many rows every task has, and how long they are."""
     if rows == "ragged":
         shares = list(islice(cycle(RAGGED), num_tasks))
         unit = max(1, size.rows // sum(share for share, _ in shares))
@@ -163,16 +130,6 @@ def build_workload(model: nn.Module, size: Size, num_tasks: int, rows: Rows = "e
     """Draw a batch of random tokens.
 
     The rows of every second task begin as those of the task before it.
-
-    Args:
-        model: The model.
-        size: Sizes of the batch.
-        num_tasks: Number of tasks.
-        rows: Whether tasks have equally many rows of one length.
-        seed: Of the tokens.
-
-    Returns:
-        The workload, on the model's device.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)

@@ -23,11 +23,7 @@ Measure = Callable[[argparse.Namespace], Mapping[str, Any]]
 
 
 def run(name: str) -> None:
-    """Run the experiment of a folder: its module `measure` has the function of that name, perhaps `add_arguments`.
-
-    Args:
-        name: Name of the folder.
-    """
+    """Run the experiment of a folder: its module `measure` has the function of that name, perhaps `add_arguments`."""
     module = import_module(f"experiments.{name}.measure")
     sys.exit(main(module.measure, getattr(module, "add_arguments", lambda _: None)))
 
@@ -40,15 +36,6 @@ def main(
     """Run one experiment from the command line and print its result.
 
     Every experiment knows `--quick`, `--json`, `--save`, `--seed`, `--jobs` and `--output`. Progress goes to stderr.
-
-    Args:
-        measure: Takes the options and returns plain values; `verdicts` among them maps each sentence to whether this
-            run found it true. The same options give the same numbers.
-        add_arguments: Adds options of this experiment alone.
-        arguments: Arguments after the program's name; None: those of the process.
-
-    Returns:
-        Exit code: 0 measured (whatever the verdicts are), 2 bad input (one sentence on stderr).
     """
     module = inspect.getmodule(measure)
     assert module is not None
@@ -85,7 +72,7 @@ def _parser(doc: str, name: str, add_arguments: Callable[[argparse.ArgumentParse
     )
     parser.add_argument("--quick", action="store_true", help="at most 2 minutes on 2 cores")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; default: the verdicts as text")
-    parser.add_argument("--save", action="store_true", help="keep the JSON beside the code: result.json or result_quick.json")
+    parser.add_argument("--save", action="store_true", help="keep the JSON in the experiment's folder")
     parser.add_argument("--seed", type=int, default=0, help="first seed (default 0)")
     parser.add_argument("--jobs", type=_positive, default=min(2, os.cpu_count() or 1), help="processes (default 2)")
     parser.add_argument("--output", type=Path, default=Path("outputs") / name, help="folder for data and plots")
@@ -101,35 +88,18 @@ def _positive(text: str) -> int:
 
 
 def say(sentence: str) -> None:
-    """Report progress on stderr.
-
-    Args:
-        sentence: What is going on.
-    """
+    """Report progress on stderr."""
     print(sentence, file=sys.stderr, flush=True)
 
 
 def verdict_lines(result: Mapping[str, Any]) -> str:
-    """Lay the verdicts out for reading.
-
-    Args:
-        result: With `experiment` and `verdicts`.
-
-    Returns:
-        One line per verdict.
-    """
+    """Lay the verdicts out for reading."""
     lines = [f"  {'true ' if holds else 'FALSE'}  {sentence}" for sentence, holds in result["verdicts"].items()]
     return "\n".join([f"{result['experiment']} ({'quick' if result['quick'] else 'full'})", *lines])
 
 
 def plain(value: Any) -> Any:
     """Turn a result into what JSON can hold: rounded to 6 digits, numbers that are none as text.
-
-    Args:
-        value: Mappings, sequences, tensors and numbers.
-
-    Returns:
-        The same in plain types.
 
     Examples:
         >>> plain({"loss": torch.tensor([1 / 3, float("nan")]), "reached": True})
@@ -147,18 +117,7 @@ def plain(value: Any) -> Any:
 
 
 def in_processes(jobs: int, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], what: str) -> list[Any]:
-    """Call a function with many arguments, in a few processes with one thread each.
-
-    Args:
-        jobs: Number of processes; 1: in this one.
-        function: A function of a module.
-        calls: Its arguments, the longest calls first; each call draws from seeds of its own, so that the answer does
-            not depend on `jobs`.
-        what: What is counted on stderr.
-
-    Returns:
-        The answers, in the order of `calls`.
-    """
+    """Call a function with many arguments, in a few processes with one thread each."""
     listed = list(calls)
     answers: list[Any] = [None] * len(listed)
     if jobs == 1 or len(listed) < 2:

@@ -22,16 +22,7 @@ Test = Callable[[int], tuple[bool, dict[str, float]]]
 
 
 def one_step(knobs: Knobs, combiner: Combiner, lr: float) -> tuple[Course, float]:
-    """Take one exact step from 0.
-
-    Args:
-        knobs: The setting.
-        combiner: The method.
-        lr: Learning rate.
-
-    Returns:
-        What it did, and the sum of the losses after it (0 before).
-    """
+    """Take one exact step from 0."""
     course = descend(Problem(knobs), combiner, lr=lr, steps=1)
     return course, float(course.losses.sum())
 
@@ -42,16 +33,7 @@ def _angle(first: Tensor, second: Tensor) -> float:
 
 
 def pcgrad_one_step(knobs: Knobs, wins: bool, same_length: bool = False) -> Test:
-    """Compare one step of PCGrad with one of the sum, learning rate 1, by the summed loss.
-
-    Args:
-        knobs: The setting.
-        wins: Whether PCGrad is predicted to be lower.
-        same_length: Give both updates the length of the mean gradient: compare directions alone.
-
-    Returns:
-        The test.
-    """
+    """Compare one step of PCGrad with one of the sum, learning rate 1, by the summed loss."""
 
     def test(_: int) -> tuple[bool, dict[str, float]]:
         methods: tuple[Combiner, ...] = (PCGrad(), Sum())
@@ -112,15 +94,7 @@ def _worst_gain(combiner: Combiner, knobs: Knobs, at_least: float) -> tuple[bool
 
 
 def unmoved_by_scale(method: Callable[[], Combiner], moved: bool) -> Test:
-    """Rescale one task by 100 and measure how far the update turns.
-
-    Args:
-        method: Builds the combiner.
-        moved: Whether it is predicted to turn by over 10 degrees (else by less than 0.01).
-
-    Returns:
-        The test.
-    """
+    """Rescale one task by 100 and measure how far the update turns."""
 
     def test(_: int) -> tuple[bool, dict[str, float]]:
         updates = [
@@ -134,15 +108,7 @@ def unmoved_by_scale(method: Callable[[], Combiner], moved: bool) -> Test:
 
 
 def harm(method: Callable[[], Combiner], harmed: bool) -> Test:
-    """Ask whether the weaker task's loss rises to first order at a norm ratio of 10 and a cosine of -0.5.
-
-    Args:
-        method: Builds the combiner.
-        harmed: Whether it is predicted to rise.
-
-    Returns:
-        The test.
-    """
+    """Ask whether the weaker task's loss rises to first order at a norm ratio of 10 and a cosine of -0.5."""
 
     def test(_: int) -> tuple[bool, dict[str, float]]:
         problem = Problem(Knobs(cosine=-0.5, ratio=10))
@@ -153,16 +119,7 @@ def harm(method: Callable[[], Combiner], harmed: bool) -> Test:
 
 
 def at_the_end(method: Callable[[], Combiner], better: bool, worst: bool) -> Test:
-    """Descend a curved problem to the end and compare with the sum.
-
-    Args:
-        method: Builds the combiner.
-        better: Whether it is predicted to end lower than the sum.
-        worst: Compare the weaker task's loss; otherwise the sum of the losses.
-
-    Returns:
-        The test.
-    """
+    """Descend a curved problem to the end and compare with the sum."""
 
     def test(_: int) -> tuple[bool, dict[str, float]]:
         problem = Problem(Knobs(cosine=-0.5, ratio=5, curvature=1.0))
@@ -191,15 +148,7 @@ def window_sees_through(seed: int) -> tuple[bool, dict[str, float]]:
 
 
 def longer_by_noise(method: Callable[[], Combiner], longer: bool) -> Test:
-    """Compare the squared length of the updates with the sum's, where every conflict is spurious.
-
-    Args:
-        method: Builds the combiner.
-        longer: Whether its updates are predicted to be over 10 % longer in the mean square (else within 5 %).
-
-    Returns:
-        The test.
-    """
+    """Compare the squared length of the updates with the sum's, where every conflict is spurious."""
 
     def test(seed: int) -> tuple[bool, dict[str, float]]:
         problem = Problem(NOISY)
@@ -214,15 +163,7 @@ def longer_by_noise(method: Callable[[], Combiner], longer: bool) -> Test:
 
 
 def noise_end(method: Callable[[], Combiner], better: bool) -> Test:
-    """Descend a curved problem with spurious conflicts; compare the summed loss with the sum's, as a mean of 8 runs.
-
-    Args:
-        method: Builds the combiner.
-        better: Whether it is predicted to end lower.
-
-    Returns:
-        The test.
-    """
+    """Descend a curved problem with spurious conflicts; compare the summed loss with the sum's, as a mean of 8 runs."""
 
     def test(seed: int) -> tuple[bool, dict[str, float]]:
         problem = Problem(Knobs(cosine=0.5, curvature=1.0, noise=20.0))

@@ -62,36 +62,15 @@ class Problem:
         self.curved = torch.outer(unit, unit) if knobs.along else torch.eye(PARAMS, dtype=torch.float64)
 
     def losses(self, x: Tensor) -> Tensor:  # [params] -> [tasks]
-        """Compute the true losses, which are 0 at 0.
-
-        Args:
-            x: Parameters. `[params]`
-
-        Returns:
-            Losses. `[tasks]`
-        """
+        """Compute the true losses, which are 0 at 0."""
         return self.slopes @ x + 0.5 * self.knobs.curvature * (x @ self.curved @ x)
 
     def gradients(self, x: Tensor) -> Tensor:  # [params] -> [tasks, params]
-        """Compute the true gradients.
-
-        Args:
-            x: Parameters. `[params]`
-
-        Returns:
-            One row per task. `[tasks, params]`
-        """
+        """Compute the true gradients."""
         return self.slopes + self.knobs.curvature * (self.curved @ x)
 
     def noise(self, generator: torch.Generator) -> Tensor:  # -> [tasks, params]
-        """Draw the noise of a batch.
-
-        Args:
-            generator: Source of randomness.
-
-        Returns:
-            What is added to the true gradients. `[tasks, params]`
-        """
+        """Draw the noise of a batch."""
         size = self.slopes.norm(dim=1, keepdim=True) * (self.knobs.noise / PARAMS) ** 0.5
         return torch.randn(2, PARAMS, generator=generator, dtype=torch.float64) * size
 
@@ -126,18 +105,7 @@ class Course:
 
 
 def descend(problem: Problem, combiner: Combiner, *, lr: float, steps: int, seed: int = 0) -> Course:
-    """Take steps of gradient descent with a combiner, through `TaskGradients`.
-
-    Args:
-        problem: The setting.
-        combiner: Any that needs at most a Gramian, or a window of them.
-        lr: Learning rate; 0 stays at the start and only measures.
-        steps: Number of steps.
-        seed: Of the noise: the same for every method.
-
-    Returns:
-        What it did.
-    """
+    """Take steps of gradient descent with a combiner, through `TaskGradients`."""
     model, generator = Point(), torch.Generator().manual_seed(seed)
     grads = TaskGradients(model, ["first", "second"], "per_task", window=combiner.window)
     conflicts, power, updates = 0, 0.0, torch.zeros(PARAMS, dtype=torch.float64)

@@ -13,27 +13,12 @@ from experiments.controlled_conflict.claims import CLAIMS
 
 
 def judge(place: int, seed: int) -> tuple[bool, dict[str, float]]:
-    """Test a claim.
-
-    Args:
-        place: Its place in `CLAIMS`.
-        seed: Of the noise.
-
-    Returns:
-        Whether the prediction holds, and the numbers that it rests on.
-    """
+    """Test a claim."""
     return CLAIMS[place].test(seed)
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Test every claim.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts, and the numbers behind each.
-    """
+    """Test every claim."""
     seeds = [options.seed + i for i in range(1 if options.quick else 5)]
     calls = [(place, seed) for place in reversed(range(len(CLAIMS))) for seed in seeds]  # those under noise first
     answers = dict(zip(calls, in_processes(options.jobs, judge, calls, "claims × seeds"), strict=True))

@@ -45,28 +45,13 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(WIDTH, OUTPUTS) for _ in range(num_tasks))
 
     def forward(self, x: Tensor) -> Tensor:  # [batch, inputs] -> [tasks, batch, outputs]
-        """Answer for every task.
-
-        Args:
-            x: Inputs. `[batch, inputs]`
-
-        Returns:
-            Answers. `[tasks, batch, outputs]`
-        """
+        """Answer for every task."""
         features = self.trunk(x)
         return torch.stack([head(features) for head in self.heads])
 
 
-def draw(num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw the data.
-
-    Args:
-        num_tasks: 2 or 10.
-        generator: Source of randomness.
-
-    Returns:
-        Inputs `[rows, inputs]` and targets `[tasks, rows, outputs]`.
-    """
+def draw(num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:  # -> [rows, inputs]
+    """Draw the data."""
     x = torch.rand(ROWS + HELD_OUT, INPUTS, generator=generator) * 2 - 1
     x = x / x.norm(dim=1, keepdim=True)
     common = torch.randn(OUTPUTS, INPUTS, generator=generator) * B_STD
@@ -78,17 +63,7 @@ def draw(num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def learn(name: str, num_tasks: int, steps: int, seed: int) -> dict[str, Any]:
-    """Train with one combiner.
-
-    Args:
-        name: Name in the registry.
-        num_tasks: 2 or 10.
-        steps: Steps of Adam.
-        seed: Of the data, initial weights and the order of the rows.
-
-    Returns:
-        Progress of every task on held-out rows at the end and on the way, and the last weights.
-    """
+    """Train with one combiner."""
     generator = torch.Generator().manual_seed(seed)
     x, y = draw(num_tasks, generator)
     torch.manual_seed(seed)
@@ -118,14 +93,7 @@ def _progress(model: Network, x: Tensor, y: Tensor) -> list[float]:
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Train both variants with both methods and judge.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts and one entry per run.
-    """
+    """Train both variants with both methods and judge."""
     steps = QUICK_STEPS if options.quick else STEPS
     names = ("gradnorm", "sum") if options.quick else ("gradnorm", "sum", "uncertainty", "dwa", "imtl_g", "log_sum")
     seeds = [options.seed + i for i in range(1 if options.quick else 3)]

@@ -79,24 +79,12 @@ ARCHITECTURES: dict[str, tuple[PretrainedConfig, int]] = {
 
 
 def configurations() -> list[Path]:
-    """List the configurations of this folder.
-
-    Returns:
-        Their files.
-    """
+    """List the configurations of this folder."""
     return sorted(FOLDER.glob("*.yaml"))
 
 
 def stand_in(name: str, folder: Path) -> Path:
-    """Write what a plan reads of a hub model: its architecture, and a small tokenizer.
-
-    Args:
-        name: Hub name.
-        folder: Where to.
-
-    Returns:
-        The folder of the model.
-    """
+    """Write what a plan reads of a hub model: its architecture, and a small tokenizer."""
     target = folder / name.replace("/", "--")
     if not target.exists():
         architecture, _ = ARCHITECTURES[name]
@@ -107,16 +95,7 @@ def stand_in(name: str, folder: Path) -> Path:
 
 
 def dry_run(path: Path, data: Path, models: Path) -> dict[str, Any]:
-    """Read a configuration and plan its run.
-
-    Args:
-        path: The YAML file.
-        data: Folder with the data.
-        models: Folder for the stand-ins.
-
-    Returns:
-        Name of the model, and the plan.
-    """
+    """Read a configuration and plan its run."""
     settings = read_yaml(str(path), [])
     config = train_config(settings)  # as it stands in the file
     local = {name: _moved(files, data) for name, files in settings["tasks"].items()}
@@ -131,11 +110,7 @@ def _moved(files: Mapping[str, Any], data: Path) -> dict[str, Any]:
 
 
 def write_data(folder: Path) -> None:
-    """Write the support desk's rows, one file per task and part; what a task is called is up to the configuration.
-
-    Args:
-        folder: Where to.
-    """
+    """Write the support desk's rows, one file per task and part; what a task is called is up to the configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     support_desk.write(folder)
     for path in folder.glob("*.jsonl"):
@@ -145,14 +120,7 @@ def write_data(folder: Path) -> None:
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Plan every configuration and judge.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts and one plan per configuration.
-    """
+    """Plan every configuration and judge."""
     data = options.output / "data"
     write_data(data)
     models = Path(tempfile.mkdtemp(prefix="llm-"))
@@ -167,14 +135,7 @@ def measure(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def verdicts(plans: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """Judge the plans.
-
-    Args:
-        plans: By name of the configuration.
-
-    Returns:
-        Each sentence and whether it is true.
-    """
+    """Judge the plans."""
     lora, qlora = plans["qwen2.5_0.5b_lora"]["memory"], plans["qwen2.5_0.5b_qlora"]["memory"]
     base = {name: found["parameters"] - found["shared"] - found["private"] for name, found in plans.items()}
     return {

@@ -13,14 +13,7 @@ STEPS = 200
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Measure rows, tokens and duplicates of every task, and what the sampler delivers.
-
-    Args:
-        options: Those of the command line; `--quick` draws a quarter of the steps.
-
-    Returns:
-        The content of `mtl-opt data stats` and `mtl-opt data plan`, and verdicts.
-    """
+    """Measure rows, tokens and duplicates of every task, and what the sampler delivers."""
     config = train_config(read_yaml(str(CONFIG), []))
     found, plan = stats(config), plan_draws(config, STEPS // 4 if options.quick else STEPS)
     tasks = found["tasks"]

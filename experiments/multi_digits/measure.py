@@ -54,31 +54,13 @@ class Reader(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> list[Tensor]:  # [batch, 1, size, size] -> tasks × [batch, 10]
-        """Score the ten digits for each task.
-
-        Args:
-            pictures: The pictures. `[batch, 1, size, size]`
-
-        Returns:
-            Scores of each task. `[batch, 10]`
-        """
+        """Score the ten digits for each task."""
         features = self.shared(pictures)
         return [head(features) for head in self.heads]
 
 
 def learn(method: str, lr: float, seed: int, steps: int, mnist: str | None) -> dict[str, Any]:
-    """Train one network.
-
-    Args:
-        method: Name of a combiner, or of a task that is learnt alone.
-        lr: Learning rate of Adam.
-        seed: Of split, pairs, initial weights and order.
-        steps: Number of steps.
-        mnist: Folder of idx files; None: scikit-learn's digits.
-
-    Returns:
-        Accuracies in percent on validation and test pictures, and the share of steps with conflict.
-    """
+    """Train one network."""
     found = parts(*(sklearn_digits() if mnist is None else mnist_digits(Path(mnist))), seed)
     train = found["train"]
     torch.manual_seed(seed)
@@ -106,28 +88,13 @@ def learn(method: str, lr: float, seed: int, steps: int, mnist: str | None) -> d
 
 @torch.inference_mode()
 def accuracy(model: Reader, part: Part) -> list[float]:
-    """Measure how often each digit is read rightly.
-
-    Args:
-        model: The network.
-        part: The pictures.
-
-    Returns:
-        Percent right, by task.
-    """
+    """Measure how often each digit is read rightly."""
     right = [scores.argmax(1) == part.labels[:, task] for task, scores in enumerate(model(part.pictures))]
     return [float(found.float().mean()) * 100 for found in right]
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Train every method with every learning rate and seed, choose, and judge.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts, one row per method, and every run.
-    """
+    """Train every method with every learning rate and seed, choose, and judge."""
     mnist = str(options.mnist) if options.mnist else None
     if mnist is not None:
         mnist_digits(Path(mnist))  # before anything is trained
@@ -145,14 +112,7 @@ def measure(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def choose(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Take the runs of the learning rate that is best on validation pictures, as a mean over seeds and tasks.
-
-    Args:
-        runs: Of one method.
-
-    Returns:
-        Those with the chosen rate.
-    """
+    """Take the runs of the learning rate that is best on validation pictures, as a mean over seeds and tasks."""
 
     def score(lr: float) -> float:
         return statistics.mean(run["validation"][task] for run in runs if run["lr"] == lr for task in run["tasks"])
@@ -161,17 +121,8 @@ def choose(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [run for run in runs if run["lr"] == best]
 
 
-def row(runs: Sequence[Mapping[str, Any]], alone: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Summarise a joint method.
-
-    Args:
-        runs: One per seed.
-        alone: Test accuracy of each task learnt alone, by seed. `[tasks, seeds]`
-
-    Returns:
-        Accuracy per task, and its mean over tasks, each as mean and standard deviation over seeds; gain over learning
-        the tasks alone, in points; learning rate; conflicts.
-    """
+def row(runs: Sequence[Mapping[str, Any]], alone: Sequence[Sequence[float]]) -> dict[str, Any]:  # alone [tasks, seeds]
+    """Summarise a joint method."""
     means = [statistics.mean(run["test"]) for run in runs]
     gains = [mean - statistics.mean(task[place] for task in alone) for place, mean in enumerate(means)]
     return {
@@ -185,26 +136,12 @@ def row(runs: Sequence[Mapping[str, Any]], alone: Sequence[Sequence[float]]) -> 
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Summarise a number over seeds.
-
-    Args:
-        values: At least two.
-
-    Returns:
-        Mean and sample standard deviation.
-    """
+    """Summarise a number over seeds."""
     return statistics.mean(values), statistics.stdev(values)
 
 
 def verdicts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """Judge with paired differences: beyond twice their standard error is called a difference.
-
-    Args:
-        table: One row per method.
-
-    Returns:
-        Each sentence and whether it is true.
-    """
+    """Judge with paired differences: beyond twice their standard error is called a difference."""
     plain = table["sum"]["by_seed"]
     others = {name: found["by_seed"] for name, found in table.items() if name not in {"sum", "single"}}
 
@@ -227,10 +164,6 @@ def verdicts(table: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what only this experiment knows.
-
-    Args:
-        parser: Of the command line.
-    """
+    """Add what only this experiment knows."""
     parser.add_argument("--mnist", type=Path, help="folder of MNIST's t10k idx files; default: scikit-learn's digits")
     parser.add_argument("--steps", type=int, help="steps of every run (default 1000, quick 150)")

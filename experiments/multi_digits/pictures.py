@@ -41,42 +41,20 @@ class Part:
     labels: Tensor
 
 
-def sklearn_digits() -> tuple[Tensor, Tensor]:
-    """Load scikit-learn's digits, which come with it.
-
-    Returns:
-        Pictures from 0 to 1 `[rows, 8, 8]` and labels `[rows]`.
-    """
+def sklearn_digits() -> tuple[Tensor, Tensor]:  # [rows, 8, 8]
+    """Load scikit-learn's digits, which come with it."""
     found = load_digits()
     return torch.from_numpy(found.images / 16).float(), torch.from_numpy(found.target).long()
 
 
-def mnist_digits(folder: Path) -> tuple[Tensor, Tensor]:
-    """Read MNIST's test digits from idx files, compressed or not.
-
-    Args:
-        folder: Holds `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, or the same with `.gz`.
-
-    Returns:
-        Pictures from 0 to 1 `[rows, 28, 28]` and labels `[rows]`.
-    """
+def mnist_digits(folder: Path) -> tuple[Tensor, Tensor]:  # -> [rows, 28, 28]
+    """Read MNIST's test digits from idx files, compressed or not."""
     images = read_idx(folder, "t10k-images-idx3-ubyte")
     return torch.from_numpy(images).float() / 255, torch.from_numpy(read_idx(folder, "t10k-labels-idx1-ubyte")).long()
 
 
 def read_idx(folder: Path, name: str) -> np.ndarray:
-    """Read an array of bytes from an idx file.
-
-    Args:
-        folder: Where it is.
-        name: Its name, without `.gz`.
-
-    Returns:
-        The array.
-
-    Raises:
-        InputError: If there is no such file, or it is not one of bytes.
-    """
+    """Read an array of bytes from an idx file."""
     plain, packed = folder / name, folder / f"{name}.gz"
     try:
         content = plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
@@ -91,17 +69,7 @@ def read_idx(folder: Path, name: str) -> np.ndarray:
 
 
 def two_digits(digits: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Part:
-    """Lay pairs of digits over each other.
-
-    Args:
-        digits: Single digits. `[rows, size, size]`
-        labels: What they show. `[rows]`
-        num: Pictures to make.
-        generator: Draws the pairs.
-
-    Returns:
-        The pictures.
-    """
+    """Lay pairs of digits over each other."""
     size = digits.shape[-1]
     whole = size + SHIFT[size]
     first, second = torch.randint(len(digits), (2, num), generator=generator)
@@ -114,17 +82,8 @@ def two_digits(digits: Tensor, labels: Tensor, num: int, generator: torch.Genera
     return Part(pictures, torch.stack([labels[first], labels[second]], 1))
 
 
-def parts(digits: Tensor, labels: Tensor, seed: int) -> dict[str, Part]:
-    """Split single digits and make the pictures of every part from its own digits.
-
-    Args:
-        digits: Single digits. `[rows, size, size]`
-        labels: What they show. `[rows]`
-        seed: Of split and pairs.
-
-    Returns:
-        Pictures by part.
-    """
+def parts(digits: Tensor, labels: Tensor, seed: int) -> dict[str, Part]:  # digits [rows, size, size], labels [rows]
+    """Split single digits and make the pictures of every part from its own digits."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(digits), generator=generator)
     sizes = [round(share * len(digits)) for share in PARTS.values()]

@@ -26,14 +26,7 @@ QUICK: dict[str, Any] = {"combiners": ["sum"], "seeds": [0], "max_steps": 60, "w
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Run both comparisons; runs that are finished in `--output` are not run again.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts, and by number of rows of the small task: scores, transfer and corrected cosines.
-    """
+    """Run both comparisons; runs that are finished in `--output` are not run again."""
     settings = default_settings() | yaml.safe_load(Path(__file__).with_name("config.yaml").read_text(encoding="utf-8"))
     settings |= {"jobs": options.jobs, **(QUICK if options.quick else {})}
     settings["seeds"] = [options.seed + seed for seed in settings["seeds"]]
@@ -51,16 +44,7 @@ def measure(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def with_rows(tasks: Mapping[str, Any], few: int, folder: Path) -> dict[str, Any]:
-    """Take only the first rows of the small task.
-
-    Args:
-        tasks: Settings of the tasks.
-        few: Rows to keep.
-        folder: Where the file is written.
-
-    Returns:
-        Settings of the tasks with the other file.
-    """
+    """Take only the first rows of the small task."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{SMALL}.{few}.jsonl"
     path.write_text("\n".join(_lines(Path(tasks[SMALL]["file"]))[:few]) + "\n", encoding="utf-8")
@@ -68,14 +52,7 @@ def with_rows(tasks: Mapping[str, Any], few: int, folder: Path) -> dict[str, Any
 
 
 def one_comparison(settings: Mapping[str, Any]) -> tuple[Summary, dict[str, Any]]:
-    """Run one comparison and write its tables.
-
-    Args:
-        settings: Raw settings of `mtl-opt compare`.
-
-    Returns:
-        Its summary, and what is told of it.
-    """
+    """Run one comparison and write its tables."""
     config, shared = compare_config(settings)
     lines = compare(config, shared)
     folder = Path(shared["output_dir"])
@@ -99,16 +76,7 @@ def one_comparison(settings: Mapping[str, Any]) -> tuple[Summary, dict[str, Any]
 
 
 def windows(runs: Sequence[Path], size: int) -> dict[str, dict[str, Any]]:
-    """Read the corrected cosines of all windows that share no step.
-
-    Args:
-        runs: Folders of runs.
-        size: Steps of a window.
-
-    Returns:
-        Pair of tasks → last step of the window → `cosines` of the runs (None where undefined) and how often each
-        verdict was given.
-    """
+    """Read the corrected cosines of all windows that share no step."""
     found: dict[str, dict[str, Any]] = {}
     for text in (text for run in runs for text in _lines(run / "conflict.jsonl")):
         line = json.loads(text)
@@ -123,15 +91,7 @@ def windows(runs: Sequence[Path], size: int) -> dict[str, dict[str, Any]]:
 
 
 def verdicts(many: Summary, few: Summary) -> dict[str, bool]:
-    """Say what was found true; a difference counts where its paired test, adjusted by Holm, tells it from chance.
-
-    Args:
-        many: Comparison with all rows of the small task.
-        few: That with few.
-
-    Returns:
-        Each sentence and whether it is true.
-    """
+    """Say what was found true; a difference counts where its paired test, adjusted by Holm, tells it from chance."""
     moved = {(one.method, one.task): one for one in many.transfer}
     scarce = {(one.method, one.task): one for one in few.transfer}
     sums = [one for (method, _), one in moved.items() if method == "sum"]
@@ -152,15 +112,7 @@ def verdicts(many: Summary, few: Summary) -> dict[str, bool]:
 
 
 def quick_verdicts(many: Summary, few: Summary) -> dict[str, bool]:
-    """Say what a single seed can show.
-
-    Args:
-        many: Comparison with all rows of the small task.
-        few: That with few.
-
-    Returns:
-        Each sentence and whether it is true.
-    """
+    """Say what a single seed can show."""
     joint = next(method for method in many.methods if method.method == "sum")
     answers = [joint.scores[task][many.main_metric[task]].mean for task in (SMALL, "complaint_core")]
     transfer = [*many.transfer, *few.transfer]

@@ -16,15 +16,7 @@ QUICK: dict[str, Any] = {"combiners": ["sum", "pcgrad"], "seeds": [0], "max_step
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Write the rows, then compare five ways to merge gradients with every task alone.
-
-    Args:
-        options: Those of the command line; `--quick` takes two ways, one seed and 20 steps. Finished runs in
-            `--output` are not run again.
-
-    Returns:
-        Scores, conflict rates, and verdicts.
-    """
+    """Write the rows, then compare five ways to merge gradients with every task alone."""
     prepare(SHARED / "data/t0_per_task", SHARED / "models/tinystories-260k", options.output / "data")
     folder = options.output / ("quick" if options.quick else "full")
     settings = {**read_yaml(str(CONFIG), []), "output_dir": str(folder), "jobs": options.jobs}

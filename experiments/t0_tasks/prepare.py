@@ -22,16 +22,7 @@ HELD_OUT = 50
 
 
 def prepare(source: Path, model: Path, target: Path) -> None:
-    """Write `TASK.train.jsonl`, `TASK.eval.jsonl` and the folder `model`.
-
-    Args:
-        source: Folder with one JSONL file of `{prompt, completion}` per task.
-        model: Folder of the model.
-        target: Folder to write into.
-
-    Raises:
-        InputError: If the rows are not there.
-    """
+    """Write `TASK.train.jsonl`, `TASK.eval.jsonl` and the folder `model`."""
     if not (source / f"{TASKS['headline']}.jsonl").exists():
         raise InputError(f"The rows are not in `{source}`: `{TASKS['headline']}.jsonl` is missing.")
     target.mkdir(parents=True, exist_ok=True)

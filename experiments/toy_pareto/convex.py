@@ -40,24 +40,13 @@ class Convex:
     lr_factors: dict[str, float] = field(default_factory=dict)
 
     def losses_and_jacobian(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute both losses and their gradients.
-
-        Args:
-            points: Parameters. `[runs, params]`
-
-        Returns:
-            Losses `[runs, tasks]` and Jacobians `[runs, tasks, params]`.
-        """
+        """Compute both losses and their gradients."""
         from_optimum = points[:, None] - self.optima  # [runs, tasks, params]
         pulled = np.einsum("tpq,rtq->rtp", self.matrices, from_optimum)
         return (from_optimum * pulled).sum(-1), 2 * pulled
 
     def pareto_set(self) -> np.ndarray:
-        """Draw the Pareto set.
-
-        Returns:
-            Points on it, from the optimum of the second task to that of the first. `[points, params]`
-        """
+        """Draw the Pareto set."""
         share = np.linspace(1e-6, 1 - 1e-6, POINTS)
         weights = np.stack([share, 1 - share], 1)
         mixed = np.einsum("wt,tpq->wpq", weights, self.matrices)
@@ -65,14 +54,7 @@ class Convex:
         return np.linalg.solve(mixed, wanted[..., None])[..., 0]
 
     def distance(self, points: np.ndarray) -> np.ndarray:  # [runs, params] -> [runs]
-        """Measure how far points are from the Pareto set.
-
-        Args:
-            points: Parameters. `[runs, params]`
-
-        Returns:
-            Euclidean distances. `[runs]`
-        """
+        """Measure how far points are from the Pareto set."""
         curve = self.pareto_set()
         return np.linalg.norm(points[:, None] - curve, axis=-1).min(1)
 
@@ -110,15 +92,7 @@ CONVEX = {
 
 
 def convex(name: str, problem_name: str) -> Descent:
-    """Descend a convex problem with a combiner, from all its starting points.
-
-    Args:
-        name: Name of the combiner in the registry.
-        problem_name: Name of the problem in `CONVEX`.
-
-    Returns:
-        What became of it.
-    """
+    """Descend a convex problem with a combiner, from all its starting points."""
     problem = CONVEX[problem_name]
     by_scale = 0.5 if COMBINERS[name].scale == "sum" else 1.0  # two tasks: a sum is twice a mean
     combiners = [COMBINERS[name]() for _ in problem.inits]

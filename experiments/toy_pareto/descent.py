@@ -40,16 +40,7 @@ class Descent:
 
 
 def combined(combiner: Combiner, jacobian: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-    """Ask a combiner for its update; both halves of a step are equal where there is no noise.
-
-    Args:
-        combiner: Any of the registry.
-        jacobian: Task gradients. `[tasks, params]`
-        losses: Task losses. `[tasks]`
-
-    Returns:
-        The combined gradient. `[params]`
-    """
+    """Ask a combiner for its update; both halves of a step are equal where there is no noise."""
     if combiner.requires == "halves":
         return combiner(torch.stack([jacobian, jacobian]), losses)
     if combiner.requires == "jacobian":
@@ -59,16 +50,7 @@ def combined(combiner: Combiner, jacobian: torch.Tensor, losses: torch.Tensor) -
 
 
 def two_tasks(name: str, variant_name: str, max_steps: int | None = None) -> Descent:
-    """Run a combiner on a published setting of the two-task toy.
-
-    Args:
-        name: Name of the combiner in the registry.
-        variant_name: Name of the setting in `VARIANTS`.
-        max_steps: Fewer steps than the setting's own; None: its own.
-
-    Returns:
-        What became of it.
-    """
+    """Run a combiner on a published setting of the two-task toy."""
     variant: Variant = VARIANTS[variant_name]
     arguments: Mapping[str, Any] = variant.arguments.get(name, {})
     combiners = [COMBINERS[name](**arguments) for _ in variant.inits]
@@ -91,21 +73,8 @@ def descend(
     bottom: torch.Tensor | float = 0.0,
     adam_lr: float | None = None,
     lr: float = 0.0,
-) -> Descent:
-    """Take the steps of all runs side by side.
-
-    Args:
-        problem: Losses and gradients of many points.
-        inits: Starting points. `[runs, params]`
-        combiners: One for every run: each learns on its own.
-        steps: Most steps of a run.
-        bottom: Bound below the losses that is taken off before a combiner sees them: many need losses of at least 0.
-        adam_lr: Learning rate of Adam; None: plain gradient descent with `lr`.
-        lr: Learning rate of gradient descent.
-
-    Returns:
-        What became of each run.
-    """
+) -> Descent:  # inits [runs, params]
+    """Take the steps of all runs side by side."""
     found = Descent(inits.copy(), np.zeros_like(inits), [steps] * len(inits), [[] for _ in inits], [])
     points, active = inits.copy(), np.arange(len(inits))
     adam = Adam(points.shape, adam_lr) if adam_lr is not None else None

@@ -33,29 +33,14 @@ FULL = {
 
 
 def run(setting: str, name: str) -> Descent:
-    """Run a combiner in a setting.
-
-    Args:
-        setting: Name in `VARIANTS` or `CONVEX`.
-        name: Name of the combiner.
-
-    Returns:
-        What became of it.
-    """
+    """Run a combiner in a setting."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what a combiner could not do is among the notes
         return two_tasks(name, setting) if setting in VARIANTS else convex(name, setting)
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Run everything, write the trajectories and judge.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts and last points.
-    """
+    """Run everything, write the trajectories and judge."""
     wanted = NEEDED if options.quick else FULL
     calls = [(setting, name) for setting, names in wanted.items() for name in names]
     calls.sort(key=lambda call: call[0] in CONVEX)  # the long ones first
@@ -83,12 +68,7 @@ def _described(setting: str, found: Mapping[str, Descent]) -> dict[str, Any]:
 
 
 def write(found: Mapping[str, Mapping[str, Descent]], folder: Path) -> None:
-    """Write the trajectories, and draw them where that is possible.
-
-    Args:
-        found: By setting and combiner.
-        folder: Where to.
-    """
+    """Write the trajectories, and draw them where that is possible."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {
         f"{setting}/{name}/{run}": path

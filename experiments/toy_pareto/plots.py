@@ -15,16 +15,7 @@ GRID = 120
 
 
 def draw(setting: str, found: Mapping[str, Descent], path: Path) -> bool:
-    """Draw what became of every combiner in one setting.
-
-    Args:
-        setting: Name in `VARIANTS` or `CONVEX`.
-        found: By combiner.
-        path: PNG to write.
-
-    Returns:
-        False where matplotlib is not installed: nothing is written.
-    """
+    """Draw what became of every combiner in one setting."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

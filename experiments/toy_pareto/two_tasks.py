@@ -60,13 +60,6 @@ def losses_and_jacobian(
     """Compute both losses and their gradients.
 
     The gradient passes a maximum where both sides are equal, as torch's `clamp` does; on the line x2 = 0 this decides.
-
-    Args:
-        points: Parameters. `[runs, 2]`
-        scale: Factors of the two losses.
-
-    Returns:
-        Losses `[runs, tasks]` and Jacobians `[runs, tasks, params]`.
     """
     x1, x2 = points[:, 0], points[:, 1]
     tanh, half = np.tanh(-x2), np.tanh(0.5 * x2)
@@ -103,12 +96,7 @@ class Adam:
         self.steps = 0
 
     def step(self, points: np.ndarray, gradients: np.ndarray) -> None:  # [runs, params] x2
-        """Move the points, in place.
-
-        Args:
-            points: Parameters. `[runs, params]`
-            gradients: What the combiners made of the task gradients. `[runs, params]`
-        """
+        """Move the points, in place."""
         self.steps += 1
         self.first += 0.1 * (gradients - self.first)
         self.second += 0.001 * (gradients**2 - self.second)
@@ -116,9 +104,5 @@ class Adam:
         points -= self.lr / (1 - 0.9**self.steps) * self.first / size
 
     def keep(self, runs: np.ndarray) -> None:  # [runs] of bool
-        """Forget the runs that are over.
-
-        Args:
-            runs: True for those that go on. `[runs]`
-        """
+        """Forget the runs that are over."""
         self.first, self.second = self.first[runs], self.second[runs]

@@ -29,37 +29,17 @@ def on_pareto_set(points: np.ndarray) -> np.ndarray:  # [runs, 2] -> [runs]
     """Tell which points of the two-task toy lie on its Pareto set.
 
     The set moves a little with the scale of the losses; a run that is stuck ends above x2 = 0.
-
-    Args:
-        points: Last points. `[runs, 2]`
-
-    Returns:
-        True where a point lies on it. `[runs]`
     """
     return (np.abs(points[:, 1] - PARETO_X2) < 0.15) & (np.abs(points[:, 0]) < 7.05)
 
 
 def stuck(points: np.ndarray) -> np.ndarray:  # [runs, 2] -> [runs]
-    """Tell which points are still in the upper half, where no Pareto point is.
-
-    Args:
-        points: Last points. `[runs, 2]`
-
-    Returns:
-        True where a run is stuck. `[runs]`
-    """
+    """Tell which points are still in the upper half, where no Pareto point is."""
     return points[:, 1] > 0.2
 
 
 def robust(found: Found) -> dict[str, bool]:
-    """Judge the published claims that hold whatever the details of an implementation, and those of convex problems.
-
-    Args:
-        found: At least what `NEEDED` names.
-
-    Returns:
-        Each sentence and whether it is true.
-    """
+    """Judge the published claims that hold whatever the details of an implementation, and those of convex problems."""
     cagrad, nash, famo = found["cagrad"], found["nash"], found["famo"]
     corner = found["nash_corner"]["sum"]
     centre = np.array([0.0, PARETO_X2])
@@ -102,28 +82,13 @@ def _convex(found: Found) -> dict[str, bool]:
 
 
 def reaches(descent: Descent, problem_name: str) -> bool:
-    """Tell whether every run came within 5 % of its first distance to the Pareto set.
-
-    Args:
-        descent: What became of a combiner.
-        problem_name: Name of the convex problem.
-
-    Returns:
-        Whether it did.
-    """
+    """Tell whether every run came within 5 % of its first distance to the Pareto set."""
     problem = CONVEX[problem_name]
     return bool((problem.distance(descent.points) <= 0.05 * problem.distance(problem.inits)).all())
 
 
 def of_published_figures(found: Found) -> dict[str, bool]:
-    """Judge claims that hold in the published settings but may flip with the budget of steps.
-
-    Args:
-        found: What a full run measures.
-
-    Returns:
-        Each sentence and whether it is true.
-    """
+    """Judge claims that hold in the published settings but may flip with the budget of steps."""
     cagrad, nash, aligned = found["cagrad"], found["nash"], found["aligned"]
     top = 2  # (9, 9)
 

@@ -12,14 +12,7 @@ CONFIG = Path(__file__).with_name("config.yaml")
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Train once with PCGrad and read the cosines of the task gradients from its log.
-
-    Args:
-        options: Those of the command line; `--quick` trains for 10 steps. A finished run is not run again.
-
-    Returns:
-        Losses before and after, cosines over the run, and verdicts.
-    """
+    """Train once with PCGrad and read the cosines of the task gradients from its log."""
     folder = options.output / ("quick" if options.quick else "full")
     mine = [f"output_dir={folder}", f"seed={options.seed}", "resume_from_checkpoint=true"]
     settings = read_yaml(str(CONFIG), mine)

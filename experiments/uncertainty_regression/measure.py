@@ -32,27 +32,13 @@ class TwoHeads(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(HIDDEN, 1) for _ in LINES)
 
     def forward(self, x: Tensor) -> Tensor:  # [batch, 1] -> [batch, tasks]
-        """Predict both tasks.
-
-        Args:
-            x: Inputs. `[batch, 1]`
-
-        Returns:
-            Predictions. `[batch, tasks]`
-        """
+        """Predict both tasks."""
         hidden = self.shared(x).relu()
         return torch.cat([head(hidden) for head in self.heads], 1)
 
 
-def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw the points.
-
-    Args:
-        generator: Source of randomness.
-
-    Returns:
-        Inputs `[points, 1]` and targets `[points, tasks]`.
-    """
+def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:  # -> [points, 1]
+    """Draw the points."""
     x = torch.randn(POINTS, 1, generator=generator)
     targets = [slope * x + shift for slope, shift in LINES]
     noise = torch.randn(POINTS, len(LINES), generator=generator) * torch.tensor(NOISE)
@@ -60,30 +46,14 @@ def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def residual_noise(x: Tensor, y: Tensor) -> Tensor:  # [points, 1], [points, tasks] -> [tasks]
-    """Measure the noise of the sample: what the best straight line leaves.
-
-    Args:
-        x: Inputs. `[points, 1]`
-        y: Targets. `[points, tasks]`
-
-    Returns:
-        Standard deviation of the residuals. `[tasks]`
-    """
+    """Measure the noise of the sample: what the best straight line leaves."""
     design = torch.cat([x, torch.ones_like(x)], 1).double()
     line = torch.linalg.lstsq(design, y.double()).solution
     return (y - design @ line).square().mean(0).sqrt()
 
 
 def learn(seed: int, epochs: int) -> dict[str, Any]:
-    """Train with uncertainty weighting.
-
-    Args:
-        seed: Of data, initial weights and the order of the rows.
-        epochs: How long.
-
-    Returns:
-        Learnt σ of each task, the noise of the sample, and σ after each tenth of the way.
-    """
+    """Train with uncertainty weighting."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     x, y = draw(generator)
@@ -109,14 +79,7 @@ def _sigma(combiner: UncertaintyWeighting) -> list[float]:
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Learn σ for several draws of the data and judge.
-
-    Args:
-        options: Of the command line.
-
-    Returns:
-        Verdicts and one entry per seed.
-    """
+    """Learn σ for several draws of the data and judge."""
     seeds = [options.seed + i for i in range(1 if options.quick else 5)]
     runs = in_processes(options.jobs, learn, [(seed, EPOCHS) for seed in seeds], "seeds")
 
