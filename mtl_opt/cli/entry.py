@@ -90,7 +90,3 @@ def _parser(with_keys: bool) -> argparse.ArgumentParser:
     ):  # fmt: skip
         add(verbs)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
