@@ -1,4 +1,4 @@
-"""The exception for what a user can get wrong, so that the command line can answer it with one sentence."""
+"""Exceptions for what a user can get wrong: the command line answers with their one sentence."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -26,3 +26,8 @@ class UnknownNameError(InputError):
         near = get_close_matches(str(name), names, n=1, cutoff=0.5)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         super().__init__(f"Unknown {kind} `{name}`.{hint} Allowed: {', '.join(names)}.")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's error, to be quoted inside a sentence."""
+    return str(error).strip().split("\n")[0].rstrip(".:")

@@ -18,11 +18,9 @@ from mtl_opt.models.heads import (
     save_heads,
 )
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.losses import task_losses
-from mtl_opt.models.merging import merge
 from mtl_opt.models.meta import file_bytes, model_on_meta
-from mtl_opt.models.packing import check_packing
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
 from mtl_opt.models.sharing import (
     SHARING,
@@ -35,6 +33,7 @@ from mtl_opt.models.sharing import (
     head_product,
     load_sharing,
     lora_matrices,
+    merge,
     private_parameters,
     products_of,
     read_about,
@@ -43,7 +42,7 @@ from mtl_opt.models.sharing import (
     save_sharing,
     share,
 )
-from mtl_opt.models.trial_forward import check_routing, try_rows
+from mtl_opt.models.trial_forward import check_packing, check_routing, try_rows
 
 __all__ = [
     "COMPILERS",

@@ -1,20 +1,18 @@
 """Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
-from transformers.pytorch_utils import Conv1D
 
-from mtl_opt.errors import InputError
+from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.backbone import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 from mtl_opt.models.sharing.base import note_tokens
 
@@ -127,50 +125,9 @@ def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
             raise FileNotFoundError("there is no adapter_model.safetensors")
         return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except UNREADABLE as error:
-        raise InputError(f"No adapter could be loaded from `{folder}` ({_first_line(error)}).") from error
-
-
-def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
-    """Put fresh adapters into the target layers."""
-    config = lora_config(model, lora)
-    if not isinstance(config.target_modules, str):
-        _check_targets(model, sorted(config.target_modules))
-    return get_peft_model(model, config)
-
-
-def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
-    """Say to peft what `lora` says."""
-    return LoraConfig(
-        task_type="FEATURE_EXTRACTION" if model.get_output_embeddings() is None else "CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear" if lora.target == "all" else list(lora.target),
-        use_rslora=lora.rslora,
-        use_dora=lora.dora,
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-    )
-
-
-def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
-    """Refuse a target that no linear layer is named after: peft would only complain when all are wrong."""
-    names = {
-        path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)
-    }  # Conv1D: GPT-2's
-    endings = {path.rsplit(".", 1)[-1] for path in names}
-    for target in targets:
-        if not any(path == target or path.endswith(f".{target}") for path in names):
-            near = get_close_matches(target, endings, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            allowed = ", ".join(sorted(endings))
-            raise InputError(f"`lora_target` names `{target}`, but no linear layer has it.{hint} Layers: {allowed}.")
+        raise InputError(f"No adapter could be loaded from `{folder}` ({first_line(error)}).") from error
 
 
 def _cannot_load(what: str, name_or_path: str, error: Exception) -> str:
     """Say in one sentence that a model or tokenizer could not be loaded."""
-    return f"`model_name_or_path`: no {what} could be loaded from `{name_or_path}` ({_first_line(error)})."
-
-
-def _first_line(error: Exception) -> str:
-    """Cut an error of a library down to its first sentence."""
-    return str(error).strip().split("\n")[0].rstrip(".:")
+    return f"`model_name_or_path`: no {what} could be loaded from `{name_or_path}` ({first_line(error)})."

@@ -9,9 +9,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import nn
 from transformers import AutoConfig
 
-from mtl_opt.errors import InputError
+from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.backbone import auto_class, kind_of_model, without_pooler
-from mtl_opt.models.loading import UNREADABLE, LoraSettings, with_adapters
+from mtl_opt.models.loading import UNREADABLE
+from mtl_opt.models.lora import LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -54,8 +55,9 @@ def model_on_meta(
     except InputError:
         raise
     except UNREADABLE as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
-        raise InputError(f"`model_name_or_path`: no model could be read from `{name_or_path}` ({reason}).") from error
+        raise InputError(
+            f"`model_name_or_path`: no model could be read from `{name_or_path}` ({first_line(error)})."
+        ) from error
 
 
 def _to_be_quantized(model: Any) -> dict[int, tuple[int, int]]:

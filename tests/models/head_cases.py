@@ -8,7 +8,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
 from mtl_opt.models import LoraSettings, MultiTaskModel, put_heads
-from mtl_opt.models.loading import with_adapters
+from mtl_opt.models.lora import with_adapters
 
 VOCAB = 61
 SPECS: dict[str, Any] = {

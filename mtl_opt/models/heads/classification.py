@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl_opt.models.heads.base import Head, HeadRows, checked_labels, labelled, like, projection
-from mtl_opt.models.heads.pooling import POOLINGS
+from mtl_opt.models.heads.base import POOLINGS, Head, HeadRows, checked_labels, labelled, like, projection
 
 
 class ClassificationHead(Head):

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mtl_opt.errors import InputError
+from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.base import Head
 from mtl_opt.models.heads.registry import kind_of
 from mtl_opt.results import HEADS_JSON, HEADS_SAFETENSORS
@@ -80,8 +80,7 @@ def load_heads(heads: Mapping[str, Head], folder: Path) -> None:
             prefix = f"{task}/"
             head.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
-        raise InputError(f"No heads could be loaded from `{folder}` ({reason}).") from error
+        raise InputError(f"No heads could be loaded from `{folder}` ({first_line(error)}).") from error
 
 
 def refuse_other_heads(saved: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:

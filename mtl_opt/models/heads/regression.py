@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl_opt.models.heads.base import Head, HeadRows, labelled, like, projection
-from mtl_opt.models.heads.pooling import POOLINGS
+from mtl_opt.models.heads.base import POOLINGS, Head, HeadRows, labelled, like, projection
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 """Losses of a regression by the name of `loss`; huber turns linear at an error of 1."""

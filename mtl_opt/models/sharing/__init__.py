@@ -18,7 +18,7 @@ from mtl_opt.models.sharing.cross_stitch import CrossStitch
 from mtl_opt.models.sharing.disentangled import Disentangled
 from mtl_opt.models.sharing.experts import Experts, GatedLora
 from mtl_opt.models.sharing.files.peft_folder import lora_matrices, save_peft_folder
-from mtl_opt.models.sharing.files.products import TaskProducts, folder_names, head_product, products_of
+from mtl_opt.models.sharing.files.products import TaskProducts, folder_names, head_product, merge, products_of
 from mtl_opt.models.sharing.files.sharing_files import load_sharing, read_about, save_sharing
 from mtl_opt.models.sharing.hard import Hard, PrivateLayers
 from mtl_opt.models.sharing.hydra import Hydra, RoutedLora
@@ -86,6 +86,7 @@ __all__ = [
     "head_product",
     "load_sharing",
     "lora_matrices",
+    "merge",
     "private_parameters",
     "products_of",
     "read_about",

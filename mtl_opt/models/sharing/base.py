@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.batch import note_length
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.parts.layers import AdaptedLinear, LinearLayer, find_layers, replace_module
 
 
@@ -213,3 +214,13 @@ def row_terms(model: nn.Module) -> Tensor | None:  # -> [tasks]
     # Taken in evaluation too, so that nothing of it is left for the next step.
     terms = [term for source in sources if (term := source.take_row_terms()) is not None]
     return sum(terms[1:], start=terms[0]) if terms and model.training else None
+
+
+def over_processes(value: Tensor) -> Tensor:
+    """Add up a tensor over all processes; every one of them must ask."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    on_gpu = dist.get_backend() == "nccl"
+    total = value.clone() if on_gpu or value.device.type == "cpu" else value.cpu()
+    dist.all_reduce(total)
+    return total.to(value.device)

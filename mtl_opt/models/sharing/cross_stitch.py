@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from mtl_opt.batch import current_task_rows
 from mtl_opt.checks import positive
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
-from mtl_opt.models.sharing.parts.routing import rows_of_tasks
+from mtl_opt.models.sharing.parts.lora import low_rank_pair
+from mtl_opt.models.sharing.parts.routing import parameters_by_task, rows_of_tasks
 
 
 class StitchedLora(nn.Module):
@@ -33,16 +33,12 @@ class StitchedLora(nn.Module):
         super().__init__()
         self.tasks = tuple(tasks)
         self.rank = lora.rank
-        width = len(self.tasks) * lora.rank
-        self.lora_A = nn.Linear(layer.in_features, width, bias=False)
-        self.lora_B = nn.Linear(width, layer.out_features, bias=False)
-        self.lora_A.weight = nn.Parameter(torch.cat([fresh_a(lora.rank, layer).detach() for _ in tasks]))
-        self.lora_B.weight = fresh_b(layer, width)
+        self.lora_A, self.lora_B = low_rank_pair(layer, [lora.rank] * len(self.tasks), len(self.tasks) * lora.rank)
         rest = (1 - own) / max(1, len(self.tasks) - 1)
         start = torch.full((len(self.tasks),) * 2, rest, device=layer.device)
         start.fill_diagonal_(own if len(self.tasks) > 1 else 1.0)
         self.stitch = nn.ParameterList(nn.Parameter(row.clone()) for row in start)
-        self.scaling = scaling_of(lora)
+        self.scaling = lora.scaling
         self.dropout = nn.Dropout(lora.dropout)
 
     @override
@@ -57,7 +53,7 @@ class StitchedLora(nn.Module):
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Say whose the parameters are: the adapters are shared."""
-        return {task: [shares] for task, shares in zip(self.tasks, self.stitch, strict=True)}
+        return parameters_by_task(self.tasks, self.stitch)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # -> [tasks · rank, in]
         """Give the adapters side by side, in the proportions of a task."""

@@ -8,15 +8,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.checks import positive
-from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
+from mtl_opt.models.sharing.base import AdapterSharing, SharingContext, over_processes
 from mtl_opt.models.sharing.parts.blocks import Blocks, check_blocks, chosen_blocks
 from mtl_opt.models.sharing.parts.discriminator import TaskDiscriminator
 from mtl_opt.models.sharing.parts.distances import factors, overlap
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import PrivateLora, SharedLora
-from mtl_opt.models.sharing.parts.padding import Padding
-from mtl_opt.models.sharing.parts.process_sum import over_processes
-from mtl_opt.models.sharing.parts.routing import rows_of_tasks
+from mtl_opt.models.sharing.parts.routing import Padding, rows_of_tasks
 
 
 class SharedPrivateLora(nn.Module):

@@ -1,7 +1,7 @@
 """Gated experts: several LoRA experts for all tasks, some for one task alone, mixed by a gate of every task."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from mtl_opt.batch import Segments
 from mtl_opt.checks import at_least, named
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
-from mtl_opt.models.sharing.parts.routing import TaskDropout, in_order, rows_of_tasks
+from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, low_rank_pair
+from mtl_opt.models.sharing.parts.routing import TaskDropout, in_order, parameters_by_task, rows_of_tasks
 
 GATES = ("task", "token")
 
@@ -89,15 +89,13 @@ class GatedLora(nn.Module):
         super().__init__()
         self.tasks, self.rank, self.num_shared, self.by_token = tuple(tasks), lora.rank, num_experts, by_token
         shared, own = num_experts * lora.rank, private_experts * lora.rank
-        self.lora_A = nn.Linear(layer.in_features, shared, bias=False)  # the experts' matrices below each other
-        self.lora_B = nn.Linear(shared, layer.out_features, bias=False)
-        self.lora_A.weight, self.lora_B.weight = fresh_a(shared, layer), fresh_b(layer, shared)
+        self.lora_A, self.lora_B = low_rank_pair(layer, [shared], shared)  # all shared experts stacked by rank
         wide = (layer.in_features,) if by_token else ()
         gates = (torch.zeros(num_experts + private_experts, *wide, device=layer.device) for _ in tasks)
         self.task_gate = nn.ParameterList(nn.Parameter(gate) for gate in gates)
         self.task_A = nn.ParameterList(fresh_a(own, layer) for _ in tasks if own)
         self.task_B = nn.ParameterList(fresh_b(layer, own) for _ in tasks if own)
-        self.scaling = scaling_of(lora)
+        self.scaling = lora.scaling
         self.dropout = TaskDropout(tasks, lora.dropout, dropout)
 
     @override
@@ -148,8 +146,7 @@ class GatedLora(nn.Module):
         Returns:
             Gate and private experts of each task.
         """
-        groups: Any = zip(*(g for g in (self.task_gate, self.task_A, self.task_B) if len(g)), strict=True)
-        return {task: list(own) for task, own in zip(self.tasks, groups, strict=True)}
+        return parameters_by_task(self.tasks, *(g for g in (self.task_gate, self.task_A, self.task_B) if len(g)))
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor] | None:
         """Give the matrices of a task.

@@ -2,15 +2,14 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.checks import at_least
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
+from mtl_opt.models.sharing.parts.lora import low_rank_pair
 
 
 class Hydra(AdapterSharing):
@@ -58,11 +57,9 @@ class RoutedLora(nn.Module):
     def __init__(self, layer: LinearLayer, lora: LoraSettings, num_b: int) -> None:
         super().__init__()
         self.num_b = num_b
-        self.lora_A = nn.Linear(layer.in_features, lora.rank + num_b, bias=False)
-        self.lora_B = nn.Linear(num_b * lora.rank, layer.out_features, bias=False)  # the B_n side by side
-        self.lora_A.weight = nn.Parameter(torch.cat([fresh_a(lora.rank, layer), fresh_a(num_b, layer)]).detach())
-        self.lora_B.weight = fresh_b(layer, num_b * lora.rank)
-        self.scaling = scaling_of(lora)
+        # A and the router stacked in one layer, and the B_n side by side
+        self.lora_A, self.lora_B = low_rank_pair(layer, [lora.rank, num_b], num_b * lora.rank)
+        self.scaling = lora.scaling
         self.dropout = nn.Dropout(lora.dropout)
 
     @override

@@ -1,7 +1,7 @@
 """MTL-LoRA: one first matrix, several second ones, and a transformation and a mixture of each task's own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ from typing_extensions import override
 
 from mtl_opt.batch import Segments
 from mtl_opt.checks import at_least, named, positive
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
-from mtl_opt.models.sharing.parts.routing import TaskDropout, by_task, rows_of_tasks
+from mtl_opt.models.sharing.parts.lora import low_rank_pair
+from mtl_opt.models.sharing.parts.routing import TaskDropout, by_task, parameters_by_task, rows_of_tasks
 
 TRANSFORMS = ("full", "diagonal")
 
@@ -92,15 +92,13 @@ class MixedLora(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks, self.num_b, self.temperature, self.diagonal = tuple(tasks), num_b, temperature, diagonal
-        self.lora_A = nn.Linear(layer.in_features, lora.rank, bias=False)
-        self.lora_B = nn.Linear(num_b * lora.rank, layer.out_features, bias=False)  # the B_n side by side
-        self.lora_A.weight, self.lora_B.weight = fresh_a(lora.rank, layer), fresh_b(layer, num_b * lora.rank)
+        self.lora_A, self.lora_B = low_rank_pair(layer, [lora.rank], num_b * lora.rank)  # the B_n side by side
         start = torch.ones(lora.rank) if diagonal else torch.eye(lora.rank)
         self.task_transform = nn.ParameterList(nn.Parameter(start.to(layer.device, copy=True)) for _ in tasks)
         self.task_mixture = nn.ParameterList(
             nn.Parameter(temperature * torch.randn(num_b, device=layer.device)) for _ in tasks
         )
-        self.scaling = scaling_of(lora)
+        self.scaling = lora.scaling
         self.dropout = TaskDropout(tasks, lora.dropout, dropout)
 
     @override
@@ -142,8 +140,7 @@ class MixedLora(nn.Module):
         Returns:
             Transformation and mixture of each task.
         """
-        own: list[Any] = list(zip(self.tasks, self.task_transform, self.task_mixture, strict=True))
-        return {task: [transform, mixture] for task, transform, mixture in own}
+        return parameters_by_task(self.tasks, self.task_transform, self.task_mixture)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
         """Give the matrices of a task.

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from mtl_opt.checks import at_least, positive
-from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
+from mtl_opt.models.sharing.base import AdapterSharing, SharingContext, over_processes
 from mtl_opt.models.sharing.parts.last_hidden import representation
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import SharedLora
-from mtl_opt.models.sharing.parts.process_sum import over_processes
 from mtl_opt.models.sharing.parts.rotation import Rotations
 
 ROTATION = "task_rotation"

@@ -1,5 +1,6 @@
 """Soft sharing: an adapter per task, held together by a penalty on how far they are apart."""
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -12,7 +13,6 @@ from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.parts.distances import factors, pull_together, trace_norm
 from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.lora import PrivateLora
-from mtl_opt.models.sharing.parts.strength import Schedule
 
 PENALTIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
     "l2": pull_together,
@@ -20,6 +20,9 @@ PENALTIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor] | None] = {
     "none": None,
 }
 """Distances by name."""
+
+SCHEDULES = ("constant", "linear", "cosine")
+"""How a strength goes from its first to its last value."""
 
 
 class Soft(AdapterSharing):
@@ -70,7 +73,7 @@ class Soft(AdapterSharing):
         final_strength: float | None = None,
     ) -> None:
         self.distance = PENALTIES[named("penalty", penalty, list(PENALTIES))]
-        self.schedule = Schedule(schedule, strength, final_strength)
+        self.schedule = StrengthSchedule(schedule, strength, final_strength)
         self.adapters: list[PrivateLora] = []
         self.own: dict[int, float] = {}
 
@@ -114,3 +117,32 @@ class Soft(AdapterSharing):
         with torch.no_grad():
             far = sum(float(pull_together(a, b, one)) for (a, b), one in zip(pairs, ones, strict=True))
         return {"distance": far} if len(ones[0]) > 1 else {}
+
+
+class StrengthSchedule:
+    """Move a strength over a run: `first + (last - first) · progress`, or along half a cosine.
+
+    Args:
+        schedule: One of `SCHEDULES`.
+        strength: First value, and the only one of "constant".
+        final_strength: Value at the end of the run.
+
+    Raises:
+        ValueError: If the schedule is unknown, or a strength is not allowed.
+    """
+
+    def __init__(self, schedule: str, strength: float, final_strength: float | None) -> None:
+        named("schedule", schedule, SCHEDULES)
+        if (schedule == "constant") != (final_strength is None):
+            rule = "goes with" if schedule == "constant" else "is needed by"
+            raise ValueError(f"`final_strength` {rule} a `schedule` of linear or cosine, got {schedule!r}.")
+        self.schedule = schedule
+        self.first = positive("strength", strength, zero=True)
+        self.last = self.first if final_strength is None else positive("final_strength", final_strength, zero=True)
+
+    def at(self, step: int, total_steps: int) -> float:
+        """Read the strength of a step."""
+        progress = (step - 1) / (total_steps - 1) if total_steps > 1 else 0.0
+        if self.schedule == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return self.first + (self.last - self.first) * progress

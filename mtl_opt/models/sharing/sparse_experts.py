@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from mtl_opt.batch import task_rows
 from mtl_opt.checks import at_least, named, positive
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.base import AdapterSharing, SharingContext
 from mtl_opt.models.sharing.parts.dispatch import DispatchPlan
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, scaling_of
+from mtl_opt.models.sharing.parts.lora import fresh_a, fresh_b, low_rank_pair
 from mtl_opt.models.sharing.parts.router_terms import RouterTerms
 
 DISPATCHES = ("auto", "masked", "grouped")
@@ -128,7 +128,7 @@ class TokenRoutedLora(nn.Module):
         self.top_k, self.terms = top_k, terms
         self.router = nn.Linear(layer.in_features, num_experts, bias=False)
         self.router.weight = fresh_a(num_experts, layer)
-        self.scaling = scaling_of(lora)
+        self.scaling = lora.scaling
         self.dropout = nn.Dropout(lora.dropout)
         self.add_experts(layer, lora.rank, num_experts)
 
@@ -182,9 +182,7 @@ class MaskedLora(TokenRoutedLora):
     @override
     def add_experts(self, layer: LinearLayer, rank: int, num_experts: int) -> None:
         self.rank, width = rank, num_experts * rank
-        self.lora_A = nn.Linear(layer.in_features, width, bias=False)  # the experts' matrices below each other
-        self.lora_B = nn.Linear(width, layer.out_features, bias=False)
-        self.lora_A.weight, self.lora_B.weight = fresh_a(width, layer), fresh_b(layer, width)
+        self.lora_A, self.lora_B = low_rank_pair(layer, [width], width)  # all experts stacked by rank
 
     @override
     def forward(self, x: Tensor) -> Tensor:

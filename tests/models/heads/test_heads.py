@@ -22,8 +22,8 @@ from mtl_opt.models import (
     share,
     task_losses,
 )
+from mtl_opt.models.heads.base import POOLINGS
 from mtl_opt.models.heads.files import load_heads
-from mtl_opt.models.heads.pooling import POOLINGS
 
 KINDS = ("encoder", "decoder")
 IDS = {"encoder": [2, 0, 0, 1, 3, 1, 0, 2, 3], "decoder": [2, 0, 0, 1, 3, 1, 0, 2, 4, 5, 4, 3]}

@@ -8,7 +8,7 @@ from references.sharing_reference import distance, nuclear, update
 from mtl_opt.errors import InputError
 from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
 from mtl_opt.models import LoraSettings, TaskOptions, build_sharing, share
-from mtl_opt.models.sharing.parts.strength import Schedule
+from mtl_opt.models.sharing.soft import StrengthSchedule
 
 
 def gradients(term, model):
@@ -116,10 +116,10 @@ class Largest(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 def test_strengths_move_over_the_run():
-    assert [Schedule("constant", 0.2, None).at(step, 5) for step in (1, 5)] == [0.2, 0.2]
-    assert [round(Schedule("linear", 1.0, 0.0).at(step, 5), 6) for step in (1, 2, 5)] == [1.0, 0.75, 0.0]
-    assert [round(Schedule("cosine", 0.0, 2.0).at(step, 5), 6) for step in (1, 3, 5)] == [0.0, 1.0, 2.0]
-    assert Schedule("linear", 1.0, 0.0).at(1, 1) == 1.0
+    assert [StrengthSchedule("constant", 0.2, None).at(step, 5) for step in (1, 5)] == [0.2, 0.2]
+    assert [round(StrengthSchedule("linear", 1.0, 0.0).at(step, 5), 6) for step in (1, 2, 5)] == [1.0, 0.75, 0.0]
+    assert [round(StrengthSchedule("cosine", 0.0, 2.0).at(step, 5), 6) for step in (1, 3, 5)] == [0.0, 1.0, 2.0]
+    assert StrengthSchedule("linear", 1.0, 0.0).at(1, 1) == 1.0
     model = make_model("soft", strength=0.2, schedule="linear", final_strength=0.1)
     assert model.sharing.penalty(5, 5).item() == pytest.approx(model.sharing.penalty(1, 5).item() / 2, rel=1e-5)
 

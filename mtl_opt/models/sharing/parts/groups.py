@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import Segments, current_task_rows, task_rows
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.lora import SharedLora, fresh_a, fresh_b, scaling_of
+from mtl_opt.models.sharing.parts.lora import SharedLora, fresh_a, fresh_b
 from mtl_opt.models.sharing.parts.routing import Rows, in_order, rows_of_tasks
 
 
@@ -26,7 +26,7 @@ class OwnLora(nn.Module):
     def __init__(self, layer: LinearLayer, lora: LoraSettings, dropout: float) -> None:
         super().__init__()
         self.task_A, self.task_B = fresh_a(lora.rank, layer), fresh_b(layer, lora.rank)
-        self.scaling = scaling_of(lora)
+        self.scaling = lora.scaling
         self.dropout = dropout
 
     @override

@@ -8,14 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.models.lora_settings import LoraSettings
+from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.parts.layers import LinearLayer
-from mtl_opt.models.sharing.parts.routing import by_task, rows_of_tasks
-
-
-def scaling_of(lora: LoraSettings) -> float:
-    """Say what the product of an adapter is multiplied by."""
-    return lora.alpha / (math.sqrt(lora.rank) if lora.rslora else lora.rank)
+from mtl_opt.models.sharing.parts.routing import by_task, parameters_by_task, rows_of_tasks
 
 
 def fresh_a(rank: int, layer: LinearLayer) -> nn.Parameter:  # [rank, in]
@@ -30,6 +25,15 @@ def fresh_b(layer: LinearLayer, rank: int) -> nn.Parameter:  # [out, rank]
     return nn.Parameter(torch.zeros(layer.out_features, rank, device=layer.device))
 
 
+def low_rank_pair(layer: LinearLayer, first: Sequence[int], second: int) -> tuple[nn.Linear, nn.Linear]:
+    """Build `A` `[sum(first), in]`, drawn in blocks of `first` rows, and `B` `[out, second]`, zero."""
+    a = nn.Linear(layer.in_features, sum(first), bias=False)
+    b = nn.Linear(second, layer.out_features, bias=False)
+    a.weight = nn.Parameter(torch.cat([fresh_a(rows, layer) for rows in first]).detach())
+    b.weight = fresh_b(layer, second)
+    return a, b
+
+
 class SharedLora(nn.Module):
     """One adapter for all rows: `B A x` times the scale, as peft computes it.
 
@@ -40,10 +44,8 @@ class SharedLora(nn.Module):
 
     def __init__(self, layer: LinearLayer, lora: LoraSettings) -> None:
         super().__init__()
-        self.lora_A = nn.Linear(layer.in_features, lora.rank, bias=False)
-        self.lora_B = nn.Linear(lora.rank, layer.out_features, bias=False)
-        self.lora_A.weight, self.lora_B.weight = fresh_a(lora.rank, layer), fresh_b(layer, lora.rank)
-        self.scaling = scaling_of(lora)
+        self.lora_A, self.lora_B = low_rank_pair(layer, [lora.rank], lora.rank)
+        self.scaling = lora.scaling
         self.dropout = nn.Dropout(lora.dropout)
 
     @override
@@ -80,7 +82,7 @@ class PrivateLora(nn.Module):
         self.tasks = tuple(tasks)
         self.task_A = nn.ParameterList(fresh_a(lora.rank, layer) for _ in tasks)
         self.task_B = nn.ParameterList(fresh_b(layer, lora.rank) for _ in tasks)
-        self.scaling = scaling_of(lora)
+        self.scaling = lora.scaling
         self.dropout = tuple((dropout or {}).get(task, lora.dropout) for task in tasks)
 
     @override
@@ -105,7 +107,7 @@ class PrivateLora(nn.Module):
         Returns:
             The two matrices of each task.
         """
-        return {t: [a, b] for t, a, b in zip(self.tasks, self.task_A, self.task_B, strict=True)}
+        return parameters_by_task(self.tasks, self.task_A, self.task_B)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
         """Give the matrices of a task.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.models.sharing.parts.routing import by_task, rows_of_tasks
+from mtl_opt.models.sharing.parts.routing import by_task, parameters_by_task, rows_of_tasks
 
 
 class PrivateLinear(nn.Module):
@@ -50,4 +50,4 @@ class PrivateLinear(nn.Module):
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Say whose the parameters are."""
-        return {t: [w, b] for t, w, b in zip(self.tasks, self.weights, self.biases, strict=True)}
+        return parameters_by_task(self.tasks, self.weights, self.biases)

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from mtl_opt.batch import Segments
-from mtl_opt.models.sharing.parts.routing import by_task, rows_of_tasks
+from mtl_opt.models.sharing.parts.routing import by_task, parameters_by_task, rows_of_tasks
 
 
 class Watch(torch.autograd.Function):
@@ -143,7 +143,7 @@ class Rotations(nn.Module):
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Say whose the parameters are."""
-        return {task: [angles] for task, angles in zip(self.tasks, self.angles, strict=True)}
+        return parameters_by_task(self.tasks, self.angles)
 
 
 def _turned(

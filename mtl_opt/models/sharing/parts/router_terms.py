@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.batch import current_task_rows
-from mtl_opt.models.sharing.parts.padding import Padding
+from mtl_opt.models.sharing.parts.routing import Padding
 
 Said = tuple[Tensor, Tensor, Tensor]
 """Logits of a router `[tokens, experts]`, the experts that were picked `[tokens, top_k]`, and what takes means over the

@@ -1,9 +1,10 @@
 """Which rows go to which task's parameters: products per task without a loop over rows or tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_opt.batch import Segments, current_segments
@@ -58,6 +59,12 @@ def in_order(
     return joined[torch.argsort(torch.cat(order))]
 
 
+def parameters_by_task(tasks: Sequence[str], *groups: nn.ParameterList) -> dict[str, list[nn.Parameter]]:
+    """List what each task owns, given lists of parameters in the order of the tasks."""
+    own: Any = zip(*groups, strict=True)  # a ParameterList is typed as one of any values
+    return {task: list(parameters) for task, parameters in zip(tasks, own, strict=True)}
+
+
 class TaskDropout:
     """Dropout whose share may differ between tasks; plain dropout where it does not.
 
@@ -78,3 +85,30 @@ class TaskDropout:
         if self.alike:
             return F.dropout(x, self.shares[0])
         return by_task(x, segments, lambda task, rows: F.dropout(rows, self.shares[task]))
+
+
+class Padding:
+    """Remember the attention mask that a model is called with, also where heads call its stack of layers directly.
+
+    Attributes:
+        mask: 1 for tokens and 0 for padding; None where there is no mask `[batch, seq]`. A new tensor per call.
+    """
+
+    def __init__(self) -> None:
+        self.mask: Tensor | None = None
+
+    def watch(self, model: nn.Module) -> None:
+        """Look at every call of a model and of the model inside it that has no output layer."""
+        inner: Any = getattr(model, "base_model", model)
+        for module in (model, inner) if inner is not model else (model,):
+            module.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    def _see(self, module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:  # noqa: ARG002
+        """Look at what a model is called with; masks of other shapes are made of the one that was seen before."""
+        mask = options.get("attention_mask")
+        if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
+            self.mask = mask
+
+    def kept(self, shape: torch.Size) -> Tensor | None:
+        """Say which tokens count."""
+        return self.mask if self.mask is not None and self.mask.shape == shape else None
