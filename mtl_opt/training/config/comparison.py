@@ -21,9 +21,9 @@ VARIED = {"sharings": ("sharing", "sharing_args"), "mixings": ("mixing", "mixing
 
 
 def is_comparison(settings: Mapping[str, Any]) -> bool:
-    """Return whether settings have a key that only a comparison has."""
+    """Return whether settings have a key, or a value of `norm_matched`, that only a comparison has."""
     own = {f.name for f in fields(CompareConfig)} - {f.name for f in fields(TrainConfig)}
-    return not own.isdisjoint(settings)
+    return not own.isdisjoint(settings) or settings.get("norm_matched") == "both"
 
 
 def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str, Any]]:

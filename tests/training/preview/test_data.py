@@ -112,7 +112,15 @@ def test_stats_describe_every_task_under_every_mixing(call):
 
 
 @pytest.mark.parametrize(
-    "own", [{"seeds": [3, 4]}, {"budget": 20}, {"jobs": 2}, {"search_seeds": [5]}, {"norm_matched": True, "jobs": 1}]
+    "own",
+    [
+        {"seeds": [3, 4]},
+        {"budget": 20},
+        {"jobs": 2},
+        {"search_seeds": [5]},
+        {"norm_matched": True, "jobs": 1},
+        {"norm_matched": "both"},
+    ],
 )
 def test_any_key_of_a_comparison_makes_the_file_one_of_a_comparison(call, settings, own):
     settings |= own
