@@ -101,11 +101,7 @@ class CoBa(Combiner):
         self.worst_slopes: list[float] = []
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with equal weights and nothing observed.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with equal weights and nothing observed."""
         self.worst_slopes = []
         self.register_buffer("learnt", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
         for name in ("first", "num_values", "num_slopes"):
@@ -196,11 +192,7 @@ class CoBa(Combiner):
 
     @override
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `get_extra_state` returned.
-
-        Args:
-            state: The extra state of a checkpoint.
-        """
+        """Take over what `get_extra_state` returned."""
         super().set_extra_state(state)
         self.worst_slopes = list(state["worst_slopes"])
 

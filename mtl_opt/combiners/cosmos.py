@@ -63,11 +63,7 @@ class COSMOS(Combiner):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one preference per task.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Resolve the names to one preference per task."""
         preference = 1.0 if self.preference is None else self.preference
         keep_numbers(self, "preferred", "preference", preference, self.tasks)
 

@@ -70,11 +70,7 @@ class DBMTL(Combiner):
             self.requires = "gramian"
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with no gradient seen.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with no gradient seen."""
         if self.beta > 0:
             self.register_buffer("steps", torch.zeros(num_tasks, dtype=torch.float64))
             self.tracked = RowMemory(num_tasks)

@@ -67,11 +67,7 @@ class DynamicWeightAverage(Combiner):
         self.window = at_least("window", window, 1)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with no complete window.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with no complete window."""
         for name in ("total", "count", "newer", "older", "num_windows"):
             self.register_buffer(name, torch.zeros(num_tasks, dtype=torch.float64))
 

@@ -61,11 +61,7 @@ class ExcessMTL(Combiner):
         self.lr = positive("lr", lr)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with equal weights, no gradient seen.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with equal weights, no gradient seen."""
         equal = -torch.full((num_tasks,), float(num_tasks), dtype=torch.float64).log()
         self.register_buffer("log_weights", equal)
         self.register_buffer("first_risks", torch.zeros(num_tasks, dtype=torch.float64))

@@ -92,11 +92,7 @@ class FAMO(Combiner):
         self.min_losses = min_losses
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with equal logits and no step to observe.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with equal logits and no step to observe."""
         keep_numbers(self, "least", "min_losses", self.min_losses, self.tasks)
         self.register_buffer("logits", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("before", torch.full((num_tasks,), NOT_SEEN, dtype=torch.float64))

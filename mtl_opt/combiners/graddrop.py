@@ -67,11 +67,7 @@ class GradDrop(Combiner):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one leak per task.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Resolve the names to one leak per task."""
         keep_numbers(self, "leaks", "leak", self.leak, self.tasks)
 
     @override

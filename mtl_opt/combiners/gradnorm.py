@@ -76,11 +76,7 @@ class GradNorm(Combiner):
         self.over = layers
 
     def allocate(self, num_tasks: int) -> None:
-        """Start every weight at 1, with no loss seen.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start every weight at 1, with no loss seen."""
         self.register_buffer("learnt", torch.ones(num_tasks, dtype=torch.float64))
         self.register_buffer("first_losses", torch.full((num_tasks,), torch.nan, dtype=torch.float64))
         self.adam = TaskAdam(num_tasks, self.lr)

@@ -73,11 +73,7 @@ class GradVac(Combiner):
         self.beta = float(beta)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start every pair at the given target.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start every pair at the given target."""
         self.register_buffer("targets", torch.full((num_tasks, num_tasks), self.target, dtype=torch.float64))
 
     @override

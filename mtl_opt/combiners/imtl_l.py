@@ -63,11 +63,7 @@ class IMTLL(Combiner):
         self.lr = positive("lr", lr)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start every scale at 1.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start every scale at 1."""
         self.register_buffer("log_scale", torch.zeros(num_tasks, dtype=torch.float64))
         self.adam = TaskAdam(num_tasks, self.lr)
 

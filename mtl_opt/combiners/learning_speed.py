@@ -70,11 +70,7 @@ class LearningSpeed(Combiner):
         self.window = at_least("window", window, 1)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with no loss seen.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with no loss seen."""
         self.register_buffer("first_total", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("latest", torch.zeros(num_tasks, self.window, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(num_tasks, dtype=torch.float64))

@@ -70,11 +70,7 @@ class MoCo(Combiner):
         self.gamma, self.rho = positive("gamma", gamma), positive("rho", rho, zero=True)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start with equal weights, no gradient seen.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with equal weights, no gradient seen."""
         self.register_buffer("learnt", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.zeros(num_tasks, dtype=torch.float64))
         self.tracked = RowMemory(num_tasks)

@@ -65,11 +65,7 @@ class MoDo(Combiner):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Start with equal weights.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start with equal weights."""
         self.register_buffer("learnt", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
 
     @override

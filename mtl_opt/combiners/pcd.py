@@ -78,11 +78,7 @@ class PCD(Combiner):
         self.first = -1
 
     def allocate(self, num_tasks: int) -> None:
-        """Find the primary task and start the averages.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Find the primary task and start the averages."""
         assert self.tasks is not None
         assert len(self.tasks) == num_tasks
         self.first = task_indices("primary", self.primary, self.tasks)[0]

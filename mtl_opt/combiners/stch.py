@@ -74,11 +74,7 @@ class SmoothTchebycheff(Combiner):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one preference and one ideal loss per task.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Resolve the names to one preference and one ideal loss per task."""
         keep_preference_and_ideal(self, self.preference, self.reference, self.tasks)
 
     @override

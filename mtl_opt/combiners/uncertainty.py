@@ -72,11 +72,7 @@ class UncertaintyWeighting(Combiner):
         self.lr = positive("lr", lr)
 
     def allocate(self, num_tasks: int) -> None:
-        """Start every noise level at 1.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Start every noise level at 1."""
         self.register_buffer("log_variance", torch.zeros(num_tasks, dtype=torch.float64))
         self.adam = TaskAdam(num_tasks, self.lr)
 

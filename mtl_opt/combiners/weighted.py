@@ -57,11 +57,7 @@ class Weighted(Combiner):
 
     @override
     def allocate(self, num_tasks: int) -> None:
-        """Resolve the names to one weight per task.
-
-        Args:
-            num_tasks: Number of bound tasks.
-        """
+        """Resolve the names to one weight per task."""
         given = 1.0 if self.task_weights is None else self.task_weights
         keep_numbers(self, "fixed", "task_weights", given, self.tasks)
 

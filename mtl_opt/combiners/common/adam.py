@@ -35,10 +35,11 @@ class TaskAdam(nn.Module):
         values: Tensor,  # [tasks] of all tasks, changed in place
         gradient: Tensor,  # [present]
         tasks: Sequence[int],
-    ) -> None:  # values [tasks], gradient [present]
+    ) -> None:
         """Move the values of the present tasks against their gradient."""
         at, new = list(tasks), gradient.numpy()
         first, second, steps = self.first.numpy(), self.second.numpy(), self.steps.numpy()  # views
+        # Moments with decays 0.9 and 0.999, then their bias-corrected values: Algorithm 1 of the paper.
         steps[at] += 1
         first[at] += 0.1 * (new - first[at])
         second[at] += 0.001 * (new**2 - second[at])

@@ -9,7 +9,7 @@ Numbers = float | Mapping[str, float] | Sequence[float]
 
 
 def finite_numbers(name: str, given: Numbers) -> np.ndarray:  # [] or [n]
-    """Refuse numbers that no task could have, before the tasks are known."""
+    """Return the numbers of an argument as an array; raise where one is not finite."""
     values = np.asarray(list(given.values()) if isinstance(given, Mapping) else given, dtype=float)
     if not np.isfinite(values).all():
         raise ValueError(f"`{name}` must be finite, got {given}.")
@@ -17,7 +17,7 @@ def finite_numbers(name: str, given: Numbers) -> np.ndarray:  # [] or [n]
 
 
 def check_preference(given: Mapping[str, float] | Sequence[float] | None) -> None:
-    """Refuse a preference that is not positive and finite."""
+    """Raise for a preference that is not positive and finite."""
     values = list(given.values()) if isinstance(given, Mapping) else list([] if given is None else given)
     if not all(0 < v < float("inf") for v in values):
         raise ValueError(f"`preference` must be positive finite numbers, got {given}.")

@@ -18,7 +18,7 @@ def fair_weights(
     power: float,
     precision: float,
 ) -> tuple[np.ndarray, Outcome]:  # [tasks]
-    r"""Find the positive weights with $w_i^{power} (Gw)_i = 1$ for every task.
+    r"""Solve $w_i^{power} (Gw)_i = 1$ for positive weights.
 
     They minimise the strictly convex $\tfrac12 w^\top G w - \sum_i \int w_i^{-power}$. Rows are scaled first so that
     every task alone would get the value 1: $w_i = \gamma_i \lVert g_i \rVert^{-2/(1+power)}$.
@@ -42,13 +42,13 @@ def cap(
     gramian: np.ndarray,  # [tasks, tasks]
     max_norm: float | None,
 ) -> np.ndarray:  # [tasks]
-    """Shorten weights so that the update is no longer than `max_norm`."""
+    """Scale weights down until the update is no longer than `max_norm`."""
     norm = np.sqrt(max(float(weights @ gramian @ weights), 0.0))
     return weights if max_norm is None or norm <= max_norm else weights * (max_norm / norm)
 
 
 def note_outcome(combiner: Combiner, outcome: Outcome) -> None:
-    """Say that a step had no solution, or that its search did not converge; the first time as a warning too."""
+    """Note a step that has no solution or whose search did not converge; warn the first time."""
     if outcome == "stationary":
         combiner.note("the gradients cancel (Pareto-stationary): the update is 0", warn=True)
     elif outcome == "stopped":
@@ -85,7 +85,9 @@ def _root(matrix: np.ndarray, power: float, precision: float) -> tuple[np.ndarra
 
 
 def _newton_factor(matrix: np.ndarray, values: np.ndarray, pull: np.ndarray, power: float) -> np.ndarray | None:
-    """Compute what a damped Newton step multiplies every value with; None where there is none."""
+    """Compute the factor of every value in a damped Newton step; None where there is no such step."""
+    # In relative steps dx = x ∘ s, the convex function that `fair_weights` minimises has the gradient x ∘ Mx - pay and
+    # the Hessian diag(x) M diag(x) + power · diag(pay), where pay_i = M_ii x_i^(1 - power).
     pay = np.diag(matrix) * values ** (1 - power)
     gradient = values * pull - pay
     hessian = matrix * values * values[:, None]

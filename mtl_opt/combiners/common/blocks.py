@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl_opt.combiners.common.row_memory import match_saved_width
+
 WHOLE = ""
 """Name of the only block where there is one Gramian for all parameters."""
 
@@ -15,7 +17,7 @@ def gramians_by_block(
     by: str | None,
     wrapper: str,
 ) -> dict[str, Tensor | None]:
-    """Read what `weights` was given as a mapping of blocks; from an accelerator all of them come in one transfer."""
+    """Return the input of `weights` as a mapping of blocks, moved to the CPU in one transfer."""
     if by is None:
         return {WHOLE: gramian}  # type: ignore[dict-item]  # `enter` refuses a mapping
     if not isinstance(gramian, Mapping) or not gramian:
@@ -29,13 +31,13 @@ def like_blocks(
     found: Mapping[str, Tensor],  # [tasks]
     gramian: Mapping[str, Tensor],  # [tasks, tasks]
 ) -> dict[str, Tensor]:  # [tasks]
-    """Bring the weights of all blocks to the dtype and device of the Gramians, in one transfer."""
+    """Move the weights of all blocks to the dtype and device of the Gramians, in one transfer."""
     like = next(iter(gramian.values()))
     return dict(zip(found, torch.stack(list(found.values())).to(like), strict=True))
 
 
 class BlockWeights(nn.Module):
-    """Hold one number per task and block beside a wrapper, NaN before a task's first.
+    """Remember one number per task and block, NaN before a task's first.
 
     It starts without blocks, because `bind` knows the tasks but not the blocks, and takes the shape of a checkpoint.
 
@@ -49,7 +51,7 @@ class BlockWeights(nn.Module):
         super().__init__()
         self.blocks: list[str] = []
         self.register_buffer("value", torch.zeros(num_tasks, 0, dtype=torch.float64))
-        self.register_load_state_dict_pre_hook(_take_shape)
+        self.register_load_state_dict_pre_hook(match_saved_width)
 
     def split(self, blocks: Sequence[str]) -> None:
         """Name the blocks in the first step; later ones must have the same."""
@@ -59,12 +61,12 @@ class BlockWeights(nn.Module):
         check_same_blocks(blocks, self.blocks)
 
     def stacked(self, weights: Tensor | Mapping[str, Tensor]) -> Tensor:  # [present, blocks]
-        """Put the weights of all blocks into one matrix."""
+        """Stack the weights of all blocks into one matrix."""
         by_block = weights if isinstance(weights, Mapping) else {WHOLE: weights}
         return torch.stack([by_block[name].to(self.value) for name in self.blocks], dim=1)
 
     def per_block(self, tasks: Sequence[int], gramian: Tensor | Mapping[str, Tensor] | None, like: Tensor) -> Any:
-        """Give what is held as `weights` returns it."""
+        """Return the remembered numbers in the form `weights` returns."""
         columns = self.value[list(tasks)].unbind(1)
         if not isinstance(gramian, Mapping):
             return columns[0].to(like)
@@ -75,20 +77,12 @@ class BlockWeights(nn.Module):
         return list(self.blocks)
 
     def set_extra_state(self, state: Sequence[str]) -> None:
-        """Take the names of the blocks from a checkpoint."""
+        """Restore the names of the blocks."""
         self.blocks = list(state)
 
 
 def check_same_blocks(blocks: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse other blocks than in earlier steps."""
+    """Raise where the blocks are not those of earlier steps."""
     if set(blocks) != set(known):
         other = sorted(set(blocks) ^ set(known))
         raise ValueError(f"`gramian` must have the same blocks in every step, got a difference in {other[:3]}.")
-
-
-def _take_shape(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Make room for the blocks a checkpoint holds."""
-    assert isinstance(module, BlockWeights)
-    saved = state.get(f"{prefix}value")
-    if saved is not None and len(saved) == len(module.value):
-        module.value = torch.zeros_like(saved)

@@ -1,4 +1,4 @@
-"""Walking a Jacobian in blocks of columns, for methods that need the rows themselves."""
+"""Blocks of columns of a Jacobian, for methods that need the rows themselves."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ def over_columns(
     rows: Tensor,  # [tasks, params]
     build: Callable[[], Work],
 ) -> Tensor:  # []
-    """Work through the columns of a Jacobian in blocks, on the CPU with as many threads as torch has.
+    """Process the columns of a Jacobian in blocks, on the CPU with as many threads as torch has.
 
     Every thread takes whole blocks. Left to torch, each of some thousand small operations would be shared out and
     waited for, which on a busy machine takes a hundred times as long.
@@ -50,7 +50,7 @@ def over_columns(
 
 def block_width(
     rows: Tensor,  # [tasks, params]
-) -> int:  # [tasks, params]
+) -> int:
     """Choose how many columns a block has."""
     elements = CACHED_ELEMENTS if torch.get_num_threads() == 1 else SHARED_ELEMENTS
     wanted = max(1024, elements // len(rows)) if rows.device.type == "cpu" else DEVICE_COLUMNS
@@ -60,8 +60,8 @@ def block_width(
 def refuse_non_finite_rows(
     rows: Tensor,  # [tasks, params]
     tasks: Sequence[str],
-) -> None:  # rows [tasks, params]
-    """Name the first task whose gradient is not finite; nothing happens where all are."""
+) -> None:
+    """Raise for the first task whose gradient is not finite."""
     for name, row in zip(tasks, rows, strict=True):
         finite = torch.isfinite(row)
         if not bool(finite.all()):

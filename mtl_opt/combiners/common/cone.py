@@ -15,7 +15,7 @@ from mtl_opt.combiners.common.solvers import over_lengths, relative_precision, u
 
 
 class ConeProjection(Combiner, ABC):
-    """Add to preferred gradients what takes them into the cone of directions that conflict with no task.
+    """Project preferred gradients into the cone of directions that conflict with no task.
 
     Args:
         preference: Weight of every gradient, by task name or in task order, positive; not normalised. Default: 1 over
@@ -59,4 +59,4 @@ class ConeProjection(Combiner, ABC):
         preferred: np.ndarray,  # [tasks]
         precision: float,
     ) -> np.ndarray | None:  # [tasks]
-        """Compute what the projection adds."""
+        """Compute the coefficients of the unit gradients that the projection adds."""

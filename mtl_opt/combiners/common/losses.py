@@ -9,7 +9,7 @@ SMALLEST_LOSS = 1e-30
 
 
 def needed_losses(combiner: Combiner, step: CheckedInput) -> np.ndarray:  # [present]
-    """Give the losses of a step to a method that cannot do without."""
+    """Return the losses of a step; raise where there are none."""
     if step.losses is None:
         raise ValueError(f"`{type(combiner).__name__}` needs `losses` [tasks], got None.")
     return step.losses.numpy()
@@ -20,7 +20,7 @@ def non_negative_losses(
     step: CheckedInput,
     least: np.ndarray | float = 0.0,  # [present]
 ) -> np.ndarray:  # [present]
-    """Give the losses above their smallest possible value to a method that takes their ratios or logarithms."""
+    """Return how far the losses lie above their lower bounds; raise where one lies below."""
     losses = needed_losses(combiner, step)
     bounds = np.broadcast_to(least, losses.shape)
     for task, loss, bound in zip(step.tasks, losses, bounds, strict=True):
@@ -33,7 +33,7 @@ def non_negative_losses(
 
 
 def softmax(values: np.ndarray, temperature: float = 1.0) -> np.ndarray:  # [n] -> [n]
-    """Turn numbers into shares of one."""
+    """Compute the softmax of numbers divided by a temperature, without overflow."""
     with np.errstate(over="ignore"):  # a share that overflows here is 0
         shares = np.exp((values - values.max()) / temperature)
     return shares / shares.sum()

@@ -14,7 +14,7 @@ from mtl_opt.combiners.common.solvers import relative_precision, unit_rows
 
 
 class AroundMain(Combiner, ABC):
-    """Treat main tasks and others apart; a step without any main task takes the mean.
+    """Weight the other tasks relative to the main ones; a step without any main task takes the mean.
 
     Args:
         main: The main tasks, by name or index.

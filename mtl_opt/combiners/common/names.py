@@ -11,7 +11,7 @@ TaskKey = str | int
 
 
 def task_indices(argument: str, given: TaskKey | Sequence[TaskKey], tasks: Sequence[str]) -> list[int]:
-    """Find the tasks that an argument names."""
+    """Resolve an argument that names tasks to their indices."""
     keys = [given] if isinstance(given, (str, int)) else list(given)
     found = []
     for key in keys:
@@ -25,7 +25,7 @@ def task_indices(argument: str, given: TaskKey | Sequence[TaskKey], tasks: Seque
 
 
 def numbers_per_task(argument: str, given: Numbers, tasks: Sequence[str]) -> Tensor:  # [tasks]
-    """Give every task its number: one for all, by name, or in task order."""
+    """Resolve an argument to one number per task: given for all, by name, or in task order."""
     if isinstance(given, Mapping):
         if set(given) != set(tasks):
             raise ValueError(f"`{argument}` must name the tasks {list(tasks)}, got {list(given)}.")
@@ -45,6 +45,6 @@ def keep_numbers(combiner: nn.Module, buffer: str, argument: str, given: Numbers
 def keep_preference_and_ideal(
     combiner: nn.Module, preference: Numbers | None, reference: Numbers, tasks: Sequence[str] | None
 ) -> None:
-    """Resolve the two arguments of methods that weigh distances to ideal losses: buffers `preferred` and `ideal`."""
+    """Resolve the preference and the ideal losses of a method and keep them as buffers `preferred` and `ideal`."""
     keep_numbers(combiner, "preferred", "preference", 1.0 if preference is None else preference, tasks)
     keep_numbers(combiner, "ideal", "reference", reference, tasks)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class RowMemory(nn.Module):
-    """Hold `[tasks, params]` beside a combiner: as wide, as precise and on the device as the first Jacobian.
+    """Remember one row per task: width, precision and device are those of the first Jacobian.
 
     It starts without columns, because `bind` knows the tasks but not the parameters, and takes the shape of a
     checkpoint before that is copied into it.
@@ -22,20 +22,10 @@ class RowMemory(nn.Module):
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
         self.register_buffer("value", torch.zeros(num_tasks, 0))
-        self.register_load_state_dict_pre_hook(_take_shape)
+        self.register_load_state_dict_pre_hook(match_saved_width)
 
     def like(self, rows: Tensor) -> Tensor:  # [present, params] -> [tasks, params]
-        """Give the state for rows of this width, zeros at first.
-
-        Args:
-            rows: The rows of the present tasks. `[present, params]`
-
-        Returns:
-            The state of all tasks, to be changed in place. `[tasks, params]`
-
-        Raises:
-            ValueError: If earlier rows had another number of parameters.
-        """
+        """Return the state of all tasks, to be changed in place; zeros at first, as wide as the rows ever after."""
         if self.value.shape[1] == 0:
             self.value = rows.new_zeros(len(self.value), rows.shape[1])
         if self.value.shape[1] != rows.shape[1]:
@@ -47,12 +37,11 @@ class RowMemory(nn.Module):
         return self.value
 
 
-def _take_shape(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Make room for the rows a checkpoint holds."""
-    assert isinstance(module, RowMemory)
+def match_saved_width(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Resize the buffer `value` to the width a checkpoint holds, before the checkpoint is copied into it."""
     saved = state.get(f"{prefix}value")
-    if saved is not None and len(saved) == len(module.value):
-        module.value = torch.zeros_like(saved)
+    if saved is not None and len(saved) == len(module.get_buffer("value")):
+        module.register_buffer("value", torch.zeros_like(saved))
 
 
 def squared_norms(
@@ -63,7 +52,7 @@ def squared_norms(
 
 
 def no_weights(method: str, why: str) -> ValueError:
-    """Say that a method cannot answer with weights."""
+    """Build the error of a method whose update is no weighted sum of the rows."""
     return ValueError(
         f"`{method}` has no weights for a Gramian: {why}. Call the combiner itself with the Jacobian [tasks, params]."
     )

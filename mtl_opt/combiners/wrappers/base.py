@@ -1,7 +1,7 @@
-"""What every wrapper is: a combiner around a combiner."""
+"""The base of all wrappers: a combiner around a combiner."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ from mtl_opt.combiners.base import Combiner
 
 
 class Wrapper(Combiner):
-    """Hold another combiner and answer for what it needs; its state is saved inside the wrapper's.
+    """Wrap another combiner and require what it requires; its state is saved inside the wrapper's.
 
     Args:
-        combiner: What is wrapped.
+        combiner: The wrapped combiner.
     """
 
     scale: ClassVar[str] = "that of the wrapped combiner"
@@ -27,17 +27,28 @@ class Wrapper(Combiner):
         self.window = combiner.window
 
     def allocate(self, num_tasks: int) -> None:
-        """Give the wrapped combiner the same tasks."""
+        """Bind the wrapped combiner to the same tasks."""
         assert self.tasks is not None
         assert len(self.tasks) == num_tasks
         self.inner.bind(self.tasks)
 
     def observe(self, losses: Tensor, *, tasks: Sequence[int] | None = None) -> None:  # [tasks]
-        """Hand the losses measured after the step to the wrapped combiner."""
+        """Pass the losses measured after the step to the wrapped combiner."""
         self.inner.observe(losses, tasks=tasks)
+
+    def inner_weights(
+        self,
+        gramian: Tensor | Mapping[str, Tensor] | None,
+        blocks: Mapping[str, Tensor | None],
+        losses: Tensor | None,
+        tasks: Sequence[int],
+    ) -> Any:  # a Tensor, or one per block around `Scoped`
+        """Compute the weights of the wrapped combiner."""
+        asked: Any = gramian if self.by is None else blocks
+        return self.inner.weights(asked, losses, tasks=tasks)
 
 
 def need_weights(combiner: Combiner, wrapper: str) -> None:
-    """Refuse a combiner that has no weights."""
+    """Raise for a combiner that has no weights."""
     if combiner.requires == "jacobian":
         raise ValueError(f"`{wrapper}` must wrap a combiner with weights; `{type(combiner).__name__}` has none.")

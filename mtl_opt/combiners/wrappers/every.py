@@ -1,4 +1,4 @@
-"""Weights that are used for several steps."""
+"""Weights that are kept for several steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -76,8 +76,7 @@ class Every(Wrapper):
         present = steps[0].tasks
         self.kept.split(list(blocks))
         if int(self.left) == 0 or bool(self.kept.value[present].isnan().any()):
-            asked = gramian if self.by is None else blocks
-            found = self.inner.weights(asked, losses, tasks=present)  # type: ignore[arg-type]
+            found = self.inner_weights(gramian, blocks, losses, present)
             self.kept.value[present] = self.kept.stacked(found)
             self.left.fill_(self.k)
         self.left -= 1

@@ -79,7 +79,8 @@ class NormMatched(Wrapper):
         blocks = gramians_by_block(gramian, self.by, "NormMatched")
         steps = {name: self.enter(block, losses, tasks) for name, block in blocks.items()}
         first = next(iter(steps.values()))
-        found: Any = self.inner.weights(gramian if self.by is None else blocks, losses, tasks=first.tasks)  # type: ignore[arg-type]
+        found = self.inner_weights(gramian, blocks, losses, first.tasks)
+        # ‖mean gradient‖² = 1ᵀG1 / m² and ‖update‖² = wᵀGw, each summed over the blocks.
         wanted = squared = rounding = 0.0
         for name, step in steps.items():
             weights = (found if self.by is None else found[name]).to("cpu", torch.float64)

@@ -89,11 +89,7 @@ class Scoped(Wrapper):
         return like_blocks(found, gramian)
 
     def split(self, blocks: Sequence[str]) -> None:
-        """Make one copy per block.
-
-        Args:
-            blocks: Names of the blocks.
-        """
+        """Make one copy per block."""
         self.blocks = list(blocks)
         self.copies = nn.ModuleList()
         for index in range(len(blocks)):

@@ -72,9 +72,9 @@ class Smoothed(Wrapper):
         blocks = gramians_by_block(gramian, self.by, "Smoothed")
         step = self.enter(next(iter(blocks.values())), losses, tasks)
         self.averaged.split(list(blocks))
-        asked = gramian if self.by is None else blocks
-        found = self.averaged.stacked(self.inner.weights(asked, losses, tasks=step.tasks))  # type: ignore[arg-type]
+        found = self.averaged.stacked(self.inner_weights(gramian, blocks, losses, step.tasks))
         past = self.averaged.value[step.tasks]
+        # w̄ ← β w̄ + (1 - β) w; NaN marks a task without a past, whose average starts at w.
         averaged = torch.where(past.isnan(), found, self.beta * past + (1 - self.beta) * found)
         self.averaged.value[step.tasks] = averaged
         return self.averaged.per_block(step.tasks, gramian, step.like)
