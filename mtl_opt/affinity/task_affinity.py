@@ -11,7 +11,7 @@ from torch import Tensor
 from mtl_opt.affinity.layer_conflict import MeasuredConflict, read_lines
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError
-from mtl_opt.gradients.rows.columns import local
+from mtl_opt.gradients.rows.shards import local_shard
 from mtl_opt.linalg import cosines
 from mtl_opt.models import task_losses
 from mtl_opt.results import write_text
@@ -72,7 +72,7 @@ def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor
     grads = parts.grads
     was_training = parts.model.training
     parts.model.eval()
-    kept = {name: local(p).clone() for name, p in grads.buffer.parameters.items()}
+    kept = {name: local_shard(p).clone() for name, p in grads.buffer.parameters.items()}
     found = torch.full((grads.num_tasks, grads.num_tasks), torch.nan, dtype=torch.float64)
     try:
         before = _losses(parts, batches)
@@ -84,7 +84,7 @@ def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor
             factor = rate * math.sqrt(row.numel()) / norm  # the length of a first step of Adam
             for name, parameter in grads.buffer.parameters.items():
                 part = row[grads.buffer.tensors[name]].to(parameter.device, parameter.dtype)
-                local(parameter).sub_(factor * part.view(local(parameter).shape))
+                local_shard(parameter).sub_(factor * part.view(local_shard(parameter).shape))
             found[task] = 1 - _losses(parts, batches) / before
             _put_back(parts, kept)
     finally:
@@ -96,7 +96,7 @@ def lookahead(parts: Parts, batches: Sequence[TaskBatch], rate: float) -> Tensor
 def _put_back(parts: Parts, kept: dict[str, Tensor]) -> None:
     """Restore the shared parameters bit for bit."""
     for name, parameter in parts.grads.buffer.parameters.items():
-        local(parameter).copy_(kept[name])
+        local_shard(parameter).copy_(kept[name])
 
 
 def _losses(parts: Parts, batches: Sequence[TaskBatch]) -> Tensor:  # -> [tasks]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.gradients.rows.columns import whole
+from mtl_opt.gradients.rows.shards import unsharded
 
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> 
 
 def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
     """Refuse a loss that nothing trained can change."""
-    if not any(gradient is not None and bool(whole(gradient).any()) for gradient in gradients):
+    if not any(gradient is not None and bool(unsharded(gradient).any()) for gradient in gradients):
         raise ValueError(
             f"The loss of task `{task}` depends on no trainable parameter: its gradient is exactly 0 in the first step."
         )

@@ -13,7 +13,7 @@ from mtl_opt.gradients.engines.choice import build_buffer, build_engine
 from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
 from mtl_opt.gradients.row_filler import RowFiller
-from mtl_opt.gradients.rows.columns import whole
+from mtl_opt.gradients.rows.shards import unsharded
 from mtl_opt.gradients.step.combiner_input import CombinerLike, input_of, weights_from
 from mtl_opt.gradients.step.half_split import HalfSplit
 from mtl_opt.gradients.step.loss_scaler import LossScaler
@@ -274,7 +274,7 @@ class TaskGradients:
         """
         limit = max_norm if max_norm > 0 else float("inf")
         self.private.clip(limit)
-        return float(whole(nn.utils.clip_grad_norm_(list(self.buffer.parameters.values()), limit)))
+        return float(unsharded(nn.utils.clip_grad_norm_(list(self.buffer.parameters.values()), limit)))
 
     def zero(self) -> None:
         """Open the next step: empty the rows and set every `.grad` to None."""

@@ -7,13 +7,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.gradients.engines.feature import Feature, FeatureRows
+from mtl_opt.gradients.engines.feature import Feature
 from mtl_opt.gradients.engines.one_pass import CannotWireError, OnePass
 from mtl_opt.gradients.engines.per_task import PerTask
 from mtl_opt.gradients.engines.two_pass import TwoPass
 from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
+from mtl_opt.gradients.rows.feature_rows import FeatureRows
 from mtl_opt.gradients.rows.gradient_rows import GradientRows
 from mtl_opt.gradients.rows.row_buffer import RowBuffer
 

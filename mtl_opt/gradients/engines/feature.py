@@ -1,113 +1,13 @@
 """Engine `feature`: gradients of the tasks at the shared representation, one backward through the encoder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.gradient_rows import GradientRows
-from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
-from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
-
-
-class FeatureRows(GradientRows):
-    """Hold one gradient per task with respect to the representation `[tasks, features]` of one batch.
-
-    Args:
-        parameters: Name and parameter of everything shared.
-        num_tasks: Number of tasks.
-        processes: Who has other rows of the batch; None for this process alone.
-
-    `combined` is the gradient of the shared parameters `[params]`; the rows have columns of their own.
-    """
-
-    def __init__(
-        self, parameters: Sequence[tuple[str, nn.Parameter]], num_tasks: int, processes: Processes | None = None
-    ) -> None:
-        super().__init__(parameters, num_tasks, processes)
-        self.features: Tensor | None = None
-        self.zero()
-
-    @property
-    def jacobian(self) -> Tensor:  # [tasks, features]
-        """The rows."""
-        return self._rows
-
-    @property
-    def version(self) -> int:
-        """Constant: no penalty can reach the rows of a representation."""
-        return 0
-
-    def take(self, features: Tensor, rows: Mapping[int, Tensor]) -> None:  # [batch, ...], [batch, ...]
-        """Take the gradients of one batch."""
-        self.features = features
-        self._rows = torch.zeros(self.num_rows, features.numel(), dtype=self.columns.dtype, device=features.device)
-        for task, row in rows.items():
-            self._rows[task] = row.flatten()
-
-    def sum_over_processes(self) -> None:
-        """Do nothing: every process has rows of its own, and their inner products are added up."""
-
-    def divide(self, totals: Tensor) -> None:  # [tasks]
-        """Turn counts times gradients into gradients."""
-        self.jacobian.div_(torch.where(totals > 0, totals, 1).to(self.jacobian)[:, None])
-
-    def gramian(self) -> Tensor:  # [tasks, tasks]
-        """Compute the inner products of the gradients at the representation."""
-        return self.processes.sum(gramian_of(self.jacobian))
-
-    def gramians(self, by: str) -> dict[str, Tensor]:
-        """Refuse: the representation has no layers."""
-        raise _no_blocks(by)
-
-    def gramian_over(self, over: str | Sequence[str]) -> Tensor:
-        """Refuse: the representation has no layers."""
-        raise _no_blocks(over)
-
-    def two_sample(self, totals: Tensor) -> Tensor:  # noqa: ARG002 - refused when the engine is built
-        """Refuse: the representation is not dealt to halves."""
-        raise ValueError("Engine `feature` cannot tell two halves of the rows apart; use `one_pass`.")
-
-    def product(self, sums: Tensor) -> Tensor:  # [tasks, features] -> [tasks, tasks]
-        """Compute the inner products of other rows with the same columns."""
-        return self.processes.sum(gramian_of(sums))
-
-    def whole_rows(self) -> Tensor:  # [tasks, features]
-        """Give the rows to a method that looks at every column."""
-        return self.jacobian
-
-    def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks]
-        """Send the weighted sum of the rows back through the encoder."""
-        ((_, given),) = weights_by_columns(weights, self.columns, self.num_rows)
-        combined = torch.empty_like(self.jacobian[0])
-        weighted_sum(self.jacobian, given, combined)
-        self.put(combined)
-
-    def put(self, gradient: Tensor) -> None:  # [features]
-        """Send a gradient of the representation back through the encoder."""
-        features = self.features
-        assert features is not None
-        checked = torch.empty(features.numel(), dtype=features.dtype, device=features.device)
-        copy_checked(gradient, checked)
-        wanted = list(self.parameters.values())
-        found = torch.autograd.grad(features, wanted, checked.view_as(features), allow_unused=True)
-        for columns, part in zip(self.tensors.values(), found, strict=True):
-            self.combined[columns] = 0 if part is None else part.flatten().to(self.combined.dtype)
-        self.processes.sum(self.combined)
-
-    def zero(self) -> None:
-        """Forget the batch and set every `.grad` to None."""
-        self.features = None
-        self._rows = torch.zeros(self.num_rows, 0, dtype=self.columns.dtype, device=self.columns.device)
-        self.drop_grad()
-
-
-def _no_blocks(by: object) -> ValueError:
-    """Build the error for Gramians of parts of a representation."""
-    return ValueError(f"Engine `feature` measures a representation, which has no blocks by {by}; use `one_pass`.")
+from mtl_opt.gradients.rows.feature_rows import FeatureRows
 
 
 class Feature:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.checks import refuse_constant
-from mtl_opt.gradients.rows.columns import local
 from mtl_opt.gradients.rows.row_buffer import RowBuffer
+from mtl_opt.gradients.rows.shards import local_shard
 
 
 class PerTask:
@@ -48,7 +48,7 @@ class PerTask:
             gradients = take(scaled[row], [*self.buffer.parameters.values(), *self.private[row]], row == present[-1])
             for view, gradient in zip(self.views, gradients, strict=False):
                 if gradient is not None:
-                    view[row].add_(local(gradient))
+                    view[row].add_(local_shard(gradient))
             for parameter, gradient in zip(self.private[row], gradients[len(self.views) :], strict=True):
                 if gradient is not None:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

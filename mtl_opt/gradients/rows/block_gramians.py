@@ -9,7 +9,6 @@ from mtl_opt.gradients.processes import Processes
 from mtl_opt.gradients.rows.gradient_rows import GradientRows, mean_product
 from mtl_opt.gradients.rows.products import gramian_of
 from mtl_opt.gradients.rows.scratch_rows import ScratchRows
-from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
 
 
 class BlockGramians(GradientRows):
@@ -138,7 +137,7 @@ class BlockGramians(GradientRows):
         """Run the backward again and add every piece to the combined gradient with its task's weight."""
         if self.second_pass is None:
             raise ValueError("The gradient of this step is already written, and engine `two_pass` keeps no rows.")
-        for columns, given in weights_by_columns(weights, self.columns, self.num_tasks):
+        for columns, given in self.columns.weights_by_slice(weights, self.num_tasks):
             own = (given.to(self._totals) / self._totals).repeat(self.num_rows // self.num_tasks)
             inside = [n for n, at in self.tensors.items() if columns.start <= at.start < columns.stop]
             self._weights |= dict.fromkeys(inside, own)
@@ -148,10 +147,6 @@ class BlockGramians(GradientRows):
         finally:
             self._weights, self.second_pass = {}, None
         self.processes.sum(self.combined)
-
-    def put(self, gradient: Tensor) -> None:  # [params]
-        """Copy a gradient into `combined`."""
-        copy_checked(gradient, self.combined)
 
     def zero(self) -> None:
         """Forget the products and set every `.grad` to None."""

@@ -1,9 +1,11 @@
 """Where every shared parameter stands in a row: parameters side by side, those of one layer next to each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from mtl_opt.gradients.rows.shards import local_shard
 
 
 def layer_of(name: str) -> str:
@@ -20,16 +22,6 @@ def layer_of(name: str) -> str:
         if part.isdigit():
             return ".".join(path[: i + 1])
     return ".".join(path[:-1]) or name
-
-
-def local(tensor: Tensor) -> Tensor:
-    """Take this process's part of a tensor that FSDP2 has sharded; any other tensor as it is."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Gather a tensor that FSDP2 has sharded from all processes; any other tensor as it is."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 class Columns:
@@ -59,7 +51,7 @@ class Columns:
             begin = end
             for name, parameter in members:
                 self.parameters[name] = parameter
-                self.tensors[name] = slice(end, end + local(parameter).numel())
+                self.tensors[name] = slice(end, end + local_shard(parameter).numel())
                 end = self.tensors[name].stop
             self.layers[layer] = slice(begin, end)
         self.size = end
@@ -73,7 +65,7 @@ class Columns:
     @property
     def device(self) -> torch.device:
         """Where the parameters are; the CPU where there are none."""
-        return next((local(p).device for p in self.parameters.values()), torch.device("cpu"))
+        return next((local_shard(p).device for p in self.parameters.values()), torch.device("cpu"))
 
     def empty_row(self) -> Tensor:  # -> [params]
         """Make room for one gradient, where the parameters are."""
@@ -94,3 +86,17 @@ class Columns:
         if unknown or (not names and self.layers):  # where nothing is shared there is no last layer
             raise ValueError(f"`over` must name layers among {', '.join(self.layers)}, got {unknown or names}.")
         return names
+
+    def weights_by_slice(
+        self, weights: Tensor | Mapping[str, Tensor], num_tasks: int
+    ) -> list[tuple[slice, Tensor]]:  # [tasks] or {block: [tasks]}
+        """Pair weights with the columns they hold for; blocks are all layers or all tensors, by name."""
+        for given in [weights] if isinstance(weights, Tensor) else weights.values():
+            if given.shape != (num_tasks,):
+                raise ValueError(f"`weights` must be [{num_tasks}], one per task, got shape {tuple(given.shape)}.")
+        if isinstance(weights, Tensor):
+            return [(slice(0, self.size), weights)]
+        blocks = next((b for b in (self.layers, self.tensors) if set(b) == set(weights)), None)
+        if blocks is None:
+            raise ValueError(f"`weights` must have one entry per layer or per tensor, got {sorted(weights)[:5]}….")
+        return [(at, weights[name]) for name, at in blocks.items()]

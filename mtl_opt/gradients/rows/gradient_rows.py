@@ -7,8 +7,8 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.columns import Columns, local
-from mtl_opt.gradients.rows.write_grad import write_grads
+from mtl_opt.gradients.rows.columns import Columns
+from mtl_opt.gradients.rows.shards import local_shard, sharded_like
 
 
 class GradientRows(ABC):
@@ -62,11 +62,12 @@ class GradientRows(ABC):
 
     def combined_view(self, name: str) -> Tensor:  # -> [*shape]
         """Return the part of the combined gradient that belongs to one parameter, in its shape."""
-        return self.combined[self.tensors[name]].view(local(self.parameters[name]).shape)
+        return self.combined[self.tensors[name]].view(local_shard(self.parameters[name]).shape)
 
     def write_grad(self) -> None:
         """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
-        write_grads([(parameter, self.combined_view(name)) for name, parameter in self.parameters.items()])
+        for name, parameter in self.parameters.items():
+            parameter.grad = sharded_like(self.combined_view(name).to(parameter.dtype), parameter)
 
     def drop_grad(self) -> None:
         """Set every `.grad` to None."""
@@ -120,13 +121,30 @@ class GradientRows(ABC):
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Make the weighted sum of the rows the combined gradient."""
 
-    @abstractmethod
     def put(self, gradient: Tensor) -> None:  # [params]
         """Make a given vector the combined gradient."""
+        copy_checked(gradient, self.combined)
+
+    def update_products(self) -> tuple[Tensor, float] | None:  # -> [tasks], |d|
+        """Compute `J d` and `|d|` for the gradient `d` that was written; None where no rows are kept.
+
+        With weights `w` this is `G w` and needs no rows. A method that looks at the Jacobian itself (GradDrop), or
+        whose weights differ from block to block, leaves only the gradient. Every process must ask.
+        """
+        return None
 
     @abstractmethod
     def zero(self) -> None:
         """Empty the rows and set every `.grad` to None."""
+
+
+def copy_checked(gradient: Tensor, target: Tensor) -> None:  # [columns], [columns]
+    """Copy a vector of the caller's making, or refuse its shape."""
+    if gradient.shape != target.shape:
+        raise ValueError(
+            f"`gradient` must be [{len(target)}], one number per shared parameter, got shape {tuple(gradient.shape)}."
+        )
+    target.copy_(gradient)
 
 
 def mean_product(product: Tensor, totals: Tensor) -> Tensor:  # [2 * tasks, 2 * tasks], [2 * tasks] -> [tasks, tasks]

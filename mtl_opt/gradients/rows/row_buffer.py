@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.columns import local
 from mtl_opt.gradients.rows.gradient_rows import GradientRows, mean_product
 from mtl_opt.gradients.rows.layer_rows import BufferRows
-from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
-from mtl_opt.gradients.rows.write_grad import copy_checked, weights_by_columns
+from mtl_opt.gradients.rows.products import gramian_of, row_products, weighted_sum
+from mtl_opt.gradients.rows.shards import local_shard
 
 
 class RowBuffer(GradientRows):
@@ -50,7 +49,7 @@ class RowBuffer(GradientRows):
 
     def view(self, name: str) -> Tensor:  # [rows, *shape]
         """Show the rows of one parameter in its own shape."""
-        return self.rows[:, self.tensors[name]].view(len(self.rows), *local(self.parameters[name]).shape)
+        return self.rows[:, self.tensors[name]].view(len(self.rows), *local_shard(self.parameters[name]).shape)
 
     def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> BufferRows:
         """Say where a layer's backward puts its gradients."""
@@ -130,9 +129,12 @@ class RowBuffer(GradientRows):
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
         """Put the weighted sum of the rows into `combined`."""
-        for columns, given in weights_by_columns(weights, self.columns, self.num_tasks):
+        for columns, given in self.columns.weights_by_slice(weights, self.num_tasks):
             weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
 
-    def put(self, gradient: Tensor) -> None:  # [params]
-        """Copy a gradient into `combined`."""
-        copy_checked(gradient, self.combined)
+    def update_products(self) -> tuple[Tensor, float]:  # -> [tasks], |d|
+        """Compute `J d` and `|d|` in one pass over the rows; shards hold partial sums of both."""
+        products, square = row_products(self.jacobian, self.combined), self.combined.square().sum()
+        if self.columns.sharded:
+            products, square = self.processes.sum(products), self.processes.sum(square)
+        return products, float(square.sqrt())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.rows.columns import whole
+from mtl_opt.gradients.rows.shards import unsharded
 
 
 class PrivateGradients:
@@ -64,7 +64,7 @@ class PrivateGradients:
         for task, own in enumerate(self._own):
             for gradient in own:
                 if gradient is not None:
-                    found[task] += whole(gradient.float().square().sum()).cpu()
+                    found[task] += unsharded(gradient.float().square().sum()).cpu()
         return found
 
     def divide(self, totals: Tensor, present: Sequence[int]) -> None:  # [tasks]

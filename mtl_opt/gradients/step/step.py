@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mtl_opt.gradients.checks import check_penalty, rows_untouched
-from mtl_opt.gradients.rows.columns import local
 from mtl_opt.gradients.rows.gradient_rows import GradientRows
+from mtl_opt.gradients.rows.shards import local_shard
 from mtl_opt.gradients.step.half_split import HalfSplit
 from mtl_opt.gradients.step.loss_scaler import LossScaler
 from mtl_opt.gradients.step.private_gradients import PrivateGradients
@@ -108,7 +108,7 @@ class Step:
             self.penalty = self.buffer.columns.empty_row()
         for columns, gradient in zip(self.buffer.tensors.values(), found, strict=False):
             if gradient is not None:
-                self.penalty[columns] += local(gradient).flatten()
+                self.penalty[columns] += local_shard(gradient).flatten()
         self.private.add_penalty(found[len(shared) :])
 
     def write_grad(self, private_weights: Tensor | None) -> None:  # [tasks]

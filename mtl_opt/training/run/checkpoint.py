@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mtl_opt.errors import DivergedError, InputError
-from mtl_opt.gradients.rows.columns import whole
+from mtl_opt.gradients.rows.shards import unsharded
 from mtl_opt.results import TRAINER_STATE_JSON, checkpoints, write_json
 from mtl_opt.training.processes import gather, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run.adapters import save_adapters, save_trained
@@ -83,7 +83,7 @@ def _state_values(run: Run) -> dict[str, Any]:
 def refuse_non_finite(run: Run) -> None:
     """Raise on non-finite weights, so that they reach neither checkpoints nor results."""
     for name, parameter in run.parts.model.named_parameters():
-        if parameter.requires_grad and not bool(torch.isfinite(whole(parameter)).all()):
+        if parameter.requires_grad and not bool(torch.isfinite(unsharded(parameter)).all()):
             raise DivergedError(
                 f"The weights `{name}` are not finite after step {run.step}; nothing was saved of this step. "
                 "A lower `learning_rate` may help."

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from mtl_opt.gradients import TaskGradients
-from mtl_opt.gradients.update_products import update_products
 from mtl_opt.monitor import StepEvent, WindowReading
 from mtl_opt.training.run.shadows import SeenStep, Shadows
 
@@ -56,7 +55,7 @@ class StepMonitor:
         layers = {n: g.cpu() for n, g in grads.gramian(by="layer").items()} if self.layers else None
         shadows = self.shadows.read() if self.shadows.shadows else None
         event = replace(event, layer_gramians=layers, shadows=shadows, window=_window(grads))
-        found = update_products(grads) if event.weights is None else None
+        found = grads.buffer.update_products() if event.weights is None else None
         return event if found is None else replace(event, products=found[0].cpu(), update_norm=found[1])
 
     def observe(self, losses: Tensor, tasks: Sequence[int]) -> None:  # [present]

@@ -6,7 +6,6 @@ from torch import nn
 
 from mtl_opt import TaskGradients
 from mtl_opt.combiners import GradDrop, PCGrad, Scoped
-from mtl_opt.gradients.update_products import update_products
 
 
 def closed_step(engine="one_pass", **options):
@@ -29,7 +28,7 @@ def gradient(model):
 def test_products_and_norm_are_those_of_the_written_gradient(combiner, dtype):
     model, grads = closed_step(buffer_dtype=dtype)
     grads.combine(combiner)
-    products, norm = update_products(grads)
+    products, norm = grads.buffer.update_products()
     written = gradient(model)
     torch.testing.assert_close(products, grads.jacobian.float() @ written)
     assert norm == pytest.approx(float(written.norm()))
@@ -38,15 +37,15 @@ def test_products_and_norm_are_those_of_the_written_gradient(combiner, dtype):
 def test_with_weights_they_are_the_gramian_times_the_weights():
     _, grads = closed_step()
     weights = grads.combine(PCGrad())
-    torch.testing.assert_close(update_products(grads)[0], grads.gramian() @ weights)
+    torch.testing.assert_close(grads.buffer.update_products()[0], grads.gramian() @ weights)
 
 
 def test_clipping_changes_length_and_no_angle():
     _, grads = closed_step()
     grads.combine(GradDrop())
-    before, norm = update_products(grads)
+    before, norm = grads.buffer.update_products()
     grads.clip(norm / 2)
-    after, clipped = update_products(grads)
+    after, clipped = grads.buffer.update_products()
     assert clipped == pytest.approx(norm / 2, rel=1e-4)
     torch.testing.assert_close(after / clipped, before / norm, rtol=1e-4, atol=1e-6)
 
@@ -54,4 +53,4 @@ def test_clipping_changes_length_and_no_angle():
 def test_an_engine_without_rows_has_none():
     _, grads = closed_step("two_pass")
     grads.combine(Scoped(PCGrad(), by="tensor"))
-    assert update_products(grads) is None
+    assert grads.buffer.update_products() is None
