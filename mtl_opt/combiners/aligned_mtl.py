@@ -77,13 +77,15 @@ class AlignedMTL(Combiner):
         rank = unit.shape[1]
         if rank == 0:
             return self.mean_instead(step, "all gradients are zero")
+        # Algorithm 1: w = √σ / m · V Λ^(-1/2) Vᵀ 1, with the eigenvalues Λ and eigenvectors V of G.
         squares, vectors = np.linalg.eigh(inner)
         if rank == num_tasks and squares[0] < ILL_SCALED * squares[-1]:
             found = graded_svd(unit * lengths[:, None])
             if found is None:
                 return self.mean_instead(step, "the singular value decomposition did not converge", warn=True)
             values, polar = found
-            root = np.linalg.solve(unit.T, polar.sum(0)) / lengths  # G^(-1/2) 1 = D⁻¹ L⁻ᵀ Qᵀ 1, with G^(1/2) Q = D L
+            # With the rows D L (lengths D, unit rows L) and their polar form G^(1/2) Q: G^(-1/2) 1 = D⁻¹ L⁻ᵀ Qᵀ 1.
+            root = np.linalg.solve(unit.T, polar.sum(0)) / lengths
         else:
             kept = (squares > num_tasks * np.finfo(np.float64).eps * squares[-1]) & (
                 np.arange(num_tasks) >= num_tasks - rank
@@ -93,7 +95,7 @@ class AlignedMTL(Combiner):
         return step.leave(torch.from_numpy(root * (self._common(values) / num_tasks)))
 
     def _common(self, values: np.ndarray) -> float:
-        """Take the square root of the common scale from the singular values, largest first."""
+        """Return √σ, the common scale, from the singular values, largest first."""
         if self.scale_mode == "min":
             return float(values[-1])
         if self.scale_mode == "median":

@@ -49,5 +49,6 @@ class AuxiliaryGate(AroundMain):
 
     @override
     def around(self, cosines: np.ndarray, lengths: np.ndarray, is_main: np.ndarray, precision: float) -> np.ndarray:
-        agreement = cosines[:, is_main] @ lengths[is_main]  # inner product of each unit gradient with g_M
+        # ⟨u_i, g_M⟩ has the sign of cos(g_i, g_M), and is 0 where g_M is.
+        agreement = cosines[:, is_main] @ lengths[is_main]
         return (is_main | (agreement > 0)).astype(np.float64)

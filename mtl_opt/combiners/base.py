@@ -1,4 +1,4 @@
-"""What every combiner is: `[tasks, tasks]` Gramian and `[tasks]` losses in, `[tasks]` weights out."""
+"""The base of all combiners: `[tasks, tasks]` Gramian and `[tasks]` losses in, `[tasks]` weights out."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from mtl_opt.linalg import gramian as gramian_of
 
 @dataclass(frozen=True)
 class CheckedInput:
-    """Hold the checked input of one call: float64 on the CPU, where `[tasks, tasks]` mathematics is cheapest.
+    """Keep the checked input of one call: float64 on the CPU, where `[tasks, tasks]` mathematics is cheapest.
 
     Attributes:
         gramian: Inner products of the gradients of the present tasks. `[tasks, tasks]`
@@ -31,7 +31,7 @@ class CheckedInput:
     like: Tensor
 
     def leave(self, weights: Tensor) -> Tensor:  # [tasks] -> [tasks]
-        """Bring weights back to the caller's dtype and device."""
+        """Convert weights to the caller's dtype and device."""
         return weights.to(self.like)
 
 
@@ -119,6 +119,7 @@ class Combiner(nn.Module, ABC):
             )
         if self.requires == "halves":
             first, second = detached_halves(jacobian)
+            # d = ½ Σ_i w_i (g_{1,i} + g_{2,i}), as two products: the mean of the halves is never stored.
             half = self.weights(first @ second.T, losses, tasks=tasks).to(first.dtype) / 2
             return (half @ first + half @ second).to(jacobian.dtype)
         rows = detached_rows(jacobian)
@@ -152,7 +153,7 @@ class Combiner(nn.Module, ABC):
         """Create the state of `num_tasks` tasks as buffers; a method without state leaves this as it is."""
 
     def observe(self, losses: Tensor, *, tasks: Sequence[int] | None = None) -> None:  # [tasks]
-        """Take the losses measured after the step; only methods whose `observes` says so are called."""
+        """Learn from the losses measured after the step; called only for methods whose `observes` asks for them."""
 
     def reset(self) -> None:
         """Forget everything learnt; the next call is a first call of the bound tasks."""
@@ -164,7 +165,7 @@ class Combiner(nn.Module, ABC):
             self.allocate(len(self.tasks))
 
     def note(self, what: str, warn: bool = False) -> None:
-        """Say that this step did something else than the method asks for: the event of the step passes it on.
+        """Record that this step departed from the method; the event of the step carries the sentence.
 
         Args:
             what: What happened and what was done instead, without a name and without a full stop.
@@ -177,10 +178,10 @@ class Combiner(nn.Module, ABC):
             warnings.warn(f"{sentence} This is said once.", RuntimeWarning, stacklevel=3)
 
     def take_notes(self) -> list[str]:
-        """Hand over what was noted since the last call, also by wrapped combiners, and forget it.
+        """Return and clear the notes since the last call, those of wrapped combiners included.
 
         Returns:
-            Different sentences.
+            Sentences without repetition, in the order they came up.
         """
         parts = [part for part in self.modules() if isinstance(part, Combiner)]
         taken = list(dict.fromkeys(sentence for part in parts for sentence in part.notes))
@@ -189,7 +190,7 @@ class Combiner(nn.Module, ABC):
         return taken
 
     def mean_instead(self, step: CheckedInput, why: str, warn: bool = False) -> Tensor:  # [tasks]
-        """Take the mean of the present tasks in a step in which the method is undefined, and note it.
+        """Return the weights of the mean in a step in which the method is undefined, and note why.
 
         Args:
             step: The checked input.
@@ -237,7 +238,7 @@ class Combiner(nn.Module, ABC):
         return CheckedInput(matrix, vector, present, like)
 
     def _present(self, num_rows: int, tasks: Sequence[int] | None) -> list[int]:
-        """Tell which bound task each row belongs to; an unbound combiner binds itself to 0…m−1."""
+        """Return the index of the bound task of each row; an unbound combiner binds itself to 0…m−1."""
         if num_rows == 0:
             raise ValueError("There is no row to combine: at least one row is needed.")
         if self.tasks is None and tasks is None:
@@ -257,7 +258,7 @@ class Combiner(nn.Module, ABC):
         return self
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what is no buffer: names and generator.
+        """Return the state that is no buffer: the names of the tasks and the generator.
 
         Returns:
             Plain values and one byte tensor.
@@ -265,7 +266,7 @@ class Combiner(nn.Module, ABC):
         return {"tasks": list(self.tasks) if self.tasks else None, "generator": self.generator.get_state()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `get_extra_state` returned.
+        """Restore the state that `get_extra_state` returned; names were restored when the buffers were allocated.
 
         Args:
             state: The extra state of a checkpoint.

@@ -97,7 +97,8 @@ def beyond_mean(
     c: float,
     precision: float,
 ) -> np.ndarray | None:  # [tasks]
-    """Solve for what CAGrad adds to the mean gradient."""
+    """Compute the weights c‖g₀‖ / ‖g_w‖ · w that CAGrad adds to those of the mean gradient."""
+    # For a multiplier t, w minimises ⟨g_w, g₀⟩ + t/2 ‖g_w‖²; the t is sought at which t ‖g_w‖ is the radius c ‖g₀‖.
     radius = c * float(np.linalg.norm(mean))
     lengths = np.linalg.norm(rows, axis=1)
     if radius <= c * precision * lengths.mean():  # c = 0, or gradients that cancel
@@ -122,7 +123,8 @@ def beyond_mean(
 
 
 def _newton(multiplier: float, reached: float, radius: float, face: np.ndarray, lower: float, upper: float) -> float:
-    """Step to the multiplier that reaches the radius on this face of the hull, or halve the bracket."""
+    """Compute the multiplier that reaches the radius on this face of the hull, or bisect the bracket."""
+    # While w stays on one face, t² ‖g_w‖² is linear in t²; its slope is the squared distance of the face from 0.
     slope = _squared_distance(face)
     squared = multiplier**2 + (radius**2 - reached**2) / slope if slope > 0 else np.inf
     proposed = float(np.sqrt(max(squared, 0.0)))
@@ -145,6 +147,6 @@ def _squared_distance(face: np.ndarray) -> float:
 
 
 def _closest_without_harm(rows: np.ndarray, mean: np.ndarray, lengths: np.ndarray) -> np.ndarray | None:
-    """Solve for what takes the mean gradient to the closest update that conflicts with no task."""
+    """Compute the weights that take the mean gradient to the closest update that conflicts with no task."""
     added = nonnegative_solve(np.ascontiguousarray(rows.T / lengths), -mean)
     return None if added is None else added / lengths

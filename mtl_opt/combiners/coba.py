@@ -135,7 +135,7 @@ class CoBa(Combiner):
             self._reweight(ready)
 
     def _record(self, losses: np.ndarray, tasks: np.ndarray) -> None:  # [present], [present]
-        """Normalise the losses and put them, with their time, in the place of the oldest."""
+        """Normalise the losses and write them, with their time, over the oldest ones."""
         first, count = self.first.numpy(), self.num_values.numpy()
         first[tasks] = np.where(first[tasks] > 0, first[tasks], losses)
         place = tasks, count[tasks].astype(int) % self.window
@@ -148,12 +148,13 @@ class CoBa(Combiner):
         self.clock += 1
 
     def _reweight(self, tasks: np.ndarray) -> None:  # [ready]
-        """Fit the slopes and share the weight of the tasks among them."""
+        """Fit the slopes and redistribute the weight of the tasks among them."""
         slopes, count = self.slopes.numpy(), self.num_slopes.numpy()
         now = _fit(self.times.numpy()[tasks], self.values.numpy()[tasks], self.num_values.numpy()[tasks])
         slopes[tasks, count[tasks].astype(int) % self.window] = now
         count[tasks] += 1
         self.worst_slopes.append(self._worst_slope())
+        # RCS compares the slopes of the tasks with each other, ACS each slope with the task's own last N ones.
         kept = np.minimum(count[tasks], self.window)
         relative = softmax(_over(len(tasks) * now, np.abs(now).sum()))
         absolute = softmax(_over(-kept * now, np.abs(slopes[tasks]).sum(1)))
@@ -162,7 +163,7 @@ class CoBa(Combiner):
         learnt[tasks] = np.maximum(mixed * learnt[tasks].sum(), SMALLEST_WEIGHT)
 
     def _worst_slope(self) -> float:
-        """Tell how fast the worst task converges."""
+        """Compute the slope of the task that converges worst."""
         if self.form == "code":
             last = int(self.clock) - 1
             times = last - (last - np.arange(self.window)) % self.window  # of each place in `peaks`
@@ -172,7 +173,7 @@ class CoBa(Combiner):
         return float(self.slopes.numpy()[known, (count[known].astype(int) - 1) % self.window].max())
 
     def _mix(self, relative: np.ndarray, absolute: np.ndarray, factor: float) -> np.ndarray:  # [ready], [ready]
-        """Put both scores together, as the paper or as the authors' code does."""
+        """Mix both scores as the paper or as the authors' code does."""
         if self.form == "paper":
             factor = min(factor, 1.0)
             return factor * relative + (1 - factor) * absolute
@@ -183,7 +184,7 @@ class CoBa(Combiner):
 
     @override
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what is no buffer: names, generator, and a history that grows.
+        """Return the state that is no buffer: names, generator, and a history that grows.
 
         Returns:
             Plain values and one byte tensor.
@@ -192,13 +193,14 @@ class CoBa(Combiner):
 
     @override
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what `get_extra_state` returned."""
+        """Restore the state that `get_extra_state` returned."""
         super().set_extra_state(state)
         self.worst_slopes = list(state["worst_slopes"])
 
 
 def divergence_factor(worst_slopes: np.ndarray, tau: float) -> float:  # [observations]
-    """Tell whether the worst task still converges as fast as it used to: 1 if so, towards 0 where it diverges."""
+    """Compute DF: 1 where the worst task converges as fast as it used to, towards 0 where it diverges."""
+    # DF = t · softmax_s(-τ t α_max(s) / Σ|α_max|) at s = t, the latest slope.
     num_slopes = len(worst_slopes)
     return num_slopes * float(softmax(_over(-tau * num_slopes * worst_slopes, np.abs(worst_slopes).sum()))[-1])
 
@@ -209,7 +211,7 @@ def _over(values: np.ndarray, total: np.ndarray | float) -> np.ndarray:  # [n]
 
 
 def _fit(times: np.ndarray, values: np.ndarray, count: np.ndarray) -> np.ndarray:  # [n, window] x2, [n] -> [n]
-    """Fit a straight line to the first `count` entries of every row and give its slope."""
+    """Compute the least-squares slope of the first `count` entries of every row."""
     filled = np.arange(times.shape[1]) < count[:, None]
     seen = filled.sum(1, keepdims=True)
     from_mean = (times - (times * filled).sum(1, keepdims=True) / seen) * filled

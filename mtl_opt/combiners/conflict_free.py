@@ -73,10 +73,12 @@ class ConFIG(Combiner):
         cosines, lengths = unit_rows(step.gramian.numpy())
         precision = relative_precision(step.like, len(lengths))
         wanted = np.where(lengths > 0, self.get_buffer("preferred")[step.tasks].numpy(), 0.0)
+        # Equation 2: the direction is that of U⁺ p = Uᵀ C⁺ p, and `along` is C⁺ p.
         along, reached = pseudo_solve(cosines, wanted, precision)
         if reached <= precision:
             self.note("no direction has the preferred cosines to all gradients: the update is 0")
             return step.leave(torch.zeros(len(lengths), dtype=torch.float64))
-        squared = float(along @ cosines @ along)  # of U⁺p
+        # Σ⟨g_i, d̂⟩ d̂ with d̂ = U⁺p / ‖U⁺p‖, where ‖U⁺p‖² = alongᵀ C along.
+        squared = float(along @ cosines @ along)
         total = float(lengths @ (cosines @ along)) / squared
         return step.leave(torch.from_numpy(over_lengths(along, lengths) * total))

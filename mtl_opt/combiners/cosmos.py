@@ -79,5 +79,6 @@ class COSMOS(Combiner):
             return step.leave(torch.from_numpy(preference))
         length = np.linalg.norm(values / largest)  # of numbers up to 1: no square overflows
         unit, wanted = values / largest / length, preference / np.linalg.norm(preference)
+        # Equation 5, differentiated: w = r - λ / ‖L‖ (r / ‖r‖ - cos(r, L) L / ‖L‖).
         turning = (wanted - (wanted @ unit) * unit) / largest / length
         return step.leave(torch.from_numpy(preference - self.lambda_ * turning))

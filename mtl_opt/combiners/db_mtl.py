@@ -82,6 +82,7 @@ class DBMTL(Combiner):
         rows = detached_rows(jacobian)
         step = self.enter(squared_norms(rows), losses, tasks)
         log_scale = 1 / (torch.from_numpy(non_negative_losses(self, step)) + OFFSET)
+        # Algorithm 1: y ← β_t y + (1 - β_t) ∇log(L + 1e-8), where β_t = β / t^σ and ∇log(L + 1e-8) = g / (L + 1e-8).
         self.steps[step.tasks] += 1
         decay = self.beta / self.steps[step.tasks] ** self.sigma
         tracked = self.tracked.like(rows)

@@ -57,5 +57,6 @@ class DualProj(ConeProjection):
     def added(self, cosines: np.ndarray, preferred: np.ndarray, precision: float) -> np.ndarray | None:
         if (cosines @ preferred >= 0).all():
             return np.zeros_like(preferred)
+        # With v = u + a: min_{a ≥ 0} ‖Jᵀu + Jᵀa‖, a non-negative least-squares problem in the coordinates of the rows.
         rows = cholesky_rows(cosines, precision)
         return nonnegative_solve(np.ascontiguousarray(rows.T), -preferred @ rows)

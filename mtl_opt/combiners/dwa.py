@@ -77,12 +77,13 @@ class DynamicWeightAverage(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         values = non_negative_losses(self, step)
+        # Equation 7, with the ratios of complete windows: this step's losses count from the next step on.
         weights = len(values) * softmax(self._ratios(step.tasks), self.temperature)
         self._record(values, step.tasks)
         return step.leave(torch.from_numpy(weights))
 
     def _ratios(self, tasks: list[int]) -> np.ndarray:  # [present]
-        """Compare the last two windows of every present task."""
+        """Compute r_i, the mean loss of the last window over that of the one before."""
         newer, older = self.newer.numpy()[tasks], self.older.numpy()[tasks]
         known = (self.num_windows.numpy()[tasks] >= 2) & (older > 0)
         with np.errstate(over="ignore"):

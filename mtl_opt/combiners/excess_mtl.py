@@ -75,13 +75,14 @@ class ExcessMTL(Combiner):
         known = self.first_risks[step.tasks]
         ratio = torch.where(known > 0, risks / known.clamp(min=1e-300), 0.0).clamp(max=1e100)
         self.first_risks[step.tasks] = torch.where(known > 0, known, risks)
+        # w_i ← w_i exp(η E_i / E_i(0)), in logarithms, with the sum of the present weights kept.
         old = self.log_weights[step.tasks]
         new = old + self.lr * ratio
         self.log_weights[step.tasks] = new - new.logsumexp(0) + old.logsumexp(0)
         return (self.log_weights[step.tasks].exp().to(rows) @ rows).to(jacobian.dtype)
 
     def _risks(self, rows: Tensor, tasks: list[int]) -> Tensor:  # [present, params] -> [present]
-        """Add the squares to the history and estimate the excess risks, row by row to save memory."""
+        """Update S_i += g_i² and estimate E_i = Σ_k g_ik² / √S_ik, row by row to save memory."""
         history = self.squares.like(rows)
         tiny = torch.finfo(rows.dtype).tiny
         risks = []

@@ -67,6 +67,7 @@ class FairGrad(Combiner):
         num_tasks = len(step.tasks)
         if self.alpha == 0:
             return step.leave(torch.from_numpy(np.full(num_tasks, 1 / num_tasks)))
+        # G w = w^(-1/α), as w^(1/α) G w = 1.
         found, outcome = fair_weights(step.gramian.numpy(), 1 / self.alpha, relative_precision(step.like, num_tasks))
         note_outcome(self, outcome)
         return step.leave(torch.from_numpy(found))

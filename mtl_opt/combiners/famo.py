@@ -106,6 +106,7 @@ class FAMO(Combiner):
         above = non_negative_losses(self, step, self.least[step.tasks].numpy())
         self.before[step.tasks] = torch.from_numpy(above)
         taking_part = above > 0 if (above > 0).any() else np.ones_like(above, dtype=bool)
+        # w_i = c z_i / (L_i - b_i), with c so that they add up to 1.
         inverse = np.where(taking_part, softmax(self.logits[step.tasks].numpy()) / (above + EPSILON), 0.0)
         return step.leave(torch.from_numpy(inverse / inverse.sum()))
 
@@ -126,6 +127,7 @@ class FAMO(Combiner):
             return
         present = [task for task, moves in zip(step.tasks, moving, strict=True) if moves]
         gains = np.log(before[moving] + EPSILON) - np.log(after[moving] + EPSILON)
+        # δ = (∂z/∂ξ)ᵀ Δ + γ ξ with the Jacobian of the softmax, diag(z) - z zᵀ.
         shares = softmax(self.logits[present].numpy())
         slope = torch.from_numpy(shares * (gains - shares @ gains)) + self.weight_decay * self.logits[present]
         self.adam.step(self.logits, slope, present)

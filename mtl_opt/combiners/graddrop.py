@@ -84,7 +84,7 @@ class GradDrop(Combiner):
         return combined.to(jacobian.dtype)
 
     def _drawing_for(self, rows: Tensor) -> torch.Generator:
-        """Give a generator on the device of the rows: random numbers are made where they are used."""
+        """Return a generator on the device of the rows, so that random numbers are drawn where they are used."""
         if rows.device.type == "cpu":
             return self.generator
         seed = int(torch.randint(2**62, (1,), generator=self.generator))
@@ -102,7 +102,7 @@ def pick_signs(
     leaks: Tensor | None,  # [tasks]
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:  # [params], []
-    """Drop one sign in every coordinate."""
+    """Drop one sign in every coordinate; also return a number that is not finite where a row is not."""
     # One random number per column waits where the result will stand: it does not depend on blocks or threads.
     combined = rows.new_empty(rows.shape[1]).uniform_(generator=generator)
 
@@ -119,6 +119,7 @@ def pick_signs(
             torch.sub(block, part, out=part)
             negative = part.sum(0)
             kept_negative = negative if leaks is None else (1 - leaks) @ part
+            # P > U with P = positive / absolute, multiplied out: no coordinate divides by 0.
             absolute, drawn = positive - negative, combined[at]
             # A product with 0 or 1: several times faster than `torch.where` on the CPU.
             torch.lt(drawn.mul_(absolute), positive, out=chosen)

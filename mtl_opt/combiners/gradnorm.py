@@ -92,7 +92,7 @@ class GradNorm(Combiner):
         return step.leave(torch.from_numpy(weights))
 
     def _relative_rates(self, losses: np.ndarray, tasks: list[int]) -> np.ndarray:  # [present] -> [present]
-        """Compare how far each task's loss has come with the mean of the present tasks."""
+        """Compute r_i, the share of its first loss at which a task is, relative to the mean over the present tasks."""
         first = self.first_losses.numpy()  # a view
         first[tasks] = np.where(np.isnan(first[tasks]), losses, first[tasks])
         left = losses / np.maximum(first[tasks], 1e-30)
@@ -100,6 +100,7 @@ class GradNorm(Combiner):
 
     def _learn(self, norms: np.ndarray, rates: np.ndarray, tasks: list[int]) -> None:  # [present], [present]
         """Descend the distance between weighted and wanted norms, and keep the sum of the weights."""
+        # ∂L_grad/∂w_i = sign(w_i n_i - n̄ r_i^α) n_i, where the target n̄ r_i^α is a constant.
         learnt = self.learnt.numpy()  # a view
         old = learnt[tasks]
         weighted = old * norms

@@ -95,11 +95,7 @@ def vaccinate(
     targets: np.ndarray,  # [tasks, tasks]
     orders: np.ndarray,  # [tasks, tasks]
 ) -> tuple[np.ndarray, np.ndarray]:  # [tasks, tasks], [tasks, tasks]
-    """Correct every unit gradient against all others; all tasks meet their next one at the same time.
-
-    A correction leaves the part of the gradient that is orthogonal to the other one as it is, which gives the new
-    length without cancellation.
-    """
+    """Correct every unit gradient against all others; all tasks meet their next one at the same time."""
     num_tasks = len(cosines)
     rows = np.arange(num_tasks)
     alive = np.diag(cosines) > 0
@@ -113,6 +109,8 @@ def vaccinate(
     for turn, met in enumerate(orders.T):
         product = products[rows, met]
         met_product[turn], met_length[turn] = product, lengths
+        # A correction leaves the part orthogonal to the other gradient as it is: the new length is that part's length
+        # over √(1 - φ̂²), without cancellation.
         new = np.sqrt(np.maximum(lengths * lengths - product * product, 0.0)) * stretch[turn]
         low = product < target[turn] * lengths
         change = np.where(low, new * target[turn] - product, 0.0)

@@ -61,6 +61,7 @@ class IMTLG(Combiner):
         cosines, lengths = unit_rows(step.gramian.numpy())
         precision = relative_precision(step.like, len(lengths))
         alive = (lengths > 0).astype(float)
+        # w ∝ D⁻¹ C⁺ 1; where 1 is outside the range of C, the unit gradients cancel and w ∝ D⁻¹ 1.
         raw, reached = pseudo_solve(cosines, alive, precision)
         weights = over_lengths(alive if reached <= precision else raw, lengths)
         total = float(weights.sum())

@@ -77,5 +77,6 @@ class IMTLL(Combiner):
         learning = values > 0
         if learning.any():
             tasks_learning = [task for task, learns in zip(step.tasks, learning, strict=True) if learns]
+            # ∂f/∂s_i = e^{s_i} L_i - 1
             self.adam.step(self.log_scale, torch.from_numpy((weights * values - 1)[learning]), tasks_learning)
         return step.leave(torch.from_numpy(weights))

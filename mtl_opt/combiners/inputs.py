@@ -1,4 +1,4 @@
-"""What a combiner is given: checked in one sentence, copied to where `[tasks, tasks]` mathematics is cheapest."""
+"""Input of combiners: checked, detached, and converted to the precision in which it is used."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from torch import Tensor
 def detached_rows(
     jacobian: Tensor,  # [tasks, params]
 ) -> Tensor:  # [tasks, params]
-    """Take the rows out of the autograd graph, in float32 at least."""
+    """Detach a Jacobian from the autograd graph, in float32 at least."""
     if jacobian.dim() != 2:
         raise ValueError(
             f"`jacobian` must be [tasks, params] with one gradient per task, got shape {tuple(jacobian.shape)}: "
@@ -22,7 +22,7 @@ def detached_rows(
 def detached_halves(
     jacobians: Tensor,  # [2, tasks, params]
 ) -> Tensor:  # [2, tasks, params]
-    """Take the rows of two halves of a step out of the autograd graph, in float32 at least."""
+    """Detach the Jacobians of two halves of a step from the autograd graph, in float32 at least."""
     if jacobians.dim() != 3 or len(jacobians) != 2:
         raise ValueError(
             "`jacobian` must be [2, tasks, params], the gradients of two independent halves of the rows, got shape "
@@ -32,7 +32,8 @@ def detached_halves(
 
 
 def _in_float(rows: Tensor) -> Tensor:
-    """Detach rows, in float32 at least: weights and averages may lie beyond the range of half precision."""
+    """Detach rows, in float32 at least."""
+    # Weights and averages may lie beyond the range of half precision.
     rows = rows.detach()
     return rows.float() if rows.dtype in {torch.float16, torch.bfloat16} else rows
 
@@ -42,11 +43,10 @@ def checked_gramian(
     names: Sequence[str],
     two_samples: bool = False,
 ) -> Tensor:  # [tasks, tasks]
-    """Copy a Gramian to float64 on the CPU and refuse what is none."""
+    """Copy a Gramian to float64 on the CPU; raise where it cannot be one."""
     matrix = gramian.detach().to("cpu", torch.float64)
-    entries = (
-        matrix.numpy()
-    )  # on a few numbers NumPy takes half of torch's time, and all methods are asked in every step
+    # On a few numbers NumPy takes half of torch's time, and every method is called in every step.
+    entries = matrix.numpy()
     diagonal = entries.diagonal()
     _refuse_non_finite(diagonal, names, "gradient")
     if not np.isfinite(entries).all():
@@ -63,7 +63,7 @@ def checked_losses(
     losses: Tensor,  # [tasks]
     names: Sequence[str],
 ) -> Tensor:  # [tasks]
-    """Copy losses to float64 on the CPU and refuse a wrong number or a non-finite value."""
+    """Copy losses to float64 on the CPU; raise for a wrong number of them or a non-finite one."""
     if losses.shape != (len(names),):
         raise ValueError(f"`losses` must be [{len(names)}], one per task, got shape {tuple(losses.shape)}.")
     vector = losses.detach().to("cpu", torch.float64)
@@ -72,7 +72,7 @@ def checked_losses(
 
 
 def _refuse_non_finite(values: np.ndarray, names: Sequence[str], what: str) -> None:
-    """Name the first task whose value is NaN or infinite."""
+    """Raise for the first task whose value is NaN or infinite."""
     finite = np.isfinite(values)
     if not finite.all():
         first = int(np.argmin(finite))

@@ -68,6 +68,7 @@ class Krum(Combiner):
             return self.mean_instead(step, f"{num_tasks} present tasks are fewer than the {needed} it needs")
         inner = step.gramian.numpy()
         inner = (inner + inner.T) / 2  # two tasks that are each other's neighbour must tie exactly
+        # ‖g_i - g_j‖² = G_ii + G_jj - 2 G_ij; the score sums the smallest m - f - 2 of a row.
         squared = np.diag(inner)
         distances = np.maximum(squared[:, None] + squared - 2 * inner, 0.0)
         np.fill_diagonal(distances, np.inf)

@@ -84,14 +84,14 @@ class LearningSpeed(Combiner):
         return step.leave(torch.from_numpy(softmax(-self._descents(step.tasks), self.temperature)))
 
     def _record(self, losses: np.ndarray, tasks: np.ndarray) -> None:  # [present], [present]
-        """Put the losses in the place of the oldest of the window, and among the first while these are collected."""
+        """Write the losses over the oldest of the window, and add them to the first ones while these are collected."""
         count = self.count.numpy()
         self.latest.numpy()[tasks, count[tasks].astype(int) % self.window] = losses
         self.first_total.numpy()[tasks] += np.where(count[tasks] < self.window, losses, 0.0)
         count[tasks] += 1
 
     def _descents(self, tasks: list[int]) -> np.ndarray:  # [present]
-        """Tell by which part of its first loss every present task has come down."""
+        """Compute v_i, the share of its first loss by which every present task has descended."""
         seen = np.minimum(self.count[tasks].numpy(), self.window)
         first, latest = self.first_total[tasks].numpy() / seen, self.latest[tasks].numpy().sum(1) / seen
         with np.errstate(over="ignore"):

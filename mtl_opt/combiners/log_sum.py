@@ -51,5 +51,6 @@ class LogSum(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         values = non_negative_losses(self, step)
+        # w_i = ∂f/∂L_i = 1 / L_i
         weights = np.where(values > 0, 1 / np.maximum(values, SMALLEST_LOSS), 0.0)
         return step.leave(torch.from_numpy(weights))

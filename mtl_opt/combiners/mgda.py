@@ -73,6 +73,7 @@ class MGDA(Combiner):
         num_tasks = len(step.tasks)
         cosines, lengths = unit_rows(step.gramian.numpy())
         unit = cholesky_rows(cosines, relative_precision(step.like, num_tasks))
+        # Equation 3 on the normalised gradients; the weights then apply to the gradients as they are.
         found = min_norm_point(unit * self._normalized(lengths, step)[:, None])
         if found is None:
             return self.mean_instead(step, "the non-negative least squares did not converge", warn=True)
@@ -88,7 +89,7 @@ class MGDA(Combiner):
         return lengths / losses if self.normalize == "loss" else (lengths > 0) / losses
 
     def _positive_losses(self, step: CheckedInput) -> np.ndarray:  # [tasks]
-        """Refuse losses that cannot be divided by."""
+        """Return the losses; raise for one that is not positive."""
         losses = needed_losses(self, step)
         for task, loss in zip(step.tasks, losses.tolist(), strict=True):
             if loss <= 0 and self.tasks:

@@ -79,6 +79,7 @@ class MoCo(Combiner):
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, *, tasks: Sequence[int] | None = None) -> Tensor:
         rows = detached_rows(jacobian)
         step = self.enter(squared_norms(rows), losses, tasks)
+        # Algorithm 1: y ← y - β/√t (y - g), then w ← Π(w - γ/√t (YYᵀ + ρI) w).
         self.steps[step.tasks] += 1
         decay = self.steps[step.tasks].rsqrt()
         tracked = self.tracked.like(rows)

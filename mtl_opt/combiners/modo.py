@@ -76,6 +76,7 @@ class MoDo(Combiner):
         num_tasks = len(step.tasks)
         mass = float(self.learnt[step.tasks].sum())
         old = self.learnt[step.tasks].numpy() / mass if mass > 0 else np.full(num_tasks, 1 / num_tasks)
+        # w ← Π(w - γ (J₁J₂ᵀ + ρI) w), on weights scaled to add up to 1 over the present tasks.
         new = project_onto_simplex(old - self.gamma * (step.gramian.numpy() @ old + self.rho * old))
         self.learnt[step.tasks] = torch.from_numpy(new * mass)
         return step.leave(torch.from_numpy(new))

@@ -65,6 +65,7 @@ class NashMTL(Combiner):
     ) -> Tensor:
         step = self.enter(gramian, losses, tasks)
         inner = step.gramian.numpy()
+        # G α = 1 / α: proportional fairness, the case of FairGrad with exponent 1.
         found, outcome = fair_weights(inner, 1.0, relative_precision(step.like, len(inner)))
         note_outcome(self, outcome)
         return step.leave(torch.from_numpy(cap(found, inner, self.max_norm)))

@@ -89,6 +89,7 @@ class PBI(Combiner):
         direction = preference / np.linalg.norm(preference)
         largest = np.abs(values).max()
         values = values / largest if largest > 0 else values  # the gradient does not depend on the unit of the losses
+        # (L - z) - d₁ r, whose norm d₂ has the gradient off / d₂.
         off = values - (values @ direction) * direction
         distance = np.linalg.norm(off)
         pull = off / distance if distance > ON_THE_LINE else np.zeros_like(off)

@@ -101,7 +101,7 @@ class PCD(Combiner):
         return step.leave(torch.from_numpy(found))
 
     def _typical_lengths(self, squares: np.ndarray, tasks: list[int]) -> np.ndarray:  # [present] -> [present]
-        """Average the squared norms of the present tasks and take the root."""
+        """Compute √v̂_i, the root of the bias-corrected average of squared norms, for the present tasks."""
         mean_squares, steps = self.mean_squares.numpy(), self.steps.numpy()  # views
         steps[tasks] += 1
         mean_squares[tasks] = self.beta * mean_squares[tasks] + (1 - self.beta) * squares
@@ -117,6 +117,7 @@ class PCD(Combiner):
         others = np.flatnonzero((lengths > 0) & (np.arange(len(lengths)) != first))
         coefficients = np.zeros(len(lengths))  # of the unit rows in the direction
         coefficients[first] = own[first]
+        # What g̃_p alone misses of each constraint, divided by ‖g̃_j‖.
         missing = self.tau * own[others] - own[first] * cosines[first, others]
         if (missing > 0).any():
             multipliers = least_distance(cholesky_rows(cosines, precision)[others], missing, precision)
@@ -137,7 +138,8 @@ def least_distance(
     bounds: np.ndarray,  # [rows]
     precision: float,
 ) -> np.ndarray | None:  # [rows]
-    """Find the shortest `x = rowsᵀ λ` with `rows x >= bounds`."""
+    """Compute the multipliers λ of the shortest `x = rowsᵀ λ` with `rows x >= bounds`; zeros where there is none."""
+    # Lawson and Hanson, chapter 23: with the residual r of min_{λ ≥ 0} ‖[rowsᵀ; bounds] λ - (0, 1)‖, x = -r / r_last.
     size = float(np.abs(bounds).max())
     system = np.vstack([rows.T, bounds / size])
     target = np.zeros(len(system))

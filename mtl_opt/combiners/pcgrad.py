@@ -65,5 +65,6 @@ class PCGrad(Combiner):
         for met in draw_orders(num_tasks, self.generator).T:  # every task meets its next one: met[i] for task i
             product = np.einsum("it,it->i", coefficients, inner[met])
             conflict = (product < 0) & (met != rows)
+            # g_i ← g_i - ⟨g_i, g_j⟩ / ‖g_j‖² g_j where they conflict
             coefficients[rows, met] -= np.where(conflict, product / squared[met], 0.0)
         return step.leave(torch.from_numpy(coefficients.sum(0)))

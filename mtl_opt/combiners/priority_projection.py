@@ -69,6 +69,7 @@ class PriorityProjection(AroundMain):
 
 def _added(cosines: np.ndarray, main: np.ndarray, others: np.ndarray, precision: float) -> np.ndarray | None:
     """Compute how much of each unit main gradient the projection adds to each other unit gradient."""
+    # One main task: -min(0, cos). Several: min_{λ ≥ 0} ‖u_i + Σ_j λ_j u_j‖, the dual of the projection.
     against = np.minimum(cosines[np.ix_(others, main)], 0.0)
     if len(main) < 2:
         return -against
@@ -78,5 +79,5 @@ def _added(cosines: np.ndarray, main: np.ndarray, others: np.ndarray, precision:
         found = nonnegative_solve(rows[main].T, -rows[others[i]])
         if found is None:
             return None
-        added[i] = found
+        added[i] = found  # λ of the projection u_i + Σ_j λ_j u_j
     return added

@@ -92,9 +92,10 @@ class SDMGrad(Combiner):
         return step.leave(torch.from_numpy((found + self.lambda_ / num_tasks) / (1 + self.lambda_)))
 
     def _descend(self, products: np.ndarray, weights: np.ndarray) -> np.ndarray:  # [tasks, tasks], [tasks] -> [tasks]
-        """Move the weights down by projected descent with momentum."""
+        """Update the weights by projected descent with momentum."""
         velocity = np.zeros_like(weights)
         for _ in range(self.num_iter):
+            # v ← μ v + A (w + λ w̃), w ← Π(w - η v)
             velocity = self.momentum * velocity + products @ (weights + self.lambda_ / len(weights))
             weights = project_onto_simplex(weights - self.lr * velocity)
         return weights

@@ -84,4 +84,5 @@ class SmoothTchebycheff(Combiner):
         step = self.enter(gramian, losses, tasks)
         values = needed_losses(self, step) - self.ideal[step.tasks].numpy()
         preference = preference_shares(self.preferred[step.tasks].numpy())
+        # w_i = ∂f/∂L_i = λ_i softmax_i(λ (L - z) / μ)
         return step.leave(torch.from_numpy(preference * softmax(preference * values, self.mu)))

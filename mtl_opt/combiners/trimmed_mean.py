@@ -87,7 +87,7 @@ def trimmed_mean(
     rows: Tensor,  # [tasks, params]
     rounds: int,
 ) -> tuple[Tensor, Tensor]:  # [params], []
-    """Average every column without its extremes."""
+    """Average every column without its extremes; also return a number that is not finite where a row is not."""
     share = rows.new_full((len(rows) - 2 * rounds,), 1 / (len(rows) - 2 * rounds))
     if not rounds:
         combined = share @ rows
@@ -128,7 +128,7 @@ def subtracted(
     block: Tensor,  # [rows, width]
     out: Tensor,  # [width]
 ) -> Tensor | None:  # []
-    """Average without the extremes by adding all values up and taking the two away, where that is precise."""
+    """Average without the extremes by subtracting them from the sum of all values, where that is precise."""
     high, low = block.amax(0), block.amin(0)
     largest = torch.maximum(high.amax(), -low.amin())
     share = 1 / (len(block) - 2)
@@ -172,8 +172,8 @@ class Tournament:
         one: Tensor,  # [rows // 2, width]
         other: Tensor,  # [rows // 2, width]
         last: Tensor,  # [rows % 2, width]
-    ) -> None:  # [rows // 2, width], [rows // 2, width], [rows % 2, width]
-        """Compare the rows of a block, which are left as they are; `rest` is filled."""
+    ) -> None:
+        """Run all comparisons on the rows of a block, which stay as they are, and fill `rest`."""
         torch.maximum(one, other, out=self._high)
         torch.minimum(one, other, out=self._low)
         if len(self._last):
@@ -182,7 +182,7 @@ class Tournament:
             compare(one, other, out=out)
 
     def extremes(self) -> Tensor:  # []
-        """Add up rows that hold the largest and the smallest value of every column of the last `play`."""
+        """Sum rows that hold the largest and the smallest value of every column of the last `play`."""
         first, *others = (rows.sum() for rows in self._finals)
         return first + others[0] if others else first
 

@@ -83,6 +83,7 @@ class UncertaintyWeighting(Combiner):
         step = self.enter(gramian, losses, tasks)
         values, s = needed_losses(self, step), self.log_variance.numpy()[step.tasks]
         weights = np.exp(-s) if self.form == "classification" else 0.5 * np.exp(-s)
+        # ∂/∂s_i: the slope of the regulariser, ½ or that of log(1 + e^s), minus w_i L_i.
         regulariser = expit(s) if self.form == "liebel_koerner" else 0.5
         self.adam.step(self.log_variance, torch.from_numpy(regulariser - weights * values), step.tasks)
         return step.leave(torch.from_numpy(weights))

@@ -64,7 +64,8 @@ def added_by_projection(
     cosines: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray | None:  # [tasks, tasks]
-    """Project every unit gradient onto the directions that conflict with none."""
+    """Project every unit gradient onto the directions that conflict with none; row i: what is added to gradient i."""
+    # π_J(u_i) = u_i + Σ_j a_ij u_j with a_i = argmin_{a ≥ 0} ‖u_i + Σ_j a_j u_j‖, the dual of the projection.
     added = np.zeros_like(cosines)
     rows = cholesky_rows(cosines, precision)
     columns = np.ascontiguousarray(rows.T)
@@ -85,7 +86,7 @@ def cancelling_shares(
     rows: np.ndarray,  # [tasks, coordinates]
     precision: float,
 ) -> np.ndarray | None:  # [tasks]
-    """Find gradients of which a positive combination is 0: they all project to 0, which saves their solves."""
+    """Find a non-negative combination of gradients that is 0: those in it project to 0, which saves their solves."""
     alive = np.flatnonzero(rows.any(1))
     found = min_norm_point(rows[alive]) if len(alive) else None
     if found is None or np.square(found @ rows[alive]).sum() > precision:

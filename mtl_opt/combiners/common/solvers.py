@@ -1,4 +1,4 @@
-"""Small solves on `[tasks, tasks]` matrices in float64 that several combiners share."""
+"""Solvers for `[tasks, tasks]` problems in float64 that several combiners share."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 def unit_rows(
     gramian: np.ndarray,  # [tasks, tasks]
 ) -> tuple[np.ndarray, np.ndarray]:  # [tasks, tasks], [tasks]
-    """Scale every gradient to length 1: what methods that are invariant to row scale solve on."""
+    """Compute the cosines of the gradients, with 0 in the rows of zero gradients, and their lengths."""
     lengths = np.sqrt(np.maximum(np.diag(gramian), 0.0))
     alive = lengths > 0
     inverse = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=alive)
@@ -24,12 +24,12 @@ def over_lengths(
     values: np.ndarray,  # [tasks]
     lengths: np.ndarray,  # [tasks]
 ) -> np.ndarray:  # [tasks]
-    """Turn coefficients of unit rows into weights of the rows; a zero gradient gets weight 0."""
+    """Convert coefficients of unit rows to weights of the rows; a zero gradient gets weight 0."""
     return np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
 
 
 def relative_precision(like: Tensor, num_tasks: int) -> float:
-    """Tell below which share of the largest an eigenvalue of a cosine matrix is rounding."""
+    """Return the share of the largest eigenvalue of a cosine matrix below which an eigenvalue is rounding."""
     return 4 * num_tasks * float(torch.finfo(like.dtype).eps)
 
 
@@ -38,7 +38,8 @@ def pseudo_solve(
     right: np.ndarray,  # [tasks]
     precision: float,
 ) -> tuple[np.ndarray, float]:  # [tasks]
-    """Solve `matrix x = right` in the least-squares sense, with the smallest `x`."""
+    """Solve `matrix x = right` in least squares by the shortest `x`; also return which share of `right` is reached."""
+    # x = V Λ⁻¹ Vᵀ right over the eigenvectors V whose eigenvalues are above rounding.
     eigenvalues, vectors = np.linalg.eigh(matrix)
     kept = vectors[:, eigenvalues > precision * max(eigenvalues[-1], 0.0)]
     inner = kept.T @ right
@@ -50,7 +51,8 @@ def cholesky_rows(
     cosines: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray:  # [tasks, rank]
-    """Write cosines as `L Lᵀ`: rows of `L` are the unit gradients in as many coordinates as they span."""
+    """Factor cosines into `L Lᵀ`: the rows of `L` are the unit gradients in as many coordinates as they span."""
+    # Pivoted Cholesky: P C Pᵀ = L Lᵀ stops at the rank, where the remaining pivots are rounding.
     lower, pivots, rank, _ = lapack.dpstrf(cosines, tol=precision, lower=1)
     rows = np.empty_like(cosines)
     rows[pivots - 1] = np.tril(lower)
@@ -61,7 +63,7 @@ def nonnegative_solve(
     columns: np.ndarray,  # [coordinates, tasks]
     target: np.ndarray,  # [coordinates]
 ) -> np.ndarray | None:  # [tasks]
-    """Find `x >= 0` that minimises `‖columns x - target‖`, by the active-set method of Lawson and Hanson.
+    """Minimise `‖columns x - target‖` over `x >= 0` by the active-set method of Lawson and Hanson.
 
     Every step of the method lowers the distance, so that no active set comes back: it ends, on stationary rows too.
     """
@@ -69,7 +71,8 @@ def nonnegative_solve(
     if size == 0:
         return np.zeros(columns.shape[1])
     try:
-        return nnls(columns, target / size, maxiter=30 * columns.shape[1])[0] * size  # tolerances there are absolute
+        # The tolerances of `nnls` are absolute: it is given a target of length 1.
+        return nnls(columns, target / size, maxiter=30 * columns.shape[1])[0] * size
     except RuntimeError:
         return None
 
@@ -110,7 +113,8 @@ def project_onto_simplex(
     values: np.ndarray,  # [tasks]
     total: float = 1.0,
 ) -> np.ndarray:  # [tasks]
-    """Find the nearest numbers that are at least 0 and add up to `total`."""
+    """Project numbers onto the simplex of non-negative numbers that add up to `total`."""
+    # The projection is max(x - θ, 0), where θ is the mean excess of the largest entries, as many as stay positive.
     shifted = values - values.max()
     ordered = np.sort(shifted)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
@@ -122,7 +126,7 @@ def nearest_semidefinite(
     matrix: np.ndarray,  # [tasks, tasks]
     precision: float,
 ) -> np.ndarray:  # [tasks, tasks]
-    """Find the nearest positive semidefinite matrix: negative eigenvalues become 0."""
+    """Compute the nearest positive semidefinite matrix: negative eigenvalues become 0."""
     values, vectors = np.linalg.eigh(matrix)
     if values[0] >= -precision * values[-1]:
         return matrix
