@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.command import add_outputs, device_of, names, output, positive, positives
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive, positives
+from benchmarks.command import check as check_settings
 from benchmarks.peers import PEER, failure, missing, peer
 from benchmarks.timer import environment, interleaved, peak_bytes, summary, synchronizer
 from mtl_opt.combiners import COMBINERS, Combiner, TrimmedMean
@@ -45,19 +46,15 @@ TARGET_TASKS = {"forward": 8, "weights": 40}
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.combiners", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_outputs(parser, "combiners")
+    parser = build_parser("combiners", __doc__)
     parser.add_argument("--methods", type=names(list(COMBINERS)), default=list(COMBINERS), help="default: all")
     parser.add_argument("--tasks", type=positive, default=8, help="tasks of the forward part (default 8)")
     parser.add_argument("--params", type=positive, default=4_000_000, help="parameters (default 4 million)")
     parser.add_argument("--weights-tasks", type=positives, default=[8, 40])
-    parser.add_argument("--repeats", type=positive, default=15, help="timed rounds (default 15)")
-    parser.add_argument("--warmup", type=positive, default=2, help="rounds before that (default 2)")
-    parser.add_argument("--threads", type=positive, help="threads of torch in the forward part")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--no-peers", action="store_true", help="leave TorchJD out")
-    return parser.parse_args(argv)
+    settings = parser.parse_args(argv)
+    check_settings(parser, settings)
+    return settings
 
 
 def gradients(num_tasks: int, num_params: int, device: torch.device, stationary: bool = False) -> Tensor:
@@ -141,8 +138,9 @@ def timed(
     variants: dict[str, Callable[[], Any]], settings: argparse.Namespace, device: torch.device, title: str
 ) -> dict[str, Any]:
     """Time variants in turns, with a progress bar."""
+    clock = CLOCKS[settings.clock]
     with tqdm(total=settings.repeats + settings.warmup, desc=title, unit="round", file=sys.stderr) as bar:
-        return interleaved(variants, settings.repeats, settings.warmup, synchronizer(device), bar.update)
+        return interleaved(variants, settings.repeats, settings.warmup, synchronizer(device), bar.update, clock)
 
 
 def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -170,7 +168,7 @@ def run(settings: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "benchmark": "combiners",
         "environment": environment(device),
-        "settings": {"repeats": settings.repeats, "warmup": settings.warmup},
+        "settings": {name: getattr(settings, name) for name in RECORDED},
         "left_out": {} if settings.no_peers else {n: missing(n) for n in settings.methods if n in PEER and missing(n)},
         "forward": measure_forward(settings.methods, settings, device),
     }

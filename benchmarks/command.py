@@ -102,6 +102,22 @@ def output(result: Mapping[str, Any], settings: argparse.Namespace, table: Calla
         print(table(result))
 
 
+def main_of(
+    arguments: Callable[[Sequence[str] | None], argparse.Namespace],
+    run: Callable[[argparse.Namespace], Mapping[str, Any]],
+    table: Callable[[Any], str],
+) -> Callable[..., None]:
+    """Build the `main` of a benchmark: read the command line, measure, print and store."""
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        settings = arguments(argv)
+        if getattr(settings, "threads", None):
+            torch.set_num_threads(settings.threads)
+        output(run(settings), settings, table)
+
+    return main
+
+
 def target_lines(targets: Sequence[Mapping[str, Any]], digits: int = 3) -> list[str]:
     """Say of every target whether it was met."""
     lines = []

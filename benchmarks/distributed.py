@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, add_outputs, output, positive, positives
+from benchmarks.command import CLOCKS, RECORDED, add_outputs, main_of, positive, positives
 from benchmarks.sizes import SIZES
 from benchmarks.timer import Timings, environment
 
@@ -129,10 +129,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    settings = arguments(argv)
-    output(run(settings), settings, table)
+main = main_of(arguments, run, table)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from benchmarks.command import (
@@ -21,8 +20,8 @@ from benchmarks.command import (
     RECORDED,
     build_parser,
     device_of,
+    main_of,
     names,
-    output,
     positive,
     positives,
     target_lines,
@@ -170,8 +169,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
     """Measure everything the command line asks for."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = device_of(settings)
     kept = {name: getattr(settings, name) for name in (*RECORDED, "logging_steps")}
     result: dict[str, Any] = {"benchmark": "monitor", "environment": environment(device), "settings": kept}
@@ -204,10 +201,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    settings = arguments(argv)
-    output(run(settings), settings, table)
+main = main_of(arguments, run, table)
 
 
 if __name__ == "__main__":

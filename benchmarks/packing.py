@@ -20,8 +20,8 @@ from benchmarks.command import (
     RECORDED,
     build_parser,
     device_of,
+    main_of,
     names,
-    output,
     positive,
     positives,
     target_lines,
@@ -138,8 +138,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
     """Measure everything the command line asks for."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = device_of(settings)
     kept = {name: getattr(settings, name) for name in (*RECORDED, "tasks")}
     result: dict[str, Any] = {"benchmark": "packing", "environment": environment(device), "settings": kept}
@@ -173,10 +171,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    settings = arguments(argv)
-    output(run(settings), settings, table)
+main = main_of(arguments, run, table)
 
 
 if __name__ == "__main__":

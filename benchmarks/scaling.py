@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positives
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, main_of, names, positives
 from benchmarks.command import check as check_settings
 from benchmarks.sizes import SIZES
 from benchmarks.timer import environment, interleaved, peak_bytes, synchronizer
@@ -111,8 +110,6 @@ def exponents(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
     """Measure everything the command line asks for."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     found = []
     with tqdm(total=(settings.repeats + settings.warmup) * len(settings.axes), unit="round", file=sys.stderr) as bar:
         for axis in settings.axes:
@@ -147,10 +144,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    settings = arguments(argv)
-    output(run(settings), settings, table)
+main = main_of(arguments, run, table)
 
 
 if __name__ == "__main__":

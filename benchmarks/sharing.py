@@ -12,10 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positive, target_lines
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, main_of, names, positive, target_lines
 from benchmarks.command import check as check_settings
 from benchmarks.sharing_steps import Unrouted, active, build, build_step, check, counterpart
 from benchmarks.sizes import SIZES
@@ -92,8 +91,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
     """Measure everything the command line asks for."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = device_of(settings)
     kept = {name: getattr(settings, name) for name in (*RECORDED, "tasks")}
     heads = [
@@ -127,10 +124,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    settings = arguments(argv)
-    output(run(settings), settings, table)
+main = main_of(arguments, run, table)
 
 
 if __name__ == "__main__":

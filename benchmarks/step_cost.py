@@ -11,10 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, names, output, positives, target_lines
+from benchmarks.command import CLOCKS, RECORDED, build_parser, device_of, main_of, names, positives, target_lines
 from benchmarks.command import check as check_settings
 from benchmarks.peer_steps import PEERS
 from benchmarks.sizes import SIZES
@@ -86,8 +85,6 @@ def workloads(settings: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Wo
 
 def run(settings: argparse.Namespace) -> dict[str, Any]:
     """Measure everything the command line asks for."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = device_of(settings)
     wanted = {"lora": settings.variants or VARIANTS, "full": settings.variants or FULL_VARIANTS}
     left_out = {v: missing(v) for train in settings.train for v in wanted[train] if missing(v)}
@@ -133,10 +130,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
-    settings = arguments(argv)
-    output(run(settings), settings, table)
+main = main_of(arguments, run, table)
 
 
 if __name__ == "__main__":
