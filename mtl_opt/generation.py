@@ -41,12 +41,12 @@ def generate(
     """
     ids = task_ids(model, tasks, len(prompts))
     each = int(options.get("num_return_sequences") or 1)
-    if stop:
-        options |= {"stop_strings": [stop], "tokenizer": tokenizer}
     tokens = [tokenizer(p)["input_ids"] if isinstance(p, str) else list(p) for p in prompts]
     answers: list[str] = []
     for chunk in _chunks(len(tokens), batch_size):
-        found = generate_batch(model, tokenizer, tokens[chunk], ids[chunk], max_new_tokens=max_new_tokens, **options)
+        found = generate_batch(
+            model, tokenizer, tokens[chunk], ids[chunk], stop, max_new_tokens=max_new_tokens, **options
+        )
         answers += [answer_text(answer, tokenizer, stop) for answer in found]
     if each == 1:
         return answers
@@ -55,9 +55,16 @@ def generate(
 
 @torch.no_grad()
 def generate_batch(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], ids: Sequence[int], **options: Any
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    ids: Sequence[int],
+    stop: str | None = None,
+    **options: Any,
 ) -> list[list[int]]:
     """Answer one batch; the rows of beams and returned sequences have the task of their prompt."""
+    if stop:
+        options |= {"stop_strings": [stop], "tokenizer": tokenizer}
     device = next(model.parameters()).device
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     width = max(map(len, prompts))

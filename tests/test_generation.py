@@ -56,6 +56,17 @@ def test_greedy_answers_are_those_of_the_models_own_generate(model, tokenizer):
     assert own == [answer_text(plain[0, ids.shape[1] :].tolist(), tokenizer, None)]
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_a_text_that_ends_answers_ends_them(model, tokenizer, batch_size):
+    whole = mtl_opt.generate(model, tokenizer, PROMPTS[:2], OWNERS[:2], max_new_tokens=12)
+    stop = whole[0][2:4]
+    found = mtl_opt.generate(
+        model, tokenizer, PROMPTS[:2], OWNERS[:2], stop=stop, max_new_tokens=12, batch_size=batch_size
+    )
+    assert stop.strip()
+    assert found == [answer.split(stop)[0] for answer in whole]
+
+
 def test_drawn_answers_repeat_with_the_seed(model, tokenizer):
     def draw(seed):
         torch.manual_seed(seed)
