@@ -57,11 +57,11 @@ def _report(options: argparse.Namespace) -> None:
 
 def _predictions(options: argparse.Namespace) -> None:
     """Print answers of several runs side by side."""
-    from mtl_opt.report.read.predictions import side_by_side, text_of, to_json
+    from mtl_opt.report.read.predictions import answers_text, side_by_side, to_json
 
     rows = side_by_side([Path(folder) for folder in options.folders], options.task, options.different)
     limit = None if options.limit is None else max(0, options.limit)
     if options.json:
         print_json(to_json(rows[:limit]))
     else:
-        print(text_of(rows, limit))
+        print(answers_text(rows, limit))

@@ -1,8 +1,7 @@
 """Was it worth it? Pure functions of predictions and of results."""
 
 from mtl_opt.evaluation.metrics import METRICS, check_metrics, exact_match, from_loss, score, split_name
-from mtl_opt.evaluation.statistics import delta_m, mean_and_std
-from mtl_opt.evaluation.statistics_paired import bootstrap_interval, holm, paired_test
+from mtl_opt.evaluation.statistics import bootstrap_interval, delta_m, holm, mean_and_std, paired_test
 
 __all__ = [
     "METRICS",

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.evaluation.label_metrics import accuracy, f1_binary, f1_macro, matthews, positive_label
-from mtl_opt.evaluation.number_metrics import mean_squared_error, pearson
-from mtl_opt.evaluation.text_metrics import bleu, chrf, plain, rouge, token_f1
+from mtl_opt.evaluation.label_metrics import (
+    accuracy,
+    f1_binary,
+    f1_macro,
+    matthews,
+    mean_squared_error,
+    pearson,
+    positive_label,
+)
+from mtl_opt.evaluation.text_metrics import bleu, chrf, normalise_answer, rouge, token_f1
 
 Needs = Literal["loss", "labels", "texts", "numbers"]
 
@@ -56,7 +63,7 @@ def exact_match(predictions: Sequence[Any], references: Sequence[Any]) -> float:
         0.6666666666666666
     """
     check_pairs("Exact match", predictions, references)
-    hits = sum(plain(p) == plain(r) for p, r in zip(predictions, references, strict=True))
+    hits = sum(normalise_answer(p) == normalise_answer(r) for p, r in zip(predictions, references, strict=True))
     return hits / len(predictions)
 
 

@@ -15,7 +15,7 @@ WORDS = re.compile(rf"[{IDEOGRAPHS}]|(?:(?![{IDEOGRAPHS}_])\w)+")
 ARTICLES = ("a", "an", "the")
 
 
-def plain(text: Any) -> str:
+def normalise_answer(text: Any) -> str:
     """Bring an answer to the form in which it is compared."""
     return normalize("NFC", str(text)).strip()
 

@@ -5,8 +5,7 @@ Mathematics never logs. A step gives a `StepEvent`; an `EventWindow` averages ev
 `conflict.jsonl`.
 """
 
-from mtl_opt.monitor.conflict_line import diagnose, diagnosis_scalars
-from mtl_opt.monitor.conflict_log import ConflictLog
+from mtl_opt.monitor.conflict_line import ConflictLog, diagnose, diagnosis_scalars
 from mtl_opt.monitor.events import ShadowReading, StepEvent, WindowReading
 from mtl_opt.monitor.heatmap import cosine_heatmap
 from mtl_opt.monitor.hparams import write_hparams

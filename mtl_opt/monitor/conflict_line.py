@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ from mtl_opt.monitor.gramian_measures import (
     magnitude_similarity,
     update_shares,
 )
+from mtl_opt.monitor.json_lines import drop_lines_after
 from mtl_opt.monitor.log_numbers import distinct
-from mtl_opt.monitor.noise_correction import Corrected, corrected
+from mtl_opt.monitor.noise_correction import CorrectedCosines, correct_noise
 from mtl_opt.monitor.other_updates import angles, angles_to_vector, fitted_weights, predicted_changes
+from mtl_opt.results import json_line
 
 DIGITS = 5
 """Significant digits of what is averaged, estimated or predicted."""
@@ -51,37 +54,37 @@ def diagnose(events: Sequence[StepEvent], tasks: Sequence[str]) -> Line | None:
     gramians = torch.stack([event.gramian for event in taken])
     last = taken[-1]
     window = last.window
-    found = None if window is None else corrected(window.blocks, window.power, window.steps)
+    found = None if window is None else correct_noise(window.blocks, window.power, window.steps)
     return {
         "step": last.step,
         "tasks": list(tasks),
-        "cosines": rounded(cosines_of(gramians).nanmean(0)),
-        "magnitude_similarity": rounded(magnitude_similarity(gramians).nanmean(0)),
-        "curvature_bound": rounded(curvature_bound(gramians).nanmedian(0).values),
-        "condition_number": rounded(condition_number(gramians).nanmedian()),
-        "conflict_rate": rounded(conflict_rates(gramians).nanmean()),
-        "shares": rounded(_shares(taken)),
+        "cosines": plain_numbers(cosines_of(gramians).nanmean(0)),
+        "magnitude_similarity": plain_numbers(magnitude_similarity(gramians).nanmean(0)),
+        "curvature_bound": plain_numbers(curvature_bound(gramians).nanmedian(0).values),
+        "condition_number": plain_numbers(condition_number(gramians).nanmedian()),
+        "conflict_rate": plain_numbers(conflict_rates(gramians).nanmean()),
+        "shares": plain_numbers(_shares(taken)),
         "corrected": None if found is None else corrected_line(found),
         "layers": None if last.layer_gramians is None else layer_lines(last.layer_gramians),
         "shadows": None if last.shadows is None else shadow_lines(last),
     }
 
 
-def corrected_line(found: Corrected) -> Line:
+def corrected_line(found: CorrectedCosines) -> Line:
     """Write an estimate as plain values."""
     return {
-        "cosines": rounded(found.cosines),
-        "low": rounded(found.low),
-        "high": rounded(found.high),
+        "cosines": plain_numbers(found.cosines),
+        "low": plain_numbers(found.low),
+        "high": plain_numbers(found.high),
         "verdict": found.verdict,
-        "signal_to_noise": rounded(found.signal_to_noise),
+        "signal_to_noise": plain_numbers(found.signal_to_noise),
         "steps": found.steps,
     }
 
 
 def layer_lines(gramians: Mapping[str, Tensor]) -> dict[str, Any]:  # {layer: [tasks, tasks]}
     """Write the cosines of every layer as plain values."""
-    return dict(zip(gramians, rounded(cosines_of(torch.stack(list(gramians.values())))), strict=True))
+    return dict(zip(gramians, plain_numbers(cosines_of(torch.stack(list(gramians.values())))), strict=True))
 
 
 def shadow_lines(event: StepEvent) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def shadow_lines(event: StepEvent) -> dict[str, Any]:
     turned = _angles(event, weights)
     changes = predicted_changes(event.gramian, weights, event.learning_rate, event.max_grad_norm)
     changes = torch.where(event.counts > 0, changes, torch.nan)
-    numbers = rounded(weights, ALL_DIGITS), rounded(turned), rounded(changes)
+    numbers = plain_numbers(weights, ALL_DIGITS), plain_numbers(turned), plain_numbers(changes)
     rows = zip(readings.items(), *numbers, strict=False)
     return {
         name: {
@@ -131,7 +134,7 @@ def _share(event: StepEvent) -> Tensor:  # [tasks]
     return fitted_weights(event.gramian, event.products) * event.products.double() / event.update_norm**2
 
 
-def rounded(values: Tensor, digits: int = DIGITS) -> Any:  # values [...]
+def plain_numbers(values: Tensor, digits: int = DIGITS) -> Any:  # values [...]
     """Turn a tensor into plain numbers that are short to write."""
 
     def convert(value: Any) -> Any:
@@ -174,3 +177,29 @@ def all_cosines(events: Sequence[StepEvent]) -> Tensor:  # [steps * pairs]
     rows, columns = torch.triu_indices(matrix.shape[-1], matrix.shape[-1], offset=1)
     values = matrix[:, rows, columns].flatten()
     return values[values.isfinite()]
+
+
+class ConflictLog:
+    """Append to `conflict.jsonl`; every line is on disk when the call returns.
+
+    Args:
+        path: The file; a fresh run replaces an old one.
+        resume_step: Step the run continues after; lines of later steps are dropped. None for a fresh run.
+    """
+
+    def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if resume_step is None or not self.path.exists():
+            self.path.write_bytes(b"")
+        else:
+            drop_lines_after(self.path, resume_step, key="step")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line.
+
+        Args:
+            line: What `diagnose` gave.
+        """
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(json_line(line))

@@ -64,16 +64,16 @@ def scalars(event: StepEvent, tasks: Sequence[str]) -> dict[str, float]:
 def measured(event: StepEvent) -> list[float]:
     """Read the numbers of one step without their names."""
     present, num_tasks = event.counts > 0, len(event.counts)
-    numbers = [event.losses[present].mean().item(), *of_present(present, event.losses)]
-    numbers += [event.grad_norm, *of_present(present, norms(event.gramian))]
+    numbers = [event.losses[present].mean().item(), *mask_absent(present, event.losses)]
+    numbers += [event.grad_norm, *mask_absent(present, norms(event.gramian))]
     if num_tasks > 1:
         first, second = torch.triu_indices(num_tasks, num_tasks, offset=1)
         numbers += [*cosines(event.gramian)[first, second].tolist(), conflict_rate(event.gramian).item()]
-    numbers += [nan] * num_tasks if event.weights is None else of_present(present, event.weights)
+    numbers += [nan] * num_tasks if event.weights is None else mask_absent(present, event.weights)
     return [*numbers, event.learning_rate]
 
 
-def of_present(
+def mask_absent(
     present: Tensor,  # [tasks]
     values: Tensor,  # [tasks]
 ) -> list[float]:  # [tasks], [tasks]

@@ -16,7 +16,7 @@ MIN_BLOCKS = 3
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedCosines:
     """Describe the expected gradients of a window of steps.
 
     Attributes:
@@ -38,11 +38,11 @@ class Corrected:
     steps: int
 
 
-def corrected(
+def correct_noise(
     blocks: Tensor,  # [blocks, tasks, tasks]
     power: Tensor,  # [blocks, tasks]
     steps: int,
-) -> Corrected | None:  # blocks [blocks, tasks, tasks], power [blocks, tasks]
+) -> CorrectedCosines | None:  # blocks [blocks, tasks, tasks], power [blocks, tasks]
     """Estimate the cosines of the expected gradients from independent blocks of steps.
 
     The gradient of a batch is signal plus noise, and the noise shrinks its cosines towards 0. The blocks hold unbiased
@@ -66,7 +66,9 @@ def corrected(
     # A true cosine lies in [-1, 1], so cutting there loses no coverage.
     low, cosine, high = (torch.where(defined, part, torch.nan).clamp(-1, 1) for part in (low, cosine, high))
     low, cosine, high = (torch.where(diagonal & defined, 1.0, part) for part in (low, cosine, high))
-    return Corrected(cosine, low, high, _verdicts(low, high, seen & ~diagonal), _signal_to_noise(signals, power), steps)
+    return CorrectedCosines(
+        cosine, low, high, _verdicts(low, high, seen & ~diagonal), _signal_to_noise(signals, power), steps
+    )
 
 
 def _clearly_positive(signals: Tensor) -> Tensor:  # [blocks, tasks] -> [tasks]

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mtl_opt.report.read.folder import ResultsFolder
@@ -14,7 +15,7 @@ def reproduce(folder: ResultsFolder) -> dict[str, Any]:
     import yaml
 
     configs = {line["run"]: line["config"] for line in folder.lines}
-    shared, differences = split(configs)
+    shared, differences = split_configs(configs)
     versions: dict[str, list[str]] = {}
     for line in folder.lines:
         for name, value in line["provenance"].items():
@@ -33,7 +34,7 @@ def reproduce(folder: ResultsFolder) -> dict[str, Any]:
     }
 
 
-def split(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+def split_configs(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """Separate what all configurations share from what differs."""
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     shared: dict[str, Any] = {}
@@ -60,23 +61,16 @@ def commands(folder: ResultsFolder) -> list[str]:
     here = str(folder.path)
     runs = [folder.run_folder(line) for line in folder.lines]
     first = next((run for run in runs if (run / CONFIG_YAML).exists()), runs[0])
-    lines = [train(first)] if folder.kind == "run" else []
+    lines = [train_command(first)] if folder.kind == "run" else []
     if folder.kind == "comparison":
         grid = folder.path / CONFIG_YAML
         lines += [f"mtl-opt compare {quoted(grid)} output_dir={quoted(f'{here}_again')}"] if grid.exists() else []
-        lines += [train(first)]
+        lines += [train_command(first)]
     return [*lines, f"tensorboard --logdir {quoted(here)}", f"mtl-opt report {quoted(here)}"]
 
 
-def train(run: Any) -> str:
-    """Write the command that repeats one run.
-
-    Args:
-        run: Its folder.
-
-    Returns:
-        The command.
-    """
+def train_command(run: Path) -> str:
+    """Format the command that repeats one run, from its folder."""
     return f"mtl-opt train {quoted(run / CONFIG_YAML)} output_dir={quoted(f'{run}_again')}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_opt.monitor.log_numbers import distinct
-from mtl_opt.report.page.curves import evenly, read_log, rounded
+from mtl_opt.report.page.curves import evenly, read_log, round_number
 from mtl_opt.results import CONFLICT_JSONL, TRAINER_LOG_JSONL, parse_json_line
 
 STEP = re.compile(rb'^\s*\{"step": (\d+)')
@@ -19,9 +19,9 @@ MATRICES = ("cosines", "magnitude_similarity", "curvature_bound")
 Lines = Sequence[Mapping[str, Any]]
 
 
-def hundredths(value: Any) -> int | None:
+def pack_cosine(value: Any) -> int | None:
     """Pack a cosine."""
-    number = rounded(value, 9)
+    number = round_number(value, 9)
     return None if number is None else round(100 * number)
 
 
@@ -50,7 +50,7 @@ def read_conflict(path: Path, most: int) -> list[dict[str, Any]]:
     return [row for row in rows if row is not None]
 
 
-class Columns:
+class ConflictSeries:
     """Read quantities over the lines of a run, tasks in the order of the page.
 
     Args:
@@ -77,30 +77,30 @@ class Columns:
     def per_task(self, of: Callable[[Any], Any]) -> list[list[Any]]:
         """Read a list with one number per task."""
         return [
-            [rounded(item(of(line), order[t]), 3) for line, order in zip(self.lines, self.orders, strict=True)]
+            [round_number(item(of(line), order[t]), 3) for line, order in zip(self.lines, self.orders, strict=True)]
             for t in range(self.num_tasks)
         ]
 
 
 def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
     """Pack the diagnosis of one run."""
-    columns = Columns(lines, tasks)
+    series = ConflictSeries(lines, tasks)
     packed: dict[str, Any] = {"steps": [line["step"] for line in lines]}
     for name in MATRICES:
         if any(line.get(name) for line in lines):
-            pack = hundredths if name != "curvature_bound" else partial(rounded, digits=3)
-            packed[name] = columns.per_pair(looking_up(name), pack)
-    packed.setdefault("cosines", [[None] * len(lines) for _ in columns.pairs])
+            pack = pack_cosine if name != "curvature_bound" else partial(round_number, digits=3)
+            packed[name] = series.per_pair(looking_up(name), pack)
+    packed.setdefault("cosines", [[None] * len(lines) for _ in series.pairs])
     for name in ("condition_number", "conflict_rate"):
-        packed[name] = [rounded(line.get(name), 3) for line in lines]
+        packed[name] = [round_number(line.get(name), 3) for line in lines]
     if any(line.get("shares") for line in lines):
-        packed["shares"] = columns.per_task(looking_up("shares"))
+        packed["shares"] = series.per_task(looking_up("shares"))
     if any(line.get("corrected") for line in lines):
-        packed["corrected"] = packed_corrected(columns)
+        packed["corrected"] = packed_corrected(series)
     if any(line.get("layers") for line in lines):
-        packed["layers"] = packed_layers(columns)
+        packed["layers"] = packed_layers(series)
     if any(line.get("shadows") for line in lines):
-        packed["shadows"] = packed_shadows(columns)
+        packed["shadows"] = packed_shadows(series)
     return packed
 
 
@@ -109,36 +109,36 @@ def looking_up(*keys: str) -> Callable[[Any], Any]:
     return lambda line: reduce(item, keys, line)
 
 
-def packed_corrected(columns: Columns) -> dict[str, Any]:
+def packed_corrected(series: ConflictSeries) -> dict[str, Any]:
     """Pack the noise-corrected cosines."""
     packed: dict[str, Any] = {
-        name: columns.per_pair(looking_up("corrected", name), hundredths) for name in ("cosines", "low", "high")
+        name: series.per_pair(looking_up("corrected", name), pack_cosine) for name in ("cosines", "low", "high")
     }
-    letters = columns.per_pair(looking_up("corrected", "verdict"), lambda word: VERDICTS.get(word, "-"))
+    letters = series.per_pair(looking_up("corrected", "verdict"), lambda word: VERDICTS.get(word, "-"))
     packed["verdict"] = ["".join(row) for row in letters]
-    packed["signal_to_noise"] = columns.per_task(looking_up("corrected", "signal_to_noise"))
-    packed["window"] = [item(line.get("corrected"), "steps") for line in columns.lines]
+    packed["signal_to_noise"] = series.per_task(looking_up("corrected", "signal_to_noise"))
+    packed["window"] = [item(line.get("corrected"), "steps") for line in series.lines]
     return packed
 
 
-def packed_layers(columns: Columns) -> dict[str, Any]:
+def packed_layers(series: ConflictSeries) -> dict[str, Any]:
     """Pack the cosines of every layer."""
-    names = list(dict.fromkeys(name for line in columns.lines for name in line.get("layers") or {}))
-    data = [columns.per_pair(looking_up("layers", name), hundredths) for name in names]
+    names = list(dict.fromkeys(name for line in series.lines for name in line.get("layers") or {}))
+    data = [series.per_pair(looking_up("layers", name), pack_cosine) for name in names]
     return {"names": names, "cosines": [list(rows) for rows in zip(*data, strict=True)]}
 
 
-def packed_shadows(columns: Columns) -> dict[str, Any]:
+def packed_shadows(series: ConflictSeries) -> dict[str, Any]:
     """Pack what every registered combiner would have done."""
     found = {}
-    for name in dict.fromkeys(name for line in columns.lines for name in line.get("shadows") or {}):
-        entries = [item(line.get("shadows"), name) for line in columns.lines]
-        angles = (rounded(item(shadow, "angle"), 9) for shadow in entries)
+    for name in dict.fromkeys(name for line in series.lines for name in line.get("shadows") or {}):
+        entries = [item(line.get("shadows"), name) for line in series.lines]
+        angles = (round_number(item(shadow, "angle"), 9) for shadow in entries)
         notes = (item(shadow, "note") for shadow in entries)
         found[name] = {
             "angle": [None if angle is None else round(angle, 1) for angle in angles],
-            "change": columns.per_task(looking_up("shadows", name, "change")),
-            "weights": columns.per_task(looking_up("shadows", name, "weights")),
+            "change": series.per_task(looking_up("shadows", name, "change")),
+            "weights": series.per_task(looking_up("shadows", name, "weights")),
             "on_this_trajectory": any(item(shadow, "on_this_trajectory") for shadow in entries),
             "note": next((str(note) for note in notes if note), ""),
         }
@@ -153,9 +153,9 @@ def cosines_of_log(path: Path, tasks: Sequence[str], most: int) -> dict[str, Any
         return None
     return {
         "steps": list(rows),
-        "cosines": [[hundredths(row.get(key)) for row in rows.values()] for key in keys],
+        "cosines": [[pack_cosine(row.get(key)) for row in rows.values()] for key in keys],
         "condition_number": [None] * len(rows),
-        "conflict_rate": [rounded(row.get("conflict_rate"), 3) for row in rows.values()],
+        "conflict_rate": [round_number(row.get("conflict_rate"), 3) for row in rows.values()],
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mtl_opt.report.page.answers import all_answers
 from mtl_opt.report.page.commands import reproduce
 from mtl_opt.report.page.conflicts import all_conflicts
-from mtl_opt.report.page.curves import all_curves, metric_keys, rounded
+from mtl_opt.report.page.curves import all_curves, metric_keys, round_number
 from mtl_opt.report.read.folder import ResultsFolder
 from mtl_opt.report.summary.assembly import summarise
 from mtl_opt.report.summary.numbers import Summary
@@ -64,18 +64,18 @@ def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
     """Shorten a line of `results.jsonl`."""
     known = ("run", "role", "method", "seed", "task")
     shown: dict[str, Any] = {key: line[key] for key in known}
-    shown |= {key: rounded(line.get(key), 5) for key in (*COSTS, "total_steps", "learning_rate")}
-    shown["metrics"] = {key: rounded(value, 5) for key, value in line["metrics"].items()}
-    shown["before"] = {key: rounded(value, 5) for key, value in line["before"].items()}
+    shown |= {key: round_number(line.get(key), 5) for key in (*COSTS, "total_steps", "learning_rate")}
+    shown["metrics"] = {key: round_number(value, 5) for key, value in line["metrics"].items()}
+    shown["before"] = {key: round_number(value, 5) for key, value in line["before"].items()}
     named = {text.partition(":")[0] for text in line["non_finite"]}
-    found = [f"{k}: {v}" for k, v in line["metrics"].items() if rounded(v) is None and k not in named]
+    found = [f"{k}: {v}" for k, v in line["metrics"].items() if round_number(v) is None and k not in named]
     shown["non_finite"] = [*map(str, line["non_finite"]), *found]
     return shown
 
 
 def shown_summary(summary: Summary) -> dict[str, Any]:
     """Shorten a summary: of single numbers the mean, spread and interval, of the scores the seeds too."""
-    found = short(asdict(summary))
+    found = round_numbers(asdict(summary))
     for method in [*found["methods"], *([found["baselines"]] if found["baselines"] else [])]:
         nested = [score for scores in method["scores"].values() for score in scores.values()]
         flat = [score for key in ("changes", "macro", "micro", "costs") for score in method[key].values()]
@@ -85,13 +85,13 @@ def shown_summary(summary: Summary) -> dict[str, Any]:
     return found
 
 
-def short(value: Any) -> Any:
+def round_numbers(value: Any) -> Any:
     """Round all numbers in a nest of lists and mappings."""
     if isinstance(value, dict):
-        return {str(key): short(entry) for key, entry in value.items()}
+        return {str(key): round_numbers(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [short(entry) for entry in value]
-    return rounded(value, 5) if isinstance(value, float) else value
+        return [round_numbers(entry) for entry in value]
+    return round_number(value, 5) if isinstance(value, float) else value
 
 
 def notices(folder: ResultsFolder) -> list[dict[str, Any]]:

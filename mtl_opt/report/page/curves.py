@@ -17,7 +17,7 @@ Rows = dict[int, dict[str, Any]]
 """Lines of a log by their step."""
 
 
-def rounded(value: Any, digits: int = 4) -> float | None:
+def round_number(value: Any, digits: int = 4) -> float | None:
     """Shorten a number for the page."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
@@ -74,15 +74,15 @@ def band(runs: Sequence[Mapping[int, Any]]) -> dict[str, list[Any]] | None:
     values: dict[int, list[float]] = {}
     for run in runs:
         for step, value in run.items():
-            if rounded(value) is not None:
+            if round_number(value) is not None:
                 values.setdefault(step, []).append(float(value))
     if not values:
         return None
     steps = sorted(values)
-    curve: dict[str, list[Any]] = {"x": steps, "mean": [rounded(fmean(values[step])) for step in steps]}
+    curve: dict[str, list[Any]] = {"x": steps, "mean": [round_number(fmean(values[step])) for step in steps]}
     if any(len(values[step]) > 1 for step in steps):
-        curve["low"] = [rounded(min(values[step])) for step in steps]
-        curve["high"] = [rounded(max(values[step])) for step in steps]
+        curve["low"] = [round_number(min(values[step])) for step in steps]
+        curve["high"] = [round_number(max(values[step])) for step in steps]
     return curve
 
 

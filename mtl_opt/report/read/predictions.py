@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.evaluation.text_metrics import plain
+from mtl_opt.evaluation.text_metrics import normalise_answer
 from mtl_opt.results import PREDICTIONS_JSONL
 
 
@@ -31,12 +31,14 @@ class Answers:
     @property
     def right(self) -> dict[str, bool]:
         """Tell which answers equal the label."""
-        return {run: plain(answer) == plain(self.label) for run, answer in self.predictions.items()}
+        return {
+            run: normalise_answer(answer) == normalise_answer(self.label) for run, answer in self.predictions.items()
+        }
 
     @property
     def differs(self) -> bool:
         """Tell whether two runs answer differently."""
-        return len({plain(answer) for answer in self.predictions.values()}) > 1
+        return len({normalise_answer(answer) for answer in self.predictions.values()}) > 1
 
 
 def side_by_side(folders: Sequence[Path], task: str | None = None, different: bool = False) -> list[Answers]:
@@ -80,7 +82,7 @@ def _read(path: Path) -> dict[tuple[str, str, str, int], str]:
     return found
 
 
-def text_of(rows: Sequence[Answers], limit: int | None = None) -> str:
+def answers_text(rows: Sequence[Answers], limit: int | None = None) -> str:
     """Write answers for a terminal."""
     shown = rows if limit is None else rows[:limit]
     names = list(rows[0].predictions) if rows else []

@@ -11,8 +11,8 @@ from mtl_opt.combiners import COMBINERS
 from mtl_opt.evaluation.statistics import delta_m
 from mtl_opt.report.read.runs import DIRECTIONS, Runs, check_poolable, collect, main_metrics
 from mtl_opt.report.summary.method import Judged, name_of, summarise_method
-from mtl_opt.report.summary.numbers import Comparison, MethodSummary, Score, Summary, score
-from mtl_opt.report.summary.verdicts import compare_scores, corrected
+from mtl_opt.report.summary.numbers import Comparison, MethodSummary, Score, Summary, score_over_seeds
+from mtl_opt.report.summary.verdicts import adjust_with_holm, compare_scores
 from mtl_opt.report.summary.winner import find_winner
 from mtl_opt.results import SINGLE, role_of
 
@@ -121,7 +121,7 @@ def against_runs(runs: Runs, base: Runs, judged: Judged, metric_of: Mapping[str,
         if all(key in metrics and other.get(key) for key in keys):  # neither missing nor 0
             chosen = {key: metrics[key] for key in keys}
             values[seed] = delta_m(chosen, other, keys)
-    return score(values)
+    return score_over_seeds(values)
 
 
 def against(reference: str | None, scores: Mapping[str, Score]) -> list[Comparison]:
@@ -129,7 +129,9 @@ def against(reference: str | None, scores: Mapping[str, Score]) -> list[Comparis
     if reference not in scores:
         return []
     others = {name: of for name, of in scores.items() if name != reference}
-    return corrected([compare_scores(name, str(reference), of, scores[str(reference)]) for name, of in others.items()])
+    return adjust_with_holm(
+        [compare_scores(name, str(reference), of, scores[str(reference)]) for name, of in others.items()]
+    )
 
 
 def transfers(methods: Sequence[MethodSummary]) -> list[Comparison]:
@@ -137,9 +139,9 @@ def transfers(methods: Sequence[MethodSummary]) -> list[Comparison]:
     found = []
     for method in methods:
         for task, change in method.changes.items():
-            zero = score(dict.fromkeys(change.seeds, 0.0))
+            zero = score_over_seeds(dict.fromkeys(change.seeds, 0.0))
             found.append(compare_scores(method.method, SINGLE, change, zero, task))
-    return corrected([one for one in found if one.seeds or one.difference is not None])
+    return adjust_with_holm([one for one in found if one.seeds or one.difference is not None])
 
 
 def searches(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from math import isfinite, nan
 
 from mtl_opt.evaluation.statistics import delta_m
 from mtl_opt.report.read.runs import Runs, is_number
-from mtl_opt.report.summary.numbers import MethodSummary, Score, score
+from mtl_opt.report.summary.numbers import MethodSummary, Score, score_over_seeds
 from mtl_opt.results import SINGLE
 
 COSTS = ("steps_per_second", "peak_memory_mb", "train_runtime", "steps", "conflict_rate", "overhead_seconds")
@@ -63,7 +63,7 @@ def summarise_method(runs: Runs, judged: Judged, mean_rank: float | None) -> Met
         mean_rank=mean_rank,
         worst_task=min(known, key=lambda task: known[task]) if known and runs.method != SINGLE else None,
         macro=over_tasks(runs, judged, dict.fromkeys(judged.tasks, 1)),
-        micro=over_tasks(runs, judged, rows_of(runs)),
+        micro=over_tasks(runs, judged, held_out_rows(runs)),
         costs=costs_of(runs),
         non_finite=[f"`{line['run']}`: {what}" for line in lines for what in non_finite_of(line)],
     )
@@ -89,14 +89,14 @@ def task_scores(runs: Runs, judged: Judged) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
     for task in judged.tasks:
         values: dict[str, dict[int, float]] = {}
-        for metric in metrics_of(task, runs, judged):
+        for metric in metric_names(task, runs, judged):
             key = f"eval_{task}_{metric}"
             values[metric] = {seed: metrics[key] for seed, metrics in runs.metrics.items() if key in metrics}
-        found[task] = {metric: score(per_seed) for metric, per_seed in values.items() if per_seed}
+        found[task] = {metric: score_over_seeds(per_seed) for metric, per_seed in values.items() if per_seed}
     return found
 
 
-def metrics_of(task: str, runs: Runs, judged: Judged) -> list[str]:
+def metric_names(task: str, runs: Runs, judged: Judged) -> list[str]:
     """List the metrics of a task; the longest task name wins, as one may begin with another and a line."""
     prefix = f"eval_{task}_"
     keys = [key for metrics in runs.metrics.values() for key in metrics if key.startswith(prefix)]
@@ -110,14 +110,14 @@ def task_change(runs: Runs, judged: Judged, task: str) -> Score:
     """Compare a task with its single-task baseline, seed by seed."""
     metric = judged.main_metric[task]
     values = delta_values(runs, judged, {task: metric})[0]
-    return score(values)
+    return score_over_seeds(values)
 
 
 def delta_over_seeds(runs: Runs, judged: Judged, metric_of: Mapping[str, str]) -> tuple[Score, list[str]]:
     """Compute Δm seed by seed."""
     values, left_out = delta_values(runs, judged, metric_of)
     sentences = [f"leaves out seed {', '.join(map(str, seeds))}: {why}." for why, seeds in left_out.items()]
-    return score(values), sentences
+    return score_over_seeds(values), sentences
 
 
 def delta_values(
@@ -159,7 +159,7 @@ def why_no_delta(
     return None
 
 
-def rows_of(runs: Runs) -> dict[str, int]:
+def held_out_rows(runs: Runs) -> dict[str, int]:
     """Read on how many rows each task was measured; nothing where no line says so."""
     rows: dict[str, int] = {}
     for lines in runs.lines.values():
@@ -174,7 +174,7 @@ def over_tasks(runs: Runs, judged: Judged, weights: Mapping[str, int]) -> dict[s
     total = sum(weights.get(task, 0) for task in tasks)
     if not set(tasks) <= set(weights) or total <= 0:
         return {}
-    names = [metrics_of(task, runs, judged) for task in tasks]
+    names = [metric_names(task, runs, judged) for task in tasks]
     found = {}
     for metric in [name for name in names[0] if all(name in other for other in names)]:
         values = {}
@@ -183,7 +183,7 @@ def over_tasks(runs: Runs, judged: Judged, weights: Mapping[str, int]) -> dict[s
             if all(key in metrics for key in keys.values()):
                 values[seed] = sum(weights[task] * metrics[key] for task, key in keys.items()) / total
         if values:
-            found[metric] = score(values)
+            found[metric] = score_over_seeds(values)
     return found
 
 
@@ -199,5 +199,5 @@ def costs_of(runs: Runs) -> dict[str, Score]:
                 values[seed] = (
                     sum(numbers) if adds else max(numbers) if "memory" in name else sum(numbers) / len(numbers)
                 )
-        found[name] = score(values)
+        found[name] = score_over_seeds(values)
     return found

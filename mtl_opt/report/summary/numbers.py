@@ -1,14 +1,13 @@
 """What a comparison says, as plain numbers: the one source of tables and of the HTML report.
 
-`mtl_opt.report.summary.assembly(results)` makes it of the lines of `results.jsonl`; its `asdict` goes to JSON as it is.
+`summarise(results)` makes it from the lines of `results.jsonl`; its `asdict` goes to JSON as it is.
 """
 
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from mtl_opt.evaluation.statistics import mean_and_std
-from mtl_opt.evaluation.statistics_paired import bootstrap_interval
+from mtl_opt.evaluation.statistics import bootstrap_interval, mean_and_std
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,8 @@ class Score:
         return self.values[self.seeds.index(seed)] if seed in self.seeds else None
 
 
-def score(values: dict[int, float]) -> Score:
-    """Sum up one number over seeds.
-
-    Args:
-        values: The number per seed; NaN or infinity where it is not finite.
-
-    Returns:
-        Mean, spread and interval.
-    """
+def score_over_seeds(values: dict[int, float]) -> Score:
+    """Summarise one number, given per seed: its mean, spread and interval."""
     shown = [value if isfinite(value) else None for value in values.values()]
     finite = [value for value in shown if value is not None]
     if not finite or len(finite) < len(shown):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mtl_opt.evaluation.statistics_paired import LEVEL, MIN_SEEDS, bootstrap_interval, holm, paired_test
+from mtl_opt.evaluation.statistics import LEVEL, MIN_SEEDS, bootstrap_interval, holm, paired_test
 from mtl_opt.report.summary.numbers import Comparison, Score
 
 FEW = f"too few for a test (at least {MIN_SEEDS} are needed)"
@@ -24,7 +24,7 @@ def compare_scores(method: str, other: str, mine: Score, theirs: Score, task: st
     return Comparison(method, other, task, list(finite), mean, low, high, p, None, "", "")
 
 
-def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def adjust_with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Adjust the tests of a family for their number, and say what they say."""
     adjusted = holm([one.p for one in comparisons])
     found = []

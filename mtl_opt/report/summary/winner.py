@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mtl_opt.report.summary.numbers import Comparison, Score, score
-from mtl_opt.report.summary.verdicts import compare_scores, corrected, say_winner
+from mtl_opt.report.summary.numbers import Comparison, Score, score_over_seeds
+from mtl_opt.report.summary.verdicts import adjust_with_holm, compare_scores, say_winner
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def find_winner(score_name: str, scores: Mapping[str, Score]) -> Winner:
     at = {name: only(one, shared) for name, one in finite.items()} if shared else {}
     means = {name: one.mean for name, one in at.items() if one.mean is not None}
     winner = max(means, key=lambda name: means[name]) if means else None
-    comparisons = [] if winner is None else corrected(
+    comparisons = [] if winner is None else adjust_with_holm(
         [compare_scores(winner, name, at[winner], at.get(name, of)) for name, of in scores.items() if name != winner]
     )  # fmt: skip
     verdict = say_winner(winner, score_name, comparisons, scores)
@@ -53,7 +53,7 @@ def only(one: Score, seeds: list[int]) -> Score:
     """Cut a finite score to some of its seeds."""
     if set(one.seeds) == set(seeds):
         return one
-    return score({seed: value for seed in seeds if (value := one.at(seed)) is not None})
+    return score_over_seeds({seed: value for seed in seeds if (value := one.at(seed)) is not None})
 
 
 def left_out(scores: Mapping[str, Score], shared: list[int]) -> list[str]:

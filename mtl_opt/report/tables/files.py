@@ -90,30 +90,30 @@ def comparison_csv(summary: Summary) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows(_rows(summary))
+    writer.writerows(_csv_rows(summary))
     return out.getvalue()
 
 
-def _rows(summary: Summary) -> Iterator[list[Any]]:
+def _csv_rows(summary: Summary) -> Iterator[list[Any]]:
     """List the rows of the CSV."""
     for method in [*summary.methods, *([summary.baselines] if summary.baselines else [])]:
         for task in summary.tasks:
             for metric, score in method.scores.get(task, {}).items():
-                yield _row(method.method, task, metric, summary.directions.get(metric, True), score)
-            yield _row(method.method, task, "change_percent", True, method.changes[task])
+                yield _csv_row(method.method, task, metric, summary.directions.get(metric, True), score)
+            yield _csv_row(method.method, task, "change_percent", True, method.changes[task])
         overall = {"delta_m_percent": method.delta_m, "delta_m_loss_percent": method.delta_m_loss}
         for name, score in overall.items():
-            yield _row(method.method, "", name, True, score)
+            yield _csv_row(method.method, "", name, True, score)
         if method.mean_rank is not None:
             yield [method.method, "", "mean_rank", False, method.mean_rank, "", "", "", "", 0]
         for kind in ("macro", "micro"):
             for metric, score in getattr(method, kind).items():
-                yield _row(method.method, "", f"{kind}_{metric}", summary.directions.get(metric, True), score)
+                yield _csv_row(method.method, "", f"{kind}_{metric}", summary.directions.get(metric, True), score)
         for name, score in method.costs.items():
-            yield _row(method.method, "", name, name == "steps_per_second", score)
+            yield _csv_row(method.method, "", name, name == "steps_per_second", score)
 
 
-def _row(method: str, task: str, metric: str, higher: bool, score: Score) -> list[Any]:
+def _csv_row(method: str, task: str, metric: str, higher: bool, score: Score) -> list[Any]:
     """Write one score as a row."""
     seeds = " ".join(map(str, score.seeds))
     return [method, task, metric, higher, score.mean, score.std, score.low, score.high, seeds, score.num_non_finite]

@@ -4,7 +4,7 @@ import yaml
 from references.comparison_folder import write_comparison
 
 from mtl_opt.report.page.answers import all_answers
-from mtl_opt.report.page.commands import split
+from mtl_opt.report.page.commands import split_configs
 from mtl_opt.report.page.contents import contents
 from mtl_opt.report.read.folder import read_folder
 
@@ -24,7 +24,7 @@ def test_shared_settings_and_differences_are_told_apart():
         "a": {"seed": 0, "combiner": "sum", "model": "模型"},
         "b": {"seed": 1, "combiner": "mgda", "model": "模型"},
     }
-    shared, differences = split(configs)
+    shared, differences = split_configs(configs)
     assert shared == {"model": "模型"}
     assert differences == {"combiner": {"a": "sum", "b": "mgda"}}
 
