@@ -17,7 +17,7 @@ def draw(num_tasks, seed, spread=0.0, num_params=None):
     return rows * torch.logspace(-spread, spread, num_tasks, dtype=torch.float64)[:, None]
 
 
-def test_the_golden_values(golden):
+def test_aligned_mtl_golden_values(golden):
     assert AlignedMTL()(golden).tolist() == pytest.approx([0.2133, 0.9673, 0.9673], abs=5e-5)
     assert AlignedMTL().weights(golden @ golden.T).tolist() == pytest.approx([0.5591, 0.4083], abs=5e-5)
 

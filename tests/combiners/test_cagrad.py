@@ -29,7 +29,7 @@ def gap(gradients, c):
     return (lowest[0] - (gradients @ (weights @ gradients)).min()) / size
 
 
-def test_the_golden_values(golden):
+def test_cagrad_golden_values(golden):
     assert CAGrad(c=0.5)(golden).tolist() == pytest.approx([0.1835, 1.2041, 1.2041], abs=5e-5)
     assert CAGrad(c=0.5).weights(golden @ golden.T).tolist() == pytest.approx([0.7041, 0.5], abs=5e-5)
 
@@ -142,12 +142,12 @@ def test_a_zero_gradient_counts_in_the_mean_alone():
         ({"rescale": 3}, "`rescale` must be 0, 1 or 2, got 3"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_cagrad_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         CAGrad(**arguments)
 
 
-def test_a_solve_that_does_not_end_warns_and_takes_the_mean(monkeypatch, golden):
+def test_cagrad_solve_that_does_not_end_warns_and_takes_the_mean(monkeypatch, golden):
     def give_up(*_, **__):
         raise RuntimeError
 

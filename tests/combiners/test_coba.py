@@ -58,7 +58,7 @@ def test_it_equals_the_reference_when_validation_losses_are_missing(form):
             torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
 
 
-def test_weights_by_hand():
+def test_coba_weights_by_hand():
     # Slopes −1/2 and −1/10 of two losses each: RCS = softmax(2·(−5/6), 2·(−1/6)), and DF = 1 at the first slope.
     weights = observed(CoBa(warmup=2), torch.tensor([[1.0, 1.0], [0.5, 0.9]], dtype=torch.float64))
     share = 1 / (1 + np.exp(-4 / 3))
@@ -153,7 +153,7 @@ def test_losses_that_stand_still_weight_all_tasks_alike(form):
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])
-def test_it_does_not_depend_on_the_unit_of_a_loss(form):
+def test_coba_does_not_depend_on_the_unit_of_a_loss(form):
     generator = torch.Generator().manual_seed(3)
     losses = torch.rand(30, 3, generator=generator, dtype=torch.float64) + 0.5
     unit = torch.tensor([1e-12, 1.0, 1e12], dtype=torch.float64)
@@ -161,7 +161,7 @@ def test_it_does_not_depend_on_the_unit_of_a_loss(form):
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])
-def test_tasks_in_another_order_get_the_same_weights(form):
+def test_coba_tasks_in_another_order_get_the_same_weights(form):
     generator = torch.Generator().manual_seed(4)
     losses, order = torch.rand(30, 4, generator=generator, dtype=torch.float64) + 0.5, [2, 0, 3, 1]
     torch.testing.assert_close(
@@ -194,7 +194,7 @@ def test_the_state_of_a_task_that_is_not_observed_is_untouched():
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])
-def test_a_fresh_combiner_continues_from_a_checkpoint(form, tmp_path):
+def test_coba_fresh_combiner_continues_from_a_checkpoint(form, tmp_path):
     generator = torch.Generator().manual_seed(5)
     losses = torch.rand(30, 3, generator=generator, dtype=torch.float64) + 0.5
     combiner, fresh = CoBa(form, 5, 2), CoBa(form, 5, 2)
@@ -223,7 +223,7 @@ def test_a_factor_for_constant_slopes_is_one_and_falls_where_the_worst_task_dive
     assert divergence_factor(np.append(np.full(50, -0.1), -0.2), 5.0) > 1
 
 
-def test_arguments_and_losses_are_checked():
+def test_coba_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`form` must be one of paper, code, got 'soft'"):
         CoBa("soft")
     with pytest.raises(ValueError, match="`window` must be a whole number of at least 2, got 1"):

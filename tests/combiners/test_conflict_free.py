@@ -13,7 +13,7 @@ def draw(num_tasks, seed, spread=0.0, num_params=None):
     return rows * torch.logspace(-spread, spread, num_tasks, dtype=torch.float64)[:, None]
 
 
-def test_the_golden_values(golden):
+def test_conflict_free_golden_values(golden):
     assert ConFIG()(golden).tolist() == pytest.approx([0.1588, 2.0706, 2.0706], abs=5e-5)
 
 
@@ -87,7 +87,7 @@ def test_a_preference_goes_by_name_and_follows_the_present_tasks():
 
 
 @pytest.mark.parametrize("preference", [[1, 0, 1], [1, -1, 1], [1, float("nan"), 1]])
-def test_a_preference_that_is_not_positive_is_refused(preference):
+def test_conflict_free_preference_that_is_not_positive_is_refused(preference):
     with pytest.raises(ValueError, match="`preference` must be positive finite numbers"):
         ConFIG(preference)
 

@@ -39,14 +39,14 @@ def test_losses_of_zero_get_the_preference_and_huge_ones_finite_weights():
         assert COSMOS().weights(None, torch.tensor(losses, dtype=torch.float64)).float().isfinite().all()
 
 
-def test_the_preference_is_shared_among_the_present_tasks():
+def test_cosmos_preference_is_shared_among_the_present_tasks():
     combiner, pair = COSMOS(preference={"qa": 3, "ner": 5, "anger": 1}), COSMOS(preference=[3, 1])
     combiner.bind(["qa", "ner", "anger"])
     losses = torch.tensor([2.0, 1.0])
     torch.testing.assert_close(combiner.weights(None, losses, tasks=[0, 2]), pair.weights(None, losses))
 
 
-def test_arguments_are_checked():
+def test_cosmos_arguments_are_checked():
     for value in (-1.0, torch.nan, torch.inf):
         with pytest.raises(ValueError, match="`lambda_` must be a number of at least 0, got"):
             COSMOS(value)

@@ -14,7 +14,7 @@ def draw(step, num_tasks=3):
 
 
 @pytest.mark.parametrize(("beta", "sigma"), [(0.9, 0.0), (0.5, 0.5), (0.0, 0.0)])
-def test_it_equals_the_recurrence_also_when_tasks_are_absent(beta, sigma):
+def test_db_mtl_equals_the_recurrence_also_when_tasks_are_absent(beta, sigma):
     combiner, reference = DBMTL(beta, sigma), DBReference(beta, sigma)
     combiner.bind(["a", "b", "c"])
     for step in range(15):
@@ -57,7 +57,7 @@ def test_a_zero_gradient_or_loss_gives_finite_updates(beta):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9])
-def test_losses_are_needed_and_must_not_be_negative(beta):
+def test_db_mtl_losses_are_needed_and_must_not_be_negative(beta):
     combiner = DBMTL(beta)
     combiner.bind(["qa", "投诉"])
     with pytest.raises(ValueError, match=r"`DBMTL` needs `losses` \[tasks\], got None"):
@@ -67,6 +67,6 @@ def test_losses_are_needed_and_must_not_be_negative(beta):
 
 
 @pytest.mark.parametrize("arguments", [{"beta": 1.0}, {"beta": -0.1}, {"sigma": -1.0}, {"sigma": float("inf")}])
-def test_arguments_out_of_range_are_refused(arguments):
+def test_db_mtl_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match=r"`(beta|sigma)` must be .*at least 0"):
         DBMTL(**arguments)

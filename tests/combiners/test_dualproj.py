@@ -9,7 +9,7 @@ from references.projection_reference import project
 from mtl_opt.combiners import DualProj, Mean
 
 
-def test_the_golden_values(golden):
+def test_dualproj_golden_values(golden):
     # The peer's 0.5563, 1.1109 carry its regularisation of 1e-4: the exact ones are 5/9 and 10/9.
     assert DualProj()(golden).tolist() == pytest.approx([5 / 9, 10 / 9, 10 / 9])
     assert DualProj()(golden).tolist() == pytest.approx([0.5563, 1.1109, 1.1109], abs=1e-3)
@@ -45,7 +45,7 @@ def test_it_satisfies_the_conditions_of_its_optimum(orders, kind):
         assert ((weights - 1 / 6) * slack).abs().max() < 1e-9 * lengths.mean() ** 2
 
 
-def test_it_conflicts_less_than_torchjd_and_agrees_without_its_regularisation():
+def test_dualproj_conflicts_less_than_torchjd_and_agrees_without_its_regularisation():
     pytest.importorskip("quadprog")
     from torchjd.aggregation import DualProj as Peer
     from torchjd.linalg import QuadprogProjector

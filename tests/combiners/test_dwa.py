@@ -11,7 +11,7 @@ from mtl_opt.combiners import DynamicWeightAverage
 
 
 @pytest.mark.parametrize(("temperature", "window"), [(2.0, 1), (0.5, 3), (2.0, 7)])
-def test_it_equals_the_reference_when_tasks_come_and_go(temperature, window):
+def test_dwa_equals_the_reference_when_tasks_come_and_go(temperature, window):
     combiner, reference = DynamicWeightAverage(temperature, window), DWAReference(3, temperature, window)
     combiner.bind(["qa", "summary", "anger"])
     generator = torch.Generator().manual_seed(0)
@@ -34,7 +34,7 @@ def test_it_equals_torchjd_with_an_epoch_for_a_window():
         torch.testing.assert_close(combiner.weights(None, losses), leaf.grad, rtol=1e-9, atol=0)
 
 
-def test_weights_by_hand():
+def test_dwa_weights_by_hand():
     combiner = DynamicWeightAverage(temperature=1.0, window=2)
     for losses in ([2.0, 1.0], [4.0, 1.0], [1.0, 1.0], [2.0, 3.0]):  # means 3, 1 and then 1.5, 2
         assert combiner.weights(None, torch.tensor(losses)).tolist() == [1.0, 1.0]
@@ -59,7 +59,7 @@ def test_a_window_at_loss_zero_counts_as_unchanged():
     assert combiner.weights(None, torch.tensor([1e-300, 1.0], dtype=torch.float64)).isfinite().all()
 
 
-def test_arguments_and_losses_are_checked():
+def test_dwa_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`temperature` must be a number above 0, got -1"):
         DynamicWeightAverage(temperature=-1)
     for window in (0, 2.5, True):

@@ -12,7 +12,7 @@ def rows_of(step, num_tasks=3):
     return torch.randn(num_tasks, 6, generator=generator, dtype=torch.float64)
 
 
-def test_it_equals_the_recurrence_also_when_tasks_are_absent():
+def test_excess_mtl_equals_the_recurrence_also_when_tasks_are_absent():
     combiner, reference = ExcessMTL(lr=0.3), ExcessReference(3, 0.3)
     combiner.bind(["a", "b", "c"])
     for step in range(20):

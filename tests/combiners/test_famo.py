@@ -112,7 +112,7 @@ def test_a_task_that_finishes_in_the_step_gives_finite_logits():
     assert combiner.weights(None, torch.tensor([0.0, 1e-30])).isfinite().all()
 
 
-def test_arguments_and_losses_are_checked():
+def test_famo_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`lr` must be a number above 0, got 0"):
         FAMO(lr=0)
     with pytest.raises(ValueError, match="`weight_decay` must be a number of at least 0, got -1"):

@@ -37,7 +37,7 @@ CAUGHT_BY = {
     ],
     "6 surgery per parameter tensor passes for surgery": [
         "combiners/test_faults.py::test_surgery_per_tensor_is_another_update_than_surgery",
-        "combiners/test_pcgrad.py::test_it_equals_the_projection_of_explicit_gradients",
+        "combiners/test_pcgrad.py::test_pcgrad_equals_the_projection_of_explicit_gradients",
     ],
     "7 parallel gradients break an inverse": [
         "combiners/test_contract.py::test_awkward_gradients_give_finite_weights",
@@ -78,7 +78,7 @@ CAUGHT_BY = {
     ],
     "20 state is missing from the checkpoint": [
         "combiners/test_contract_state.py::test_a_fresh_combiner_continues_from_a_checkpoint",
-        "combiners/test_tracking.py::test_a_fresh_combiner_continues_from_a_checkpoint",
+        "combiners/test_tracking.py::test_tracking_fresh_combiner_continues_from_a_checkpoint",
         "training/run/test_checkpoint.py::test_from_every_checkpoint_the_run_ends_in_the_same_bits",
     ],
     "21 a solver fails in silence": [
@@ -95,7 +95,7 @@ CAUGHT_BY = {
     ],
     "24 seeds do not repeat a run, or come from the global generator": [
         "combiners/test_contract_state.py::test_the_global_generators_are_neither_read_nor_moved",
-        "combiners/test_pcgrad.py::test_seeds_are_reproducible_and_different",
+        "combiners/test_pcgrad.py::test_pcgrad_seeds_are_reproducible_and_different",
     ],
     "25 the import breaks on a new NumPy or torch": ["combiners/test_faults.py::test_the_import_is_free_of_warnings"],
 }

@@ -45,7 +45,7 @@ def test_losses_at_the_ends_of_the_range_give_finite_weights(losses):
     assert GeometricMean().weights(None, torch.tensor(losses, dtype=torch.float64)).float().isfinite().all()
 
 
-def test_negative_and_missing_losses_are_refused():
+def test_geometric_mean_negative_and_missing_losses_are_refused():
     combiner = GeometricMean()
     combiner.bind(["qa", "投诉"])
     with pytest.raises(ValueError, match=r"loss of task `投诉` must be at least 0 for GeometricMean, got -0\.5"):

@@ -15,7 +15,7 @@ def literal(gradients, uniform, leaks):
     return ((leaks + (1 - leaks) * mask) * gradients).sum(0)
 
 
-def test_the_golden_values(golden):
+def test_graddrop_golden_values(golden):
     first = {tuple(GradDrop(seed=seed)(golden).tolist()) for seed in range(20)}
     assert first == {(6.0, 2.0, 2.0), (-4.0, 2.0, 2.0)}
 
@@ -43,7 +43,7 @@ def test_coordinates_are_drawn_apart_and_anew_in_every_step():
     assert all(len(set(step)) == 2 for step in steps)
 
 
-def test_seeds_are_reproducible_and_different():
+def test_graddrop_seeds_are_reproducible_and_different():
     gradients = jacobian(3, 200)
     assert torch.equal(GradDrop(seed=3)(gradients), GradDrop(seed=3)(gradients))
     assert not torch.equal(GradDrop(seed=3)(gradients), GradDrop(seed=4)(gradients))
@@ -86,7 +86,7 @@ def test_a_coordinate_without_gradient_stays_zero():
 
 
 @pytest.mark.parametrize("num_params", [1, 1023, 70_001])
-def test_blocks_of_columns_leave_no_seam(num_params):
+def test_graddrop_blocks_of_columns_leave_no_seam(num_params):
     gradients = jacobian(3, num_params, dtype=torch.float32).abs()
     torch.testing.assert_close(GradDrop()(gradients), gradients.sum(0))
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_continues_the_draws():
     assert torch.equal(fresh(gradients), combiner(gradients))
 
 
-def test_weights_and_arguments_out_of_range_are_refused():
+def test_graddrop_weights_and_arguments_out_of_range_are_refused():
     with pytest.raises(ValueError, match="`GradDrop` has no weights for a Gramian"):
         GradDrop().weights(torch.eye(2))
     for leak in (-0.1, 1.1, [0.5, 2.0], float("nan")):

@@ -85,12 +85,12 @@ def test_it_asks_for_the_layers_it_was_given():
         ({"layers": "first"}, "`layers` must be 'last', 'all' or a list of layer names, got 'first'"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_gradnorm_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         GradNorm(**arguments)
 
 
-def test_losses_are_needed_and_must_not_be_negative():
+def test_gradnorm_losses_are_needed_and_must_not_be_negative():
     combiner = GradNorm()
     combiner.bind(["qa", "投诉"])
     with pytest.raises(ValueError, match=r"`GradNorm` needs `losses` \[tasks\], got None"):

@@ -10,7 +10,7 @@ from mtl_opt.combiners import GradVac, PCGrad, Sum
 from mtl_opt.combiners.common.solvers import draw_orders
 
 
-def test_the_golden_values(golden):
+def test_gradvac_golden_values(golden):
     assert GradVac()(golden).tolist() == pytest.approx([0.5848, 3.8012, 3.8012], abs=5e-5)
     assert GradVac().weights(golden @ golden.T).tolist() == pytest.approx([2.2222, 1.5789], abs=5e-5)
 
@@ -107,7 +107,7 @@ def test_parallel_gradients_drive_the_target_to_one_and_the_weights_stay_finite(
     assert combiner(jacobian(2, seed=5)).isfinite().all()
 
 
-def test_opposite_gradients_cancel():
+def test_gradvac_opposite_gradients_cancel():
     gradients = torch.tensor([[1.0, 2.0], [-3.0, -6.0]])
     assert torch.allclose(GradVac()(gradients), torch.zeros(2), atol=1e-6)
 
@@ -121,6 +121,6 @@ def test_opposite_gradients_cancel():
         ({"beta": float("nan")}, r"`beta` must be in \[0, 1\], got nan"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_gradvac_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         GradVac(**arguments)

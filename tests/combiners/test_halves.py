@@ -107,7 +107,7 @@ def test_wrappers_pass_the_two_samples_on():
         (MoDo, {"rho": float("nan")}, "`rho` must be a number of at least 0, got nan"),
     ],
 )
-def test_arguments_out_of_range_are_refused(make, arguments, message):
+def test_sdmgrad_and_modo_arguments_out_of_range_are_refused(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
 

@@ -17,7 +17,7 @@ def projections(rows, update):
     return rows @ update / rows.norm(dim=1)
 
 
-def test_the_golden_values(golden):
+def test_imtl_g_golden_values(golden):
     assert IMTLG()(golden).tolist() == pytest.approx([0.0767, 1, 1], abs=5e-5)
     assert IMTLG().weights(golden @ golden.T).tolist() == pytest.approx([0.5923, 0.4077], abs=5e-5)
 

@@ -48,7 +48,7 @@ def test_the_scale_of_a_finished_task_stays():
     assert IMTLL().weights(None, torch.zeros(2)).tolist() == [1.0, 1.0]
 
 
-def test_arguments_and_losses_are_checked():
+def test_imtl_l_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`lr` must be a number above 0, got 0"):
         IMTLL(lr=0)
     with pytest.raises(ValueError, match="loss of task `1` must be at least 0 for IMTLL, got -1"):

@@ -37,7 +37,7 @@ def test_ties_go_to_the_first_task():
 
 
 @pytest.mark.parametrize(("num_tasks", "byzantine", "selected"), [(2, 0, 1), (1, 0, 1), (4, 2, 1), (4, 0, 5)])
-def test_too_few_tasks_take_the_mean(num_tasks, byzantine, selected):
+def test_krum_too_few_tasks_take_the_mean(num_tasks, byzantine, selected):
     gradients = jacobian(num_tasks)
     torch.testing.assert_close(Krum(byzantine, selected)(gradients), Mean()(gradients))
 
@@ -50,6 +50,6 @@ def test_too_few_tasks_take_the_mean(num_tasks, byzantine, selected):
         ({"num_selected": 1.5}, "`num_selected` must be a whole number of at least 1, got 1.5"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_krum_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Krum(**arguments)

@@ -10,7 +10,7 @@ from mtl_opt.combiners import LearningSpeed
 
 
 @pytest.mark.parametrize(("temperature", "window"), [(1.0, 1), (0.2, 3), (1.0, 20)])
-def test_it_equals_the_reference_when_tasks_come_and_go(temperature, window):
+def test_learning_speed_equals_the_reference_when_tasks_come_and_go(temperature, window):
     combiner, reference = LearningSpeed(temperature, window), LearningSpeedReference(3, temperature, window)
     combiner.bind(["qa", "summary", "anger"])
     generator = torch.Generator().manual_seed(0)
@@ -21,7 +21,7 @@ def test_it_equals_the_reference_when_tasks_come_and_go(temperature, window):
         torch.testing.assert_close(found, reference.step(losses, tasks), rtol=1e-9, atol=0)
 
 
-def test_weights_by_hand():
+def test_learning_speed_weights_by_hand():
     combiner = LearningSpeed(temperature=0.5, window=2)
     for losses in ([2.0, 1.0], [4.0, 1.0]):
         assert combiner.weights(None, torch.tensor(losses)).tolist() == [0.5, 0.5]
@@ -38,7 +38,7 @@ def test_the_slow_task_gets_more_and_the_sum_is_one():
     assert weights.sum().item() == pytest.approx(1.0)
 
 
-def test_it_does_not_depend_on_the_unit_of_a_loss():
+def test_learning_speed_does_not_depend_on_the_unit_of_a_loss():
     one, other = LearningSpeed(window=3), LearningSpeed(window=3)
     unit = torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64)
     for step in range(10):
@@ -54,7 +54,7 @@ def test_a_start_at_zero_counts_as_unchanged_and_extremes_stay_finite():
         assert combiner.weights(None, torch.tensor(losses, dtype=torch.float64)).isfinite().all()
 
 
-def test_arguments_and_losses_are_checked():
+def test_learning_speed_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`temperature` must be a number above 0, got 0"):
         LearningSpeed(temperature=0)
     with pytest.raises(ValueError, match="`window` must be a whole number of at least 1, got 0"):

@@ -27,7 +27,7 @@ def test_a_finished_task_takes_no_part_and_a_nearly_finished_one_stays_finite():
     assert weights.isfinite().all()
 
 
-def test_negative_and_missing_losses_are_refused():
+def test_log_sum_negative_and_missing_losses_are_refused():
     with pytest.raises(ValueError, match="loss of task `1` must be at least 0 for LogSum, got -2"):
         LogSum().weights(None, torch.tensor([1.0, -2.0]))
     with pytest.raises(ValueError, match=r"`LogSum` needs `losses` \[tasks\], got None"):

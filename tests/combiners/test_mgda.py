@@ -15,7 +15,7 @@ def violation(gradients, weights):
     return ((update @ update - gradients @ update) / lengths).max() / (weights @ lengths)
 
 
-def test_the_golden_values(golden):
+def test_mgda_golden_values(golden):
     assert MGDA()(golden).tolist() == pytest.approx([0, 1, 1], abs=1e-12)
     assert MGDA().weights(golden @ golden.T).tolist() == pytest.approx([0.6, 0.4])
 
@@ -63,7 +63,7 @@ def test_forty_stationary_gradients_end_at_zero(num_params, dtype):
     assert MGDA()(gradients).norm() < 2e-3 * gradients.norm(dim=1).mean()
 
 
-def test_the_update_conflicts_with_no_task():
+def test_mgda_update_conflicts_with_no_task():
     for seed in range(20):
         gradients = jacobian(5, 7, seed=seed)
         assert (gradients @ MGDA()(gradients)).min() > -1e-12
@@ -104,7 +104,7 @@ def test_an_unknown_normalization_is_refused():
         MGDA("L1")
 
 
-def test_a_solve_that_does_not_end_warns_and_takes_the_mean(monkeypatch):
+def test_mgda_solve_that_does_not_end_warns_and_takes_the_mean(monkeypatch):
     def give_up(*_, **__):
         raise RuntimeError
 

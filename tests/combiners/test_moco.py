@@ -13,7 +13,7 @@ def rows_of(step, num_tasks=3):
 
 
 @pytest.mark.parametrize("arguments", [(0.5, 0.1, 0.0), (1.0, 2.0, 0.3)])
-def test_it_equals_the_recurrence_also_when_tasks_are_absent(arguments):
+def test_moco_equals_the_recurrence_also_when_tasks_are_absent(arguments):
     combiner, reference = MoCo(*arguments), MoCoReference(3, *arguments)
     combiner.bind(["a", "b", "c"])
     for step in range(20):
@@ -49,6 +49,6 @@ def test_large_gradients_stay_finite_and_on_the_simplex():
         ({"rho": -1}, "`rho` must be a number of at least 0, got -1"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_moco_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MoCo(**arguments)

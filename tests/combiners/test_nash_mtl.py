@@ -19,7 +19,7 @@ def miss(gramian, weights, alpha=1.0):
     return float((weights ** (1 / alpha) * (gramian @ weights) - 1).abs().max())
 
 
-def test_the_golden_values(golden):
+def test_nash_mtl_golden_values(golden):
     assert NashMTL()(golden).tolist() == pytest.approx([0.0542, 0.7061, 0.7061], abs=5e-5)
     assert NashMTL(max_norm=None)(golden).tolist() == pytest.approx([0.0766, 0.9985, 0.9985], abs=5e-5)
     assert FairGrad()(golden).tolist() == pytest.approx([0.0766, 0.9985, 0.9985], abs=5e-5)

@@ -44,14 +44,14 @@ def test_the_weights_do_not_depend_on_the_unit_of_the_losses():
         torch.testing.assert_close(PBI().weights(None, unit * losses), PBI().weights(None, losses))
 
 
-def test_the_preference_is_shared_among_the_present_tasks():
+def test_pbi_preference_is_shared_among_the_present_tasks():
     combiner, pair = PBI(preference={"qa": 3, "ner": 5, "anger": 1}), PBI(preference=[3, 1])
     combiner.bind(["qa", "ner", "anger"])
     losses = torch.tensor([2.0, 1.0])
     torch.testing.assert_close(combiner.weights(None, losses, tasks=[0, 2]), pair.weights(None, losses))
 
 
-def test_arguments_are_checked():
+def test_pbi_arguments_are_checked():
     for value in (-1.0, torch.nan, torch.inf):
         with pytest.raises(ValueError, match="`theta` must be a number of at least 0, got"):
             PBI(value)

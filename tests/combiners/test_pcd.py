@@ -93,7 +93,7 @@ def test_norms_are_averaged_over_a_tasks_own_steps():
         ({"beta": 1.0}, "`beta` must be at least 0 and below 1, got 1.0"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
+def test_pcd_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PCD(**arguments)
 

@@ -9,7 +9,7 @@ from mtl_opt.combiners import PCGrad, Sum
 from mtl_opt.combiners.common.solvers import draw_orders
 
 
-def test_the_golden_values(golden):
+def test_pcgrad_golden_values(golden):
     combined = PCGrad()(golden)
     assert combined.tolist() == pytest.approx([0.5848, 3.8012, 3.8012], abs=5e-5)
     assert PCGrad().weights(golden @ golden.T).tolist() == pytest.approx([2.2222, 1.5789], abs=5e-5)
@@ -17,7 +17,7 @@ def test_the_golden_values(golden):
 
 @pytest.mark.parametrize("num_tasks", range(3, 9))
 @pytest.mark.parametrize("seed", range(5))
-def test_it_equals_the_projection_of_explicit_gradients(num_tasks, seed, ill_scaled):
+def test_pcgrad_equals_the_projection_of_explicit_gradients(num_tasks, seed, ill_scaled):
     gradients = ill_scaled(num_tasks, seed)
     orders = draw_orders(num_tasks, PCGrad(seed=seed).generator)
     wanted = pcgrad(gradients.numpy(), orders)
@@ -69,7 +69,7 @@ def test_the_order_changes_the_result_from_step_to_step(ill_scaled):
     assert len({tuple(combiner(gradients).tolist()) for _ in range(20)}) > 1
 
 
-def test_seeds_are_reproducible_and_different(ill_scaled):
+def test_pcgrad_seeds_are_reproducible_and_different(ill_scaled):
     gradients = ill_scaled(6, 1)
 
     def steps(seed):
@@ -85,6 +85,6 @@ def test_a_zero_gradient_conflicts_with_nobody():
     assert torch.allclose(PCGrad()(gradients), PCGrad()(gradients[[0, 2]]))
 
 
-def test_opposite_gradients_cancel():
+def test_pcgrad_opposite_gradients_cancel():
     gradients = torch.tensor([[1.0, 2.0], [-3.0, -6.0]])
     assert torch.allclose(PCGrad()(gradients), torch.zeros(2), atol=1e-6)

@@ -20,7 +20,7 @@ def test_one_main_task_is_the_projection_of_pcgrad_on_one_side(golden):
 
 @pytest.mark.parametrize("main", [[0], [2], [0, 3], [1, 2, 4]])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_equals_the_projection_of_explicit_gradients(main, seed):
+def test_priority_projection_equals_the_projection_of_explicit_gradients(main, seed):
     rows = draw(6, seed, spread=1)
     wanted = torch.from_numpy(one_sided(rows.numpy(), main))
     assert (PriorityProjection(main)(rows) - wanted).norm() < 1e-6 * wanted.norm()

@@ -39,14 +39,14 @@ def test_negative_and_huge_losses_are_welcome():
         assert SmoothTchebycheff(mu=1e-10).weights(None, torch.tensor(losses, dtype=torch.float64)).isfinite().all()
 
 
-def test_the_preference_is_shared_among_the_present_tasks():
+def test_stch_preference_is_shared_among_the_present_tasks():
     combiner, pair = SmoothTchebycheff(preference={"qa": 3, "ner": 5, "anger": 1}), SmoothTchebycheff(preference=[3, 1])
     combiner.bind(["qa", "ner", "anger"])
     losses = torch.tensor([2.0, 1.0])
     torch.testing.assert_close(combiner.weights(None, losses, tasks=[0, 2]), pair.weights(None, losses))
 
 
-def test_arguments_are_checked():
+def test_stch_arguments_are_checked():
     with pytest.raises(ValueError, match="`mu` must be a number above 0, got 0"):
         SmoothTchebycheff(mu=0)
     with pytest.raises(ValueError, match="`preference` must be positive finite numbers, got"):

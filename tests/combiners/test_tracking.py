@@ -28,7 +28,7 @@ def make(request):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_fresh_combiner_continues_from_a_checkpoint(make, dtype, tmp_path):
+def test_tracking_fresh_combiner_continues_from_a_checkpoint(make, dtype, tmp_path):
     combiner = make()
     for seed in range(3):
         step(combiner, seed, dtype=dtype)
@@ -47,14 +47,14 @@ def test_a_used_combiner_takes_an_earlier_checkpoint_back(make):
     assert torch.equal(step(combiner, 0), first)
 
 
-def test_reset_restores_the_first_step(make):
+def test_tracking_reset_restores_the_first_step(make):
     combiner = make()
     first = [step(combiner, seed) for seed in range(3)]
     combiner.reset()
     assert all(torch.equal(step(combiner, seed), first[seed]) for seed in range(3))
 
 
-def test_the_state_of_an_absent_task_is_untouched(make):
+def test_tracking_state_of_an_absent_task_is_untouched(make):
     combiner = make()
     step(combiner, 0)
     before = copy.deepcopy(combiner.state_dict())
@@ -71,7 +71,7 @@ def test_present_tasks_may_come_late_alone_and_in_any_order(make):
         torch.testing.assert_close(step(one, seed, tasks), step(other, seed, tasks[::-1]))
 
 
-def test_copies_go_their_own_way(make):
+def test_tracking_copies_go_their_own_way(make):
     combiner = make()
     step(combiner, 0)
     twin = copy.deepcopy(combiner)
@@ -81,7 +81,7 @@ def test_copies_go_their_own_way(make):
     assert torch.equal(step(combiner, 2), step(control, 2))
 
 
-def test_moving_or_casting_it_changes_nothing(make):
+def test_tracking_moving_or_casting_it_changes_nothing(make):
     combiner, control = make(), make()
     step(combiner, 0), step(control, 0)
     combiner.half().to("meta")

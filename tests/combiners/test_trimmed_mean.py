@@ -37,7 +37,7 @@ def test_equal_values_are_left_out_once_each():
 
 
 @pytest.mark.parametrize(("num_tasks", "num_trimmed"), [(1, 1), (2, 1), (4, 2), (3, 0)])
-def test_too_few_tasks_take_the_mean(num_tasks, num_trimmed):
+def test_trimmed_mean_too_few_tasks_take_the_mean(num_tasks, num_trimmed):
     gradients = jacobian(num_tasks)
     torch.testing.assert_close(TrimmedMean(num_trimmed)(gradients), Mean()(gradients))
 
@@ -49,7 +49,7 @@ def test_tasks_in_any_order_give_the_same_update():
 
 @pytest.mark.parametrize("num_params", [1, 1023, 40_000, 70_001])
 @pytest.mark.parametrize("num_trimmed", [1, 2])
-def test_blocks_of_columns_leave_no_seam(num_params, num_trimmed):
+def test_trimmed_mean_blocks_of_columns_leave_no_seam(num_params, num_trimmed):
     gradients = jacobian(7, num_params, dtype=torch.float32)
     wanted = gradients.sort(0).values[num_trimmed : 7 - num_trimmed].mean(0)
     torch.testing.assert_close(TrimmedMean(num_trimmed)(gradients), wanted)
@@ -69,7 +69,7 @@ def test_a_finite_sum_that_overflows_is_no_fault_of_a_task():
     TrimmedMean()(gradients)
 
 
-def test_weights_and_arguments_out_of_range_are_refused():
+def test_trimmed_mean_weights_and_arguments_out_of_range_are_refused():
     with pytest.raises(ValueError, match="`TrimmedMean` has no weights for a Gramian"):
         TrimmedMean().weights(torch.eye(2))
     for num_trimmed in (-1, 1.5):

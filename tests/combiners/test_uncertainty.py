@@ -48,7 +48,7 @@ def test_a_task_with_a_large_loss_gets_a_small_weight():
     assert weights[0] < 1 < weights[1]
 
 
-def test_arguments_and_losses_are_checked():
+def test_uncertainty_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`form` must be one of classification, regression, liebel_koerner, got 'l2'"):
         UncertaintyWeighting("l2")
     with pytest.raises(ValueError, match="`lr` must be a number above 0, got -1"):

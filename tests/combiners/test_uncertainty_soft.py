@@ -44,7 +44,7 @@ def test_losses_at_the_ends_of_the_range_give_shares():
         torch.testing.assert_close(weights.sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
-def test_arguments_and_losses_are_checked():
+def test_uncertainty_soft_arguments_and_losses_are_checked():
     with pytest.raises(ValueError, match="`temperature` must be a number above 0, got 0"):
         SoftOptimalUncertainty(temperature=0)
     with pytest.raises(ValueError, match="loss of task `0` must be at least 0 for SoftOptimalUncertainty, got -1"):

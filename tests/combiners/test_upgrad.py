@@ -25,7 +25,7 @@ def conflict(gradients, update):
     return (-(gradients @ update) / lengths).max() / lengths.mean()
 
 
-def test_the_golden_values(golden):
+def test_upgrad_golden_values(golden):
     # Half of PCGrad, exactly. The peer's 0.2929, 1.9004 carry its regularisation of 1e-4.
     assert UPGrad()(golden).tolist() == pytest.approx([0.2924, 1.9006, 1.9006], abs=5e-5)
     assert UPGrad()(golden).tolist() == pytest.approx([0.2929, 1.9004, 1.9004], abs=1e-3)
@@ -35,7 +35,7 @@ def test_the_golden_values(golden):
 @pytest.mark.parametrize("orders", [0, 2])
 @pytest.mark.parametrize("num_tasks", range(1, 7))
 @pytest.mark.parametrize("num_params", [2, 4, 9])
-def test_it_equals_the_projection_of_explicit_gradients(num_tasks, num_params, orders):
+def test_upgrad_equals_the_projection_of_explicit_gradients(num_tasks, num_params, orders):
     for seed in range(3):
         gradients = scaled(num_tasks, num_params, orders, seed)
         wanted = upgrad(gradients.numpy())
@@ -58,7 +58,7 @@ def test_its_projections_satisfy_the_conditions_of_their_optimum(orders, num_par
 
 @pytest.mark.parametrize("orders", SCALES)
 @pytest.mark.parametrize("kind", ["random", "stationary", "opposite pair", "parallel pair", "zero row"])
-def test_the_update_conflicts_with_no_task(orders, kind):
+def test_upgrad_update_conflicts_with_no_task(orders, kind):
     for seed in range(5):
         gradients = scaled(6, 8, orders, seed)
         if kind == "stationary":
@@ -71,7 +71,7 @@ def test_the_update_conflicts_with_no_task(orders, kind):
         assert conflict(alive, UPGrad()(gradients)) < 1e-12
 
 
-def test_it_conflicts_less_than_torchjd_and_agrees_without_its_regularisation():
+def test_upgrad_conflicts_less_than_torchjd_and_agrees_without_its_regularisation():
     pytest.importorskip("quadprog")
     from torchjd.aggregation import UPGrad as Peer
     from torchjd.linalg import QuadprogProjector
@@ -129,7 +129,7 @@ def test_one_projection_is_that_of_the_reference():
 
 
 @pytest.mark.parametrize("preference", [[1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
-def test_a_preference_that_is_not_positive_is_refused(preference):
+def test_upgrad_preference_that_is_not_positive_is_refused(preference):
     with pytest.raises(ValueError, match="`preference` must be positive finite numbers"):
         UPGrad(preference)
 
