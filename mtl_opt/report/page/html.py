@@ -55,7 +55,7 @@ def page(data: Mapping[str, Any]) -> str:
 
 def page_file(name: str) -> str:
     """Read a file of the page."""
-    return resources.files("mtl_opt.report").joinpath("page").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("mtl_opt.report.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def embedded(data: Mapping[str, Any]) -> str:
