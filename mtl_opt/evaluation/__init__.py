@@ -1,4 +1,4 @@
-"""Was it worth it? Pure functions of predictions and of results."""
+"""Metrics of predictions and statistics of results, as pure functions."""
 
 from mtl_opt.evaluation.metrics import METRICS, check_metrics, exact_match, from_loss, score, split_name
 from mtl_opt.evaluation.statistics import bootstrap_interval, delta_m, holm, mean_and_std, paired_test

@@ -9,7 +9,7 @@ from mtl_opt.errors import InputError
 from mtl_opt.evaluation.text_metrics import normalise_answer
 
 POSITIVE = ("1", "yes", "true", "positive", "是", "有", "正面")
-"""Labels taken for the positive one of two where none is named."""
+"""Labels that count as the positive one of two where none is named."""
 
 
 def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
@@ -41,7 +41,7 @@ def f1_binary(predictions: Sequence[Any], references: Sequence[Any], positive: s
 
 
 def positive_label(references: Sequence[Any], positive: str | None = None) -> str:
-    """Find the positive one of two labels."""
+    """Return the positive one of two labels."""
     labels = sorted(set(_normalise(references)))
     shown = ", ".join(f"`{label}`" for label in labels[:5])
     if len(labels) > 2:
@@ -64,7 +64,7 @@ def matthews(predictions: Sequence[Any], references: Sequence[Any]) -> float:
 
 
 def _normalise(labels: Sequence[Any]) -> list[str]:
-    """Bring labels to one form: numbers of classes and texts alike."""
+    """Normalise labels, be they numbers of classes or texts."""
     return [normalise_answer(label) for label in labels]
 
 

@@ -91,7 +91,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 def split_name(name: str, where: str = "metric") -> tuple[str, str | None]:
-    """Take a metric's name apart.
+    """Split a metric's name into its base and its argument.
 
     Args:
         name: Such as `rougeL` or `f1_binary=yes`.

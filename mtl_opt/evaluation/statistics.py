@@ -1,4 +1,4 @@
-"""Numbers over results: was multi-task training worth it, and is a difference more than the seeds?"""
+"""Statistics over results: Δm against single-task training, spread over seeds, paired intervals and tests."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan

@@ -1,4 +1,4 @@
-"""Metrics of free texts. Chinese has no blanks between words: it is cut into characters, as sacreBLEU does."""
+"""Metrics of free texts. Chinese, which has no spaces between words, is split into characters as in sacreBLEU."""
 
 import re
 from collections import Counter
@@ -16,12 +16,12 @@ ARTICLES = ("a", "an", "the")
 
 
 def normalise_answer(text: Any) -> str:
-    """Bring an answer to the form in which it is compared."""
+    """Normalise an answer for comparison: Unicode NFC, no white space at the ends."""
     return normalize("NFC", str(text)).strip()
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into words, ideographs one by one.
+    """Split a text into words, ideographs one by one.
 
     For ASCII the words are those of rouge-score's own tokenizer: runs of letters and digits, in lower case. Letters
     of all other scripts, which that one leaves out, are kept.
@@ -66,11 +66,11 @@ def _squad_words(text: str) -> list[str]:
 
 
 class _Words:
-    """Cut texts for rouge-score; the base class of its tokenizers has no other method."""
+    """Tokenize texts for rouge-score; the base class of its tokenizers has no other method."""
 
     @staticmethod
     def tokenize(text: str) -> list[str]:
-        """Cut a text into words."""
+        """Split a text into words."""
         return words(text)
 
 

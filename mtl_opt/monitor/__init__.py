@@ -1,7 +1,7 @@
-"""What happened in training: one event per step, averaged between log lines, written where people look.
+"""Monitoring: one event per step, averaged between log lines, written to logs and TensorBoard.
 
-Mathematics never logs. A step gives a `StepEvent`; an `EventWindow` averages events into flat numbers; writers
-(`TensorBoardWriter`, `TrainerLog`) take those. `diagnose` turns events into a diagnosis of the conflict, one line of
+The mathematics never logs. A step yields a `StepEvent`; an `EventWindow` averages events into flat numbers; writers
+(`TensorBoardWriter`, `TrainerLog`) write those. `diagnose` turns events into a diagnosis of the conflict, one line of
 `conflict.jsonl`.
 """
 

@@ -29,7 +29,7 @@ DIGITS = 5
 """Significant digits of what is averaged, estimated or predicted."""
 
 ALL_DIGITS = 9
-"""Significant digits that tell any two weights in float32 apart."""
+"""Significant digits that distinguish any two float32 weights."""
 
 Line = dict[str, Any]
 """Plain values, ready for JSON; None where a number is undefined."""
@@ -135,7 +135,7 @@ def _share(event: StepEvent) -> Tensor:  # [tasks]
 
 
 def plain_numbers(values: Tensor, digits: int = DIGITS) -> Any:  # values [...]
-    """Turn a tensor into plain numbers that are short to write."""
+    """Convert a tensor to plain numbers, rounded to some significant digits."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What happened in one optimizer step: task-sized tensors only, so that keeping every event costs nothing."""
+"""The record of one optimizer step: only tensors of the size of the tasks, so that every event can be kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

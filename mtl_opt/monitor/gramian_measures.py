@@ -1,7 +1,7 @@
-"""How much the tasks of a step are in each other's way, read off the Gramian alone; any number of steps at once.
+"""Measures of conflict that need the Gramian alone, for any number of steps at once.
 
-Every function takes Gramians `[..., tasks, tasks]`. An absent task has a row of zeros; what a task without a gradient
-takes part in is NaN.
+Every function takes Gramians `[..., tasks, tasks]`. An absent task has a row of zeros; whatever involves a task
+without a gradient is NaN.
 """
 
 import torch
@@ -121,7 +121,7 @@ def update_shares(
 def cosines_of(
     gramian: Tensor,  # [..., tasks, tasks]
 ) -> Tensor:  # [..., tasks, tasks]
-    """Normalise any number of Gramians."""
+    """Compute the cosines of any number of Gramians."""
     length = _lengths(gramian)
     return (gramian.double() / length[..., :, None] / length[..., None, :]).clamp(-1, 1)
 
@@ -133,5 +133,5 @@ def _lengths(gramian: Tensor) -> Tensor:  # [..., tasks, tasks] -> [..., tasks]
 
 
 def _rounding(gramian: Tensor) -> float:
-    """Tell below which part of the largest a number is but rounding."""
+    """Return the relative size below which a number is rounding error."""
     return 4 * torch.finfo(gramian.dtype).eps

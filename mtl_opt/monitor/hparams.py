@@ -1,4 +1,4 @@
-"""One row of TensorBoard's HParams table: what a run was set to, and what came of it."""
+"""One row of TensorBoard's HParams table: the settings of a run and its results."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -47,7 +47,7 @@ def write_hparams(
 
 
 def _shown(value: Value | None) -> Value:
-    """Turn a setting into what the table can tell apart: true is not the number 1."""
+    """Convert a setting so that the table distinguishes true from the number 1."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else value

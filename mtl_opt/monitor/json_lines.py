@@ -61,7 +61,7 @@ class TrainerLog:
         Args:
             step: Number of the optimizer step.
             epoch: Passes over the data so far.
-            scalars: Flat keys as `conflict.scalars` gives them; what is not finite is left out.
+            scalars: Flat keys as `scalars` returns them; what is not finite is left out.
             notes: What combiners noted, and in how many steps since the last line; none: the key `notes` is left out.
         """
         head = {"loss": scalars.get("loss"), "lr": scalars.get("learning_rate"), "epoch": epoch}

@@ -1,4 +1,4 @@
-"""What one step says about the conflict of the tasks, as flat numbers; and their average between two log lines."""
+"""The scalars of one step (losses, norms, cosines, weights), and their average between two log lines."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from mtl_opt.monitor.events import StepEvent
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Give equal names a number, so that no value is written over another.
+    """Number equal names, so that no value overwrites another.
 
     Examples:
         >>> distinct(["a", "b", "a"])
@@ -77,7 +77,7 @@ def mask_absent(
     present: Tensor,  # [tasks]
     values: Tensor,  # [tasks]
 ) -> list[float]:  # [tasks], [tasks]
-    """Blank out the values of absent tasks."""
+    """Replace the values of absent tasks by NaN."""
     return torch.where(present, values, nan).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Cosines without the sampling noise, with an interval, and what they allow to say: conflict, agreement, or noise."""
+"""Cosines corrected for sampling noise, their intervals, and a verdict: conflict, agreement, or noise."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 """Of the two-sided interval of a cosine, and of the one-sided test that a task's signal is positive."""
 
 MIN_BLOCKS = 3
-"""Blocks from which on there is an interval."""
+"""Fewest blocks for an interval."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def _jackknife(
 
 
 def _quantile(level: float, counts: Tensor) -> Tensor:
-    """Take quantiles of Student's t for a mean of so many blocks."""
+    """Compute quantiles of Student's t for a mean over `counts` blocks."""
     return torch.from_numpy(student.ppf(level, (counts - 1).clamp(min=1).numpy()))
 
 
 def _verdicts(low: Tensor, high: Tensor, seen: Tensor) -> list[list[str | None]]:  # all [tasks, tasks]
-    """Say in words what the intervals allow."""
+    """Classify every pair by its interval."""
 
     def verdict(below: float, above: float) -> str:
         return CONFLICT if above < 0 else AGREEMENT if below > 0 else NOISE  # NaN compares false: noise
@@ -123,7 +123,7 @@ def _verdicts(low: Tensor, high: Tensor, seen: Tensor) -> list[list[str | None]]
 
 
 def _signal_to_noise(signals: Tensor, power: Tensor) -> Tensor:  # [blocks, tasks], [blocks, tasks] -> [tasks]
-    """Compare what all steps have in common with what differs from step to step."""
+    """Divide the squared norm of the expected gradient by the variance of a single step's."""
     usable = signals.isfinite()
     signal = torch.where(usable, signals, torch.nan).nanmean(0)
     noise = torch.where(usable, power.double(), torch.nan).nanmean(0) - signal

@@ -1,4 +1,4 @@
-"""What another update would have been beside the one that was taken: its angle to it, and what it does to each loss.
+"""Updates of other combiners against the one taken: the angle between them, and the predicted change of each loss.
 
 Everything is computed in the Gramian: with `d = wᵀJ`, `|d|² = wᵀGw` and `⟨g_i, d⟩ = (Gw)_i`.
 """
@@ -43,7 +43,7 @@ def fitted_weights(
     gramian: Tensor,  # [tasks, tasks]
     products: Tensor,  # [tasks]
 ) -> Tensor:  # [tasks]
-    """Find the weighted sum of the rows that is nearest to an update that is none."""
+    """Compute the weights of the sum of rows that is nearest to an update that is no such sum."""
     exact = gramian.double()
     tolerance = 4 * len(exact) * torch.finfo(gramian.dtype).eps
     return torch.linalg.pinv(exact, rtol=tolerance, hermitian=True) @ products.double()
@@ -73,7 +73,7 @@ def predicted_changes(
 
 
 def _length(weights: Tensor, gramian: Tensor) -> Tensor:  # [methods, tasks], [tasks, tasks] -> [methods]
-    """Measure weighted sums of the rows."""
+    """Compute the norms of weighted sums of the rows."""
     return ((weights @ gramian) * weights).sum(-1).clamp(min=0).sqrt()
 
 

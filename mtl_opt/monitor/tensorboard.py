@@ -71,7 +71,7 @@ class TensorBoardWriter:
 
         Args:
             step: Number of the optimizer step.
-            scalars: Flat keys as `conflict.scalars` gives them; NaN is left out.
+            scalars: Flat keys as `scalars` returns them; NaN is left out.
             cosines: Cosines of the task gradients for the heatmap; None leaves it out. `[tasks, tasks]`
         """
         self.write_scalars(step, {f"train/{self.tags.get(key) or tag_text(key)}": v for key, v in scalars.items()})
@@ -81,7 +81,7 @@ class TensorBoardWriter:
         self.writer.flush()
 
     def write_diagnosis(self, line: Mapping[str, Any], cosines: Tensor, draw: bool) -> None:  # [values]
-        """Write what `conflict.diagnose` found: scalars under `train/` and `shadow/`, histograms and pictures.
+        """Write what `diagnose` found: scalars under `train/` and `shadow/`, histograms and pictures.
 
         Args:
             line: The diagnosis.
@@ -190,5 +190,5 @@ class TensorBoardWriter:
 
 
 def _defined(matrix: Any) -> Tensor:  # -> [tasks, tasks]
-    """Make a tensor of a line's numbers, NaN where they are undefined."""
+    """Convert a line's numbers to a tensor, NaN where they are undefined."""
     return torch.tensor([[nan if value is None else value for value in row] for row in matrix], dtype=torch.float64)

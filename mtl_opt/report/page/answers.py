@@ -11,7 +11,7 @@ LONGEST = {"prompt": 400, "answer": 200}
 
 
 def clipped(text: Any, most: int) -> str:
-    """Shorten a text."""
+    """Truncate a text at its beginning."""
     written = str(text)
     return written if len(written) <= most else "…" + written[-most:]
 
@@ -36,7 +36,7 @@ def first_rows(path: Path, tasks: Sequence[str], most: int) -> dict[str, list[di
 def all_answers(
     runs: Sequence[tuple[Mapping[str, Any], Path]], tasks: Sequence[str], budget: int = 600_000
 ) -> dict[str, Any]:
-    """Gather answers of every method to the same rows."""
+    """Collect the answers of every method to the same rows."""
     methods = len({line["method"] for line, _ in runs}) or 1
     most = max(2, min(12, budget // (LONGEST["answer"] * methods * max(1, len(tasks)))))
     rows: dict[str, list[dict[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""How to get the numbers of a report again: commands, versions, configuration, data hash."""
+"""How to reproduce the numbers of a report: commands, versions, configuration, data hash."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ from mtl_opt.results import CONFIG_YAML
 
 
 def reproduce(folder: ResultsFolder) -> dict[str, Any]:
-    """Gather what is needed to repeat the runs."""
+    """Collect what is needed to reproduce the runs."""
     import yaml
 
     configs = {line["run"]: line["config"] for line in folder.lines}
@@ -35,7 +35,7 @@ def reproduce(folder: ResultsFolder) -> dict[str, Any]:
 
 
 def split_configs(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-    """Separate what all configurations share from what differs."""
+    """Separate the settings that all configurations share from those that differ."""
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     shared: dict[str, Any] = {}
     differences: dict[str, dict[str, str]] = {}

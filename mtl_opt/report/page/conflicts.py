@@ -105,7 +105,7 @@ def packed_conflict(lines: Lines, tasks: Sequence[str]) -> dict[str, Any]:
 
 
 def looking_up(*keys: str) -> Callable[[Any], Any]:
-    """Look keys up one inside the other."""
+    """Return a function that looks up nested keys."""
     return lambda line: reduce(item, keys, line)
 
 
@@ -146,7 +146,7 @@ def packed_shadows(series: ConflictSeries) -> dict[str, Any]:
 
 
 def cosines_of_log(path: Path, tasks: Sequence[str], most: int) -> dict[str, Any] | None:
-    """Take the raw cosines from the log of a run that has no `conflict.jsonl`."""
+    """Read the raw cosines from the log of a run that has no `conflict.jsonl`."""
     keys = distinct(f"grad_cos_{a}_{b}" for a, b in combinations(tasks, 2))
     rows = {step: row for step, row in read_log([path], most)[0][0].items() if any(key in row for key in keys)}
     if not rows:

@@ -1,4 +1,4 @@
-"""Everything a report shows, as one JSON object: gathered from the folder, thinned and shortened to fit on a page."""
+"""Everything a report shows, as one JSON object, thinned out to what a page can hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ Lines = Sequence[Mapping[str, Any]]
 
 
 def contents(folder: ResultsFolder) -> dict[str, Any]:
-    """Gather a report.
+    """Collect the data of a report.
 
     An `InputError` says in what two runs disagree so that they cannot stand in one report.
     """
@@ -61,7 +61,7 @@ def described(name: str, lines: Lines) -> dict[str, Any]:
 
 
 def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Shorten a line of `results.jsonl`."""
+    """Reduce a line of `results.jsonl` to what the page shows."""
     known = ("run", "role", "method", "seed", "task")
     shown: dict[str, Any] = {key: line[key] for key in known}
     shown |= {key: round_number(line.get(key), 5) for key in (*COSTS, "total_steps", "learning_rate")}
@@ -74,7 +74,7 @@ def shown_run(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_summary(summary: Summary) -> dict[str, Any]:
-    """Shorten a summary: of single numbers the mean, spread and interval, of the scores the seeds too."""
+    """Reduce a summary to what the page shows: values per seed only of the overall scores."""
     found = round_numbers(asdict(summary))
     for method in [*found["methods"], *([found["baselines"]] if found["baselines"] else [])]:
         nested = [score for scores in method["scores"].values() for score in scores.values()]
@@ -86,7 +86,7 @@ def shown_summary(summary: Summary) -> dict[str, Any]:
 
 
 def round_numbers(value: Any) -> Any:
-    """Round all numbers in a nest of lists and mappings."""
+    """Round all numbers in nested lists and mappings."""
     if isinstance(value, dict):
         return {str(key): round_numbers(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -95,7 +95,7 @@ def round_numbers(value: Any) -> Any:
 
 
 def notices(folder: ResultsFolder) -> list[dict[str, Any]]:
-    """Say what a reader must know first."""
+    """List what a reader must know before reading the numbers."""
     found: list[dict[str, Any]] = []
     if folder.unfinished:
         found.append({"key": "unfinished", "n": len(folder.unfinished), "names": folder.unfinished})

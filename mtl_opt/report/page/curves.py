@@ -14,11 +14,11 @@ TRAINING = {"loss": "loss_{}", "grad_norm": "grad_norm_{}", "weight": "weight_{}
 """Quantities of the training lines: name on the page, key of the log."""
 
 Rows = dict[int, dict[str, Any]]
-"""Lines of a log by their step."""
+"""Lines of a log by step."""
 
 
 def round_number(value: Any, digits: int = 4) -> float | None:
-    """Shorten a number for the page."""
+    """Round a number for the page; None where it is not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
@@ -26,7 +26,7 @@ def round_number(value: Any, digits: int = 4) -> float | None:
 
 
 def evenly(items: Sequence[Any], most: int) -> list[Any]:
-    """Thin a sequence out.
+    """Pick evenly spaced items of a sequence, the first and the last among them.
 
     Examples:
         >>> evenly(range(10), 4)
@@ -38,7 +38,7 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def metric_keys(tasks: Sequence[str], keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Take keys such as `eval_qa_loss` apart."""
+    """Split keys such as `eval_qa_loss` into task and metric."""
     found = {}
     for key in keys:
         owners = [task for task in tasks if key.startswith(f"eval_{task}_")]

@@ -15,7 +15,7 @@ SCRIPTS = (
     "texts", "core", "table", "charts", "verdict", "trade", "curves", "conflicts", "timeline", "shadows", "cost",
     "answers", "reproduce", "main",
 )  # fmt: skip
-"""Files of the page's program, in the order in which they are put together."""
+"""Files of the page's program, in the order in which they are concatenated."""
 
 
 def write_report(folder: Path) -> Path:
@@ -41,7 +41,7 @@ def write_page(data: Mapping[str, Any], folder: Path) -> Path:
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """Put the page together."""
+    """Assemble the page."""
     parts = {
         "STYLE": page_file("style.css"),
         "SCRIPT": "\n".join(page_file(f"{name}.js") for name in SCRIPTS),

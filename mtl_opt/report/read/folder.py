@@ -1,4 +1,4 @@
-"""What lies in a folder of results: finished runs, unfinished ones, and whether they may stand in one report."""
+"""A folder of results: its finished runs, and those without a result yet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

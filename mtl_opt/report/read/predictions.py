@@ -30,14 +30,14 @@ class Answers:
 
     @property
     def right(self) -> dict[str, bool]:
-        """Tell which answers equal the label."""
+        """Runs → whether their answer equals the label."""
         return {
             run: normalise_answer(answer) == normalise_answer(self.label) for run, answer in self.predictions.items()
         }
 
     @property
     def differs(self) -> bool:
-        """Tell whether two runs answer differently."""
+        """Whether any two runs answer differently."""
         return len({normalise_answer(answer) for answer in self.predictions.values()}) > 1
 
 
@@ -98,7 +98,7 @@ def answers_text(rows: Sequence[Answers], limit: int | None = None) -> str:
 
 
 def to_json(rows: Sequence[Answers]) -> list[dict[str, Any]]:
-    """Lay answers out for JSON."""
+    """Convert answers to plain values for JSON."""
     return [
         {"task": row.task, "prompt": row.prompt, "label": row.label, "predictions": row.predictions} for row in rows
     ]

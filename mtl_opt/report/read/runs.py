@@ -1,4 +1,4 @@
-"""Lines of `results.jsonl` → runs per method: what may be pooled, and what is still missing."""
+"""Lines of `results.jsonl` → runs per method: and which of them may be pooled."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,17 +29,17 @@ class Runs:
 
     @property
     def first(self) -> Mapping[str, Any]:
-        """Give the first line, for what is the same in all."""
+        """First line, for what is the same in all."""
         return next(iter(self.lines.values()))[0]
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a value can be averaged."""
+    """Return whether a value can be averaged."""
     return isinstance(value, (int, float)) and isfinite(value)
 
 
 def collect(results: Iterable[Mapping[str, Any]]) -> dict[str, Runs]:
-    """Gather the runs of each method; the single-task runs of one seed become one. A repeated run counts once."""
+    """Group the runs by method; the single-task runs of one seed become one. A repeated run counts once."""
     found: dict[str, Runs] = {}
     for line in results:
         if role_of(line) == "search":
@@ -97,7 +97,7 @@ def setting_of(line: Mapping[str, Any], key: str) -> Any:
 
 
 def asked_steps(line: Mapping[str, Any]) -> int | str | None:
-    """Say how many steps a run was asked for."""
+    """Return how many steps, or epochs, a run was configured for."""
     steps, epochs = setting_of(line, "max_steps"), setting_of(line, "num_train_epochs")
     if steps is not None and steps > 0:
         return int(steps)
@@ -128,7 +128,7 @@ def _short(value: object) -> str:
 
 
 def main_metrics(line: Mapping[str, Any]) -> dict[str, str]:
-    """Say by which metric each task of a run is judged."""
+    """Return the metric by which each task of a run is judged."""
     given = line.get("main_metric") or {}
     found = {}
     for task in line["tasks"]:

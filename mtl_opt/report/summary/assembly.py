@@ -20,7 +20,7 @@ NO_BASELINES = "Δm is missing: there are no single-task baselines (`baselines: 
 
 
 def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None) -> Summary:
-    """Sum up a comparison.
+    """Summarise a comparison.
 
     Args:
         results: Lines of `results.jsonl`.
@@ -158,7 +158,7 @@ def searches(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def peeking_notes(methods: Sequence[MethodSummary]) -> list[str]:
-    """Say which methods have seen losses of the rows they are measured on."""
+    """Name the methods that have seen losses of the rows they are measured on."""
     classes = {method.method: COMBINERS.get(method.combiner) for method in methods}
     peeking = [name for name, cls in classes.items() if cls is not None and cls.observes == "validation"]
     return [f"`{name}` observes losses of the held-out rows while it trains: for it they are not unseen."
@@ -166,7 +166,7 @@ def peeking_notes(methods: Sequence[MethodSummary]) -> list[str]:
 
 
 def edge_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say where the best learning rate is the smallest or the largest that was tried."""
+    """Name the methods whose best learning rate is the smallest or the largest that was tried."""
     tried: dict[tuple[Any, Any], set[float]] = {}
     chosen: dict[tuple[Any, Any], float] = {}
     for line in results:

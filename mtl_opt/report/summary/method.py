@@ -85,7 +85,7 @@ def non_finite_of(line: Mapping[str, object]) -> list[str]:
 
 
 def task_scores(runs: Runs, judged: Judged) -> dict[str, dict[str, Score]]:
-    """Sum up every metric of every task."""
+    """Summarise every metric of every task over the seeds."""
     found: dict[str, dict[str, Score]] = {}
     for task in judged.tasks:
         values: dict[str, dict[int, float]] = {}
@@ -145,7 +145,7 @@ def delta_values(
 def why_no_delta(
     method: str, metrics: Mapping[str, float], baselines: Mapping[str, float], keys: Mapping[str, str]
 ) -> str | None:
-    """Find out what keeps Δm from being computed."""
+    """Return why Δm cannot be computed; None where it can."""
     checks = [
         ("there is no single-task baseline for {}", lambda key: key not in baselines),
         (f"`{method}` has no value for {{}}", lambda key: key not in metrics),
@@ -188,7 +188,7 @@ def over_tasks(runs: Runs, judged: Judged, weights: Mapping[str, int]) -> dict[s
 
 
 def costs_of(runs: Runs) -> dict[str, Score]:
-    """Sum up what the runs cost; those of the baselines of one seed are added up where that has a meaning."""
+    """Summarise the costs of the runs; those of one seed's baselines are added where a sum has a meaning."""
     found = {}
     for name in COSTS:
         values = {}

@@ -1,4 +1,4 @@
-"""Differences between methods, and what may be said of them."""
+"""Differences between methods, and the conclusions that their tests allow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def compare_scores(method: str, other: str, mine: Score, theirs: Score, task: st
 
 
 def adjust_with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Adjust the tests of a family for their number, and say what they say."""
+    """Adjust the tests of a family for their number, and state their verdicts."""
     adjusted = holm([one.p for one in comparisons])
     found = []
     for one, p in zip(comparisons, adjusted, strict=True):
@@ -35,7 +35,7 @@ def adjust_with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def verdict_of(one: Comparison, p: float | None) -> str:
-    """Say in a word what a comparison shows."""
+    """Return the verdict of a comparison as a keyword."""
     if one.difference is None:
         return "not finite"
     if p is None:
@@ -46,7 +46,7 @@ def verdict_of(one: Comparison, p: float | None) -> str:
 
 
 def sentence_of(one: Comparison) -> str:
-    """Say in words what a comparison shows."""
+    """Formulate the verdict of a comparison."""
     on = f" on `{one.task}`" if one.task else ""
     pair = f"`{one.method}` and `{one.other}`{on}"
     if one.verdict == "not finite":
@@ -66,7 +66,7 @@ def sentence_of(one: Comparison) -> str:
 def say_winner(
     winner: str | None, score_name: str, comparisons: Sequence[Comparison], scores: Mapping[str, Score]
 ) -> str:
-    """Say who won, and whether that can be told from chance."""
+    """Formulate who won, and whether that can be told from chance."""
     if winner is None:
         return say_nothing(scores)
     if len(scores) == 1:
@@ -89,7 +89,7 @@ def say_winner(
 
 
 def say_nothing(scores: Mapping[str, Score]) -> str:
-    """Say why no method won."""
+    """Explain why no method won."""
     seeds = [f"`{name}`: {', '.join(map(str, one.seeds))}" for name, one in scores.items() if one.mean is not None]
     if not seeds:
         return "No method has a finite score: nothing can be said about a winner."
@@ -98,7 +98,7 @@ def say_nothing(scores: Mapping[str, Score]) -> str:
 
 
 def say_tested(lead: str, comparisons: Sequence[Comparison]) -> str:
-    """Say what the tests of the winner have shown; "better" only of those that were found so."""
+    """Formulate what the tests of the winner have shown; "better" only where a test found it."""
     worse, same, better, broken = (
         [f"`{one.other}`" for one in comparisons if one.verdict == verdict]
         for verdict in ("worse", "not distinguishable", "better", "not finite")

@@ -50,14 +50,14 @@ def shared_seeds(scores: Mapping[str, Score]) -> list[int]:
 
 
 def only(one: Score, seeds: list[int]) -> Score:
-    """Cut a finite score to some of its seeds."""
+    """Restrict a finite score to some of its seeds."""
     if set(one.seeds) == set(seeds):
         return one
     return score_over_seeds({seed: value for seed in seeds if (value := one.at(seed)) is not None})
 
 
 def left_out(scores: Mapping[str, Score], shared: list[int]) -> list[str]:
-    """Say which seeds are left out of the choice of the winner."""
+    """Name the seeds that are left out of the choice of the winner."""
     others = {name: [seed for seed in one.seeds if seed not in shared] for name, one in scores.items()}
     parts = [f"seed{'s' * (len(of) > 1)} {', '.join(map(str, of))} of `{name}`" for name, of in others.items() if of]
     if not parts:

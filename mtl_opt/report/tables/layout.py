@@ -25,7 +25,7 @@ LEGEND = (
     "single-task. Rank: mean over tasks and seeds, 1 is best.",
 )
 MOST_SENTENCES = 12
-"""Comparisons that are said in words below a table; `summary.json` has all."""
+"""Most comparisons that are written out below a table; `summary.json` has all."""
 
 
 @dataclass(frozen=True)
