@@ -9,6 +9,7 @@ from torch import nn
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.model import MultiTaskModel
+from mtl_opt.models.precision import evaluation_mode
 from mtl_opt.models.sharing.base import row_terms
 from mtl_opt.models.sharing.parts.layers import AdaptedLinear
 from mtl_opt.models.sharing.parts.routing import OtherRowsError
@@ -30,19 +31,17 @@ def try_rows(model: Any, num_tasks: int) -> None:
     A `ValueError` of a layer says that it got something else than the rows of the batch.
     """
     embedding = model.get_input_embeddings()
-    device, was_training = embedding.weight.device, model.training
+    device = embedding.weight.device
     tokens = torch.arange(ROWS * LENGTH, device=device).view(ROWS, LENGTH) % embedding.num_embeddings
     ids, mask = torch.tensor([0, num_tasks - 1], device=device), torch.ones_like(tokens)
-    model.eval()
     try:
-        with task_rows(ids):
+        with evaluation_mode(model), task_rows(ids):
             if isinstance(model, MultiTaskModel):
                 model.hidden(TaskBatch(tokens, mask, tokens, ids))
             else:
                 model(input_ids=tokens, attention_mask=mask)
     finally:
-        row_terms(model)  # none is left for the first step
-        model.train(was_training)
+        row_terms(model)  # taken here, so that none is left for the first step
 
 
 @torch.no_grad()
@@ -97,22 +96,18 @@ def check_packing(model: Any) -> None:
         InputError: If rows are not kept apart.
     """
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     vocabulary = model.get_input_embeddings().num_embeddings
     ids = (torch.arange(sum(LENGTHS), device=device) * 7 + 3) % vocabulary
     positions = torch.cat([torch.arange(length, device=device) for length in LENGTHS])
     try:
-        with task_rows(torch.zeros_like(ids)[None]):  # whose rows they are is another question
+        with evaluation_mode(model), task_rows(torch.zeros_like(ids)[None]):  # whose rows they are is another question
             packed = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
-        with task_rows(torch.zeros_like(ids)[:1]):
+        with evaluation_mode(model), task_rows(torch.zeros_like(ids)[:1]):
             alone = torch.cat([model(input_ids=part[None], use_cache=False).logits[0] for part in ids.split(LENGTHS)])
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"`packing: true`: {_name(model)} takes no positions for packed rows ({first_line(error)})."
         ) from error
-    finally:
-        model.train(was_training)
     # An 8-bit base rounds a row's products otherwise when other rows hold outliers.
     rounded = packed.dtype in {torch.bfloat16, torch.float16} or any(p.dtype == torch.int8 for p in model.parameters())
     if float((packed - alone).abs().max()) > (0.05 if rounded else 1e-4) * float(alone.abs().max()):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.base import Head
-from mtl_opt.models.heads.registry import kind_of
+from mtl_opt.models.heads.registry import head_type
 from mtl_opt.results import HEADS_JSON, HEADS_SAFETENSORS
 
 
@@ -50,21 +50,11 @@ def save_head(task: str, head: Head, folder: Path) -> None:
 
 def describe(heads: Mapping[str, Head]) -> dict[str, dict[str, Any]]:
     """Collect the type and the options of every head."""
-    return {task: {"type": kind_of(head), **head.describe()} for task, head in heads.items()}
+    return {task: {"type": head_type(head), **head.describe()} for task, head in heads.items()}
 
 
-def read_about(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read what saved heads are for.
-
-    Args:
-        folder: Folder of a run or checkpoint.
-
-    Returns:
-        Per task `type` and the options of its head.
-
-    Raises:
-        InputError: If there are no heads, or the file cannot be read.
-    """
+def read_specs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the type and the options of every saved head, by task."""
     try:
         return dict(json.loads((folder / HEADS_JSON).read_text(encoding="utf-8"))["tasks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -72,8 +62,8 @@ def read_about(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_heads(heads: Mapping[str, Head], folder: Path) -> None:
-    """Give the heads of a model the weights that were saved."""
-    refuse_other_heads(read_about(folder), describe(heads), folder)
+    """Load saved weights into heads of the same tasks, types and shapes."""
+    refuse_other_heads(read_specs(folder), describe(heads), folder)
     try:
         weights = load_file(folder / HEADS_SAFETENSORS)
         for task, head in heads.items():
@@ -84,24 +74,24 @@ def load_heads(heads: Mapping[str, Head], folder: Path) -> None:
 
 
 def refuse_other_heads(saved: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    """Refuse heads that were made for something else."""
+    """Raise if saved heads differ in tasks, types or shapes from those of the run."""
     if set(saved) != set(wanted):
-        raise InputError(f"The heads in `{folder}` are for {_names(saved)}, and the run has {_names(wanted)}.")
+        raise InputError(f"The heads in `{folder}` are for {_task_list(saved)}, and the run has {_task_list(wanted)}.")
     for task, own in wanted.items():
         for key in ("type", "labels", "pooling", "hidden", "rank", "alpha"):
             before, now = saved[task].get(key), own.get(key)
             if before != now:
                 raise InputError(
-                    f"The head of task `{task}` in `{folder}` was made for {key} {_value(before)}, and the run has "
-                    f"{_value(now)}."
+                    f"The head of task `{task}` in `{folder}` was made for {key} {_option_text(before)}, and the "
+                    f"run has {_option_text(now)}."
                 )
 
 
-def _names(tasks: Sequence[str] | Mapping[str, Any]) -> str:
-    """List tasks."""
+def _task_list(tasks: Sequence[str] | Mapping[str, Any]) -> str:
+    """Format the names of tasks for a message."""
     return f"task{'s' * (len(tasks) != 1)} {', '.join(f'`{task}`' for task in tasks) or 'none'}"
 
 
-def _value(value: object) -> str:
-    """Write an option."""
+def _option_text(value: object) -> str:
+    """Format the value of an option for a message."""
     return ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"

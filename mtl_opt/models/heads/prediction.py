@@ -8,6 +8,7 @@ from mtl_opt.batch import IGNORE_INDEX, TaskBatch
 from mtl_opt.errors import InputError
 from mtl_opt.models.heads.base import Head, Output
 from mtl_opt.models.heads.model import MultiTaskModel
+from mtl_opt.models.precision import evaluation_mode
 
 
 def labels_of(model: MultiTaskModel, task: str) -> list[str] | None:
@@ -39,12 +40,8 @@ def predict(model: MultiTaskModel, batch: TaskBatch) -> list[Any]:
     Raises:
         InputError: If a row is of a task that answers in text: those are generated, not predicted.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         outputs = model.outputs(batch)
-    finally:
-        model.train(was_training)
     found: list[Any] = [None] * len(batch.task_ids)
     for output in outputs:
         head = model.head_of(output.task)

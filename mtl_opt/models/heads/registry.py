@@ -71,6 +71,6 @@ def build_head(spec: Mapping[str, Any], dim: int, vocabulary: int) -> Head:
     return cls(**own, **options)
 
 
-def kind_of(head: Head) -> str:
-    """Name a head."""
+def head_type(head: Head) -> str:
+    """Return the name of a head's type in `HEADS`."""
     return next(name for name, cls in HEADS.items() if type(head) is cls)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mtl_opt.models.sharing.files.products import TaskProducts, plain
+from mtl_opt.models.sharing.files.products import TaskProducts, float32_copy
 from mtl_opt.models.sharing.parts.layers import AdaptedLinear
 
 WEIGHTS = "adapter_model.safetensors"
@@ -76,7 +76,7 @@ def lora_matrices(model: Any) -> dict[str, tuple[Tensor, Tensor]] | None:
             if module.lora_magnitude_vector:
                 return None
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight * module.scaling["default"]
-            found[path] = (plain(a), plain(b))
+            found[path] = (float32_copy(a), float32_copy(b))
     return found
 
 

@@ -58,13 +58,13 @@ def products_of(model: nn.Module, task: int) -> TaskProducts | str:
             found = adapter.lora_of(task) if hasattr(adapter, "lora_of") else None
             if found is None:
                 return f"`{type(adapter).__name__}` at `{path}` depends on more than the task, so it is no product"
-            matrices[path] = (plain(found[0]), plain(found[1]))
+            matrices[path] = (float32_copy(found[0]), float32_copy(found[1]))
             covered |= {id(p) for p in adapter.parameters()}
     for module in model.modules():
         of_output = getattr(module, "output_matrix_of", None)
         if callable(of_output):
             found_matrix = of_output(task)
-            matrix = None if found_matrix is None else plain(found_matrix)
+            matrix = None if found_matrix is None else float32_copy(found_matrix)
             output = matrix if output is None or matrix is None else matrix @ output
         if callable(of_output) or getattr(module, "training_only", False):
             covered |= {id(p) for p in module.parameters()}
@@ -88,10 +88,10 @@ def head_product(model: nn.Module, task: int) -> tuple[Tensor, Tensor] | None:
     heads: Any = getattr(model, "heads", None)
     adapter_of = None if heads is None else getattr(heads[task], "output_lora", None)
     found = None if adapter_of is None else adapter_of()
-    return None if found is None else (plain(found[0]), plain(found[1]))
+    return None if found is None else (float32_copy(found[0]), float32_copy(found[1]))
 
 
-def plain(value: Tensor) -> Tensor:
+def float32_copy(value: Tensor) -> Tensor:
     """Copy a matrix to the CPU in float32."""
     return value.detach().to("cpu", torch.float32).clone()
 

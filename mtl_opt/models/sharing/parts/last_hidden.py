@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl_opt.models.precision import evaluation_mode
+
 ALIKE = 1e-4
 """Largest 1 - cosine of two states that count as one: rounding to another number format, or a factor."""
 
@@ -42,7 +44,7 @@ def _read_by(model: Any, base: nn.Module, output: nn.Module) -> nn.Module:
         for module in base.modules():
             stack.enter_context(module.register_forward_hook(note))
         stack.enter_context(output.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])))
-        _try(model)
+        _read_few_tokens(model)
     for module in base.modules():
         states = given.get(id(module), [])
         if len(states) == len(read) == 1 and _alike(states[0], read[0]):
@@ -54,16 +56,12 @@ def _read_by(model: Any, base: nn.Module, output: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def _try(model: Any) -> None:
+def _read_few_tokens(model: Any) -> None:
     """Read a few tokens."""
     embedding = model.get_input_embeddings()
     tokens = torch.arange(8, device=embedding.weight.device).view(2, 4) % embedding.num_embeddings
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
-    finally:
-        model.train(was_training)
 
 
 def _alike(state: Tensor, read: Tensor) -> bool:
