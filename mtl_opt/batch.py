@@ -1,4 +1,4 @@
-"""A batch that knows the task of every row, and the one context that tells every module which task owns a row."""
+"""A batch with the task of every row, and the one context from which modules read which task owns a row."""
 
 import weakref
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ IGNORE_INDEX = -100
 """Label of a token that is not learnt: prompt and padding."""
 
 MOST_RUNS = 16
-"""From how many runs of a task on its rows are gathered: a product per run then costs more than the copy."""
+"""Most runs of a task that are multiplied one by one: beyond, gathering its rows is cheaper."""
 
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Hold the rows of one micro-batch; the rows of one task are contiguous, or packed without padding between them.
+    """One micro-batch; the rows of one task are contiguous, or packed without padding between them.
 
     Attributes:
         input_ids: Token ids, padded on the right. `[batch, seq]`
@@ -55,7 +55,7 @@ class TaskBatch:
 
 @dataclass(frozen=True)
 class Segments:
-    """Hold the rows of every task in a batch.
+    """The lookup from each task to its rows in a batch.
 
     Attributes:
         rows: Rows of each task that is present: a slice where they are contiguous, else their indices.
@@ -83,7 +83,7 @@ class Segments:
                 yield task, tuple(t[run] for t in flat)
 
     def spread(self, values: Tensor) -> Tensor:  # [tasks] -> [*shape]
-        """Give every row the value of its task."""
+        """Expand values per task to values per row."""
         found = values.new_zeros(self.shape)
         for task, rows in self.rows.items():
             found.view(-1)[rows] = values[task]
@@ -127,7 +127,7 @@ _CLOSED: list[tuple[weakref.ref[Tensor], int | None]] = []  # ids of the last on
 
 
 class _Rows:
-    """Hold the ids of one open context, their segments once somebody has asked, and how long rows are once known."""
+    """One open context: its ids, their segments once asked for, and the length of its rows once known."""
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
@@ -137,7 +137,7 @@ class _Rows:
 
 @contextmanager
 def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
-    """Say which task owns each row (or each token of packed rows) while the context is open.
+    """Declare which task owns each row (or each token of packed rows) while the context is open.
 
     Keep it open from the forward to the end of the backward, so that recomputed layers see the same rows. A module
     that gathers or repeats rows opens an inner context with the gathered ids.
@@ -146,7 +146,7 @@ def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
         ids: Task index of each row `[batch]`, or of each token `[batch, seq]`.
 
     Yields:
-        Nothing; `current_task_rows` returns `ids` inside.
+        None; inside, `current_task_rows` returns `ids`.
     """
     rows = _Rows(ids)
     if _CLOSED and _CLOSED[0][0]() is ids:  # opened again for a second backward, in which no embedding runs
@@ -160,7 +160,7 @@ def task_rows(ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
 
 
 def current_task_rows() -> Tensor | None:
-    """Tell which task owns each row.
+    """Return the task that owns each row.
 
     Returns:
         The ids of the innermost open `task_rows` context, `[batch]` or `[batch, seq]`; None outside any.
@@ -169,7 +169,7 @@ def current_task_rows() -> Tensor | None:
 
 
 def current_segments(num_tasks: int) -> Segments | None:
-    """Tell which rows belong to which task, found once per context for all modules that ask.
+    """Return the rows of each task, found once per context for all modules that ask.
 
     A `ValueError` says when the ids are no task indices below `num_tasks`.
     """
@@ -181,14 +181,14 @@ def current_segments(num_tasks: int) -> Segments | None:
     return known[num_tasks]
 
 
-def note_length(x: Tensor) -> None:  # [batch, seq, ...]
+def note_row_length(x: Tensor) -> None:  # [batch, seq, ...]
     """Remember how many tokens a row has while the innermost `task_rows` context is open."""
     if _OPEN and x.dim() > 1 and x.shape[:1] == _OPEN[-1].ids.shape[:1]:
         _OPEN[-1].length = x.shape[1]
 
 
-def rows_apart(x: Tensor) -> Tensor | None:  # [batch * seq, dim] -> [batch, seq, dim]
-    """Give the rows back to a layer's input whose tokens were all written below each other, as OPT does."""
+def unflatten_rows(x: Tensor) -> Tensor | None:  # [batch * seq, dim] -> [batch, seq, dim]
+    """Restore the batch dimension of an input that was flattened to tokens, as OPT flattens it."""
     if not _OPEN or x.dim() != 2:
         return None
     ids, length = _OPEN[-1].ids, _OPEN[-1].length

@@ -9,11 +9,11 @@ class InputError(ValueError):
 
 
 class DivergedError(InputError):
-    """Say that a loss, a gradient, a weight or a metric of a run is not finite: the data and settings are readable."""
+    """Report a loss, gradient, weight or metric that is not finite, in a run whose data and settings are readable."""
 
 
 class UnknownNameError(InputError):
-    """Say that a name is not among the allowed ones, with the nearest allowed name.
+    """Report a name that is not among the allowed ones, with the nearest allowed name.
 
     Args:
         kind: What the name stands for, such as "combiner".

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from mtl_opt.batch import IGNORE_INDEX, TaskBatch, current_task_rows, note_length, rows_apart, task_rows
+from mtl_opt.batch import IGNORE_INDEX, TaskBatch, current_task_rows, note_row_length, task_rows, unflatten_rows
 
 
 def test_ignored_labels_are_those_that_cross_entropy_ignores():
@@ -60,22 +60,22 @@ def test_a_recomputed_layer_sees_the_ids_in_the_backward():
 
 def test_tokens_below_each_other_get_their_rows_back_once_the_length_is_known():
     flat = torch.arange(12.0).view(6, 2)
-    assert rows_apart(flat) is None  # no context
+    assert unflatten_rows(flat) is None  # no context
     with task_rows(torch.tensor([0, 1])):
-        assert rows_apart(flat) is None  # nobody has said how long a row is
-        note_length(torch.zeros(1, 6))  # positions that all rows share say nothing
-        assert rows_apart(flat) is None
-        note_length(torch.zeros(2, 3))
-        assert torch.equal(rows_apart(flat), flat.view(2, 3, 2))
-        assert rows_apart(flat[:5]) is None
-        assert rows_apart(flat[:2]) is None  # one vector per row
-        assert rows_apart(flat[None]) is None
+        assert unflatten_rows(flat) is None  # nobody has said how long a row is
+        note_row_length(torch.zeros(1, 6))  # positions that all rows share say nothing
+        assert unflatten_rows(flat) is None
+        note_row_length(torch.zeros(2, 3))
+        assert torch.equal(unflatten_rows(flat), flat.view(2, 3, 2))
+        assert unflatten_rows(flat[:5]) is None
+        assert unflatten_rows(flat[:2]) is None  # one vector per row
+        assert unflatten_rows(flat[None]) is None
         with task_rows(torch.tensor([[0, 0, 1]] * 2)):  # a task per token
-            assert torch.equal(rows_apart(flat), flat.view(2, 3, 2))
+            assert torch.equal(unflatten_rows(flat), flat.view(2, 3, 2))
     ids = torch.tensor([0, 1])
     with task_rows(ids):
-        note_length(torch.zeros(2, 3))
+        note_row_length(torch.zeros(2, 3))
     with task_rows(ids):  # a second backward of the same rows
-        assert rows_apart(flat) is not None
+        assert unflatten_rows(flat) is not None
     with task_rows(ids.clone()):
-        assert rows_apart(flat) is None
+        assert unflatten_rows(flat) is None

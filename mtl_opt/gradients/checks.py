@@ -1,4 +1,4 @@
-"""What one backward must be given: everything that would silently mix tasks is refused here."""
+"""Checks of the arguments of one backward: whatever would silently mix tasks is refused here."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from mtl_opt.gradients.rows.shards import unsharded
 
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Refuse names that do not tell the tasks apart."""
+    """Return the names of the tasks, or raise if they are not distinct."""
     if isinstance(tasks, str):
         raise ValueError(f"`tasks` must be a sequence of names, got {tasks!r}.")
     if not tasks or len(set(tasks)) != len(tasks):
@@ -19,7 +19,7 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 def refuse_wrapped(model: nn.Module) -> None:
-    """Refuse a model whose gradients somebody else sums."""
+    """Raise for a model whose wrapper sums the gradients itself."""
     if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         raise ValueError(
             f"`model` must not be wrapped in {type(model).__name__}: it would mix the tasks' rows. "
@@ -33,7 +33,7 @@ def refuse_wrapped(model: nn.Module) -> None:
 
 
 def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> None:  # [tasks]
-    """Refuse losses that are not one per task."""
+    """Raise for losses that are not one per task."""
     allowed = [(2, len(tasks)), (2 * len(tasks),)] if halves else [(len(tasks),)]
     if losses.shape not in allowed:
         raise ValueError(
@@ -45,7 +45,7 @@ def check_losses(losses: Tensor, tasks: Sequence[str], halves: bool = False) -> 
 
 
 def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
-    """Refuse a loss that nothing trained can change."""
+    """Raise for a loss that depends on no trained parameter."""
     if not any(gradient is not None and bool(unsharded(gradient).any()) for gradient in gradients):
         raise ValueError(
             f"The loss of task `{task}` depends on no trainable parameter: its gradient is exactly 0 in the first step."
@@ -53,7 +53,7 @@ def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
 
 
 def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Refuse to add rows beside a gradient that somebody else has summed."""
+    """Raise if a parameter already has a gradient, which would be summed over tasks."""
     for name, parameter in parameters.items():
         if parameter.grad is not None:
             raise ValueError(
@@ -63,7 +63,7 @@ def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:
 
 
 def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tensor:  # [tasks], [tasks] -> [tasks]
-    """Refuse counts that are not one number of tokens or rows per task."""
+    """Return the counts in float64, or raise if they are not one number of tokens or rows per task."""
     if counts.shape != losses.shape:
         raise ValueError(
             f"`counts` must be {list(losses.shape)}, one per task ({', '.join(tasks)}), got shape "
@@ -77,7 +77,7 @@ def checked_counts(counts: Tensor, losses: Tensor, tasks: Sequence[str]) -> Tens
 
 
 def check_penalty(term: Tensor, written: bool) -> None:  # []
-    """Refuse a penalty that could not reach the gradient."""
+    """Raise for a penalty that could not reach the gradient."""
     if term.dim() != 0 or not term.requires_grad:
         raise ValueError(
             f"`term` must be a scalar that depends on a trainable parameter, got shape {tuple(term.shape)}."
@@ -88,7 +88,7 @@ def check_penalty(term: Tensor, written: bool) -> None:  # []
 
 @contextmanager
 def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
-    """Refuse a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks."""
+    """Raise for a penalty whose gradient ran through wired layers: it would have gone to the rows of the tasks."""
     before = version()
     yield
     if version() != before:
@@ -99,7 +99,7 @@ def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
 
 
 def check_trainable(shared: bool, private: bool, engine: str) -> None:
-    """Refuse a model that an engine can do nothing for."""
+    """Raise for a model without the trainable parameters that an engine needs."""
     if not shared and not private:
         raise ValueError("`model` has no trainable parameter: there is no gradient to combine.")
     if not shared and engine not in {"auto", "one_pass", "per_task"}:

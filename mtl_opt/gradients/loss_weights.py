@@ -8,7 +8,7 @@ from torch.distributed import ProcessGroup
 
 from mtl_opt.gradients.checks import check_losses, checked_counts, checked_tasks
 from mtl_opt.gradients.processes import Processes
-from mtl_opt.gradients.step.combiner_input import CombinerLike, of_all
+from mtl_opt.gradients.step.combiner_input import CombinerLike, fill_absent
 
 
 class LossWeights:
@@ -87,4 +87,4 @@ class LossWeights:
         assert self._sums is not None
         present = [task for task, count in enumerate(self._sums[1].tolist()) if count > 0]
         means = self._sums[0][present] / self._sums[1][present]
-        return of_all(self.combiner.weights(None, means, tasks=present), present, len(self.tasks))
+        return fill_absent(self.combiner.weights(None, means, tasks=present), present, len(self.tasks))

@@ -1,4 +1,4 @@
-"""From losses to rows: which row of the buffer each row of a batch goes to, and the backward that fills it."""
+"""From losses to rows of the Jacobian: the owner of each row of a batch, and the backward that fills the buffer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from mtl_opt.batch import Segments, task_rows
+from mtl_opt.batch import Segments, segments_of, task_rows
 from mtl_opt.gradients.checks import check_losses, check_no_gradient, checked_counts
 from mtl_opt.gradients.engines.choice import Engine
 from mtl_opt.gradients.layers.open_segments import OpenSegments
@@ -18,13 +18,13 @@ class RowFiller:
     """Fill the rows of a step, micro-batch by micro-batch.
 
     Args:
-        engine: What differentiates.
-        open_rows: Says which row of the buffer each part of a batch goes to.
-        halves: How rows are dealt to halves; None where they are not.
+        engine: Differentiates the losses.
+        open_rows: Looks up which rows of a batch go to each row of the buffer.
+        halves: Deals rows to halves; None where no combiner needs them.
         verify: Check in the first step that no task's loss depends on rows of another (engines that wire layers).
 
     Attributes:
-        owners: Where each open row goes; None outside `rows`. `[batch]` or `[batch, seq]`
+        owners: Row of the buffer that each open row goes to; None outside `rows`. `[batch]` or `[batch, seq]`
     """
 
     def __init__(self, engine: Engine, open_rows: OpenSegments, halves: HalfSplit | None, verify: bool) -> None:
@@ -37,25 +37,25 @@ class RowFiller:
 
     @contextmanager
     def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
-        """Say which task owns each row of the batch."""
+        """Declare the owner of each row of the batch from the forward to the end of the backward."""
         before = self.owners, self._segments
         try:
             with task_rows(ids), self.engine.open():
                 self.owners = ids if self.halves is None else self.halves.owners(ids)
-                self._segments = self.open_rows.announce(ids, self.owners)
+                self._segments = self.open_rows.register(ids, segments_of(self.owners, self.open_rows.num_rows))
                 yield
         finally:
             self.owners, self._segments = before
-            self.open_rows.forget()  # the rows around these are found again
+            self.open_rows.forget()  # rows of an outer context are looked up again
 
-    def opened(self) -> Tensor:  # -> [batch] or [batch, seq]
-        """Say where each open row goes."""
+    def open_owners(self) -> Tensor:  # -> [batch] or [batch, seq]
+        """Return the row of the buffer that each open row goes to."""
         if self.owners is None:
             raise ValueError("No rows are open; ask inside `with grads.rows(ids):`.")
         return self.owners
 
     def backward(self, step: Step, losses: Tensor, counts: Tensor | None) -> None:  # [tasks], [tasks]
-        """Add `counts · ∇losses` to the rows."""
+        """Add `counts · ∇losses` to the rows: means over the step need one division, whatever the micro-batches."""
         self._check(step, losses)
         names = tuple(step.tasks) * (1 if self.halves is None else 2)
         if counts is None:
@@ -63,7 +63,7 @@ class RowFiller:
             counts = torch.tensor([float(row in filled) for row in range(len(names))]).view_as(losses)
         counts = checked_counts(counts, losses, step.tasks).flatten()
         losses = losses.flatten()
-        present = [row for row, count in enumerate(self.engine.agreed(counts).tolist()) if count > 0]
+        present = [row for row, count in enumerate(self.engine.agreed_counts(counts).tolist()) if count > 0]
         if not present:
             return
         scaled = losses * counts.to(torch.promote_types(losses.dtype, torch.float32))  # bfloat16 has no 1001
@@ -77,7 +77,7 @@ class RowFiller:
         self.engine.backward(scaled, present)
 
     def _check(self, step: Step, losses: Tensor) -> None:
-        """Refuse what would mix steps, rows or tasks."""
+        """Raise for losses that would mix steps, rows or tasks."""
         check_losses(losses, step.tasks, halves=self.halves is not None)
         if self._segments is None and (self.engine.wires or self.halves is not None):
             raise ValueError("Call `backward` inside `with grads.rows(ids):`, which says whose rows these are.")

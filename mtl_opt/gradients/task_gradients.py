@@ -1,4 +1,13 @@
-"""One gradient per task: the object a training loop holds."""
+"""One gradient per task: the object a training loop holds.
+
+A step runs top-down: `row_filler` fills the rows, `step/step` closes them, `step/combiner_input` asks the combiner, and
+`rows/gradient_rows` writes `.grad`. On the way a task is known by
+
+- its *name* (configuration, messages) and its *index* in `tasks` (`TaskBatch.task_ids`, `grads.rows(ids)`),
+- its *row* of the buffer, also called owner: the index, plus `num_tasks` for the second half of its rows
+  (`step/half_split`); `batch.Segments` is the lookup from a row of the buffer to the rows of a batch,
+- its *position* among the tasks present in a step, which is all a combiner sees (`step/combiner_input`).
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -113,7 +122,7 @@ class TaskGradients:
         return self.buffer.num_rows
 
     def rows(self, ids: Tensor) -> AbstractContextManager[None]:  # [batch] or [batch, seq]
-        """Say which task owns each row of the batch, from the forward to the end of the backward.
+        """Declare which task owns each row of the batch, from the forward to the end of the backward.
 
         Args:
             ids: Task index of each row `[batch]`, or of each token `[batch, seq]` of packed rows.
@@ -126,7 +135,7 @@ class TaskGradients:
     @property
     def owners(self) -> Tensor:  # [batch] or [batch, seq]
         """Where each row goes while `rows` is open: its task, plus `num_tasks` in the second half."""
-        return self._filler.opened()
+        return self._filler.open_owners()
 
     def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
@@ -255,7 +264,7 @@ class TaskGradients:
         self._finish(None)
 
     def _finish(self, weights: Tensor | None) -> Tensor | None:
-        """Scale private gradients where asked, hand all over, let the window see the rows; give the weights back."""
+        """Write every `.grad` and add the rows to the window; return the weights."""
         if self.head_policy == "weighted" and weights is None:
             raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
         self._step.write_grad(weights if self.head_policy == "weighted" else None)

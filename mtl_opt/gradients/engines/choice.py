@@ -22,7 +22,7 @@ ENGINES = ("auto", "one_pass", "per_task", "two_pass")
 
 
 class Engine(Protocol):
-    """What differentiates the losses of a micro-batch."""
+    """The interface of an engine: it differentiates the losses of a micro-batch."""
 
     name: str
     wires: bool  # whether it must know whose rows a batch has, and can check that no loss mixes them
@@ -30,8 +30,8 @@ class Engine(Protocol):
     def open(self) -> AbstractContextManager[None]:
         """Prepare the model for a forward and its backward."""
 
-    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated."""
+    def agreed_counts(self, counts: Tensor) -> Tensor:  # [rows]
+        """Return the counts that decide which losses are differentiated, the same in all processes that must agree."""
 
     def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [rows]
         """Add the gradient of every present loss."""
@@ -49,7 +49,7 @@ def build_buffer(
     dtype: torch.dtype | None,
     device: torch.device | str | None,
 ) -> GradientRows:
-    """Build what an engine fills."""
+    """Build the rows that an engine fills."""
     if name.startswith("feature:"):
         if halves:
             raise ValueError("Engine `feature` cannot tell two halves of the rows apart; use `one_pass`.")
@@ -64,7 +64,7 @@ def build_buffer(
 def build_engine(
     name: str,
     model: nn.Module,
-    buffer: Any,
+    buffer: Any,  # the rows of this engine, as `build_buffer` makes them
     private: Sequence[Sequence[nn.Parameter]],
     segments: OpenSegments,
 ) -> tuple[Engine, str]:

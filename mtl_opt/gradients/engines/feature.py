@@ -20,7 +20,7 @@ class Feature:
 
     Args:
         model: The model.
-        buffer: Takes the gradients.
+        buffer: Holds the gradients at the representation.
         private: Parameters of each task alone.
         path: Name of the module whose output is the representation: a tensor, or what has one first.
 
@@ -44,20 +44,20 @@ class Feature:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Watch the module for its output."""
-        handle = self.module.register_forward_hook(self._see)
+        """Record the output of the module during the forward."""
+        handle = self.module.register_forward_hook(self._record)
         try:
             yield
         finally:
             handle.remove()
             self.features = None
 
-    def _see(self, module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002 - the signature of a hook
-        """Keep the representation."""
+    def _record(self, module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG002 - the signature of a hook
+        """Record the representation."""
         self.features = output if isinstance(output, Tensor) else output[0]
 
-    def agreed(self, counts: Tensor) -> Tensor:  # [tasks]
-        """Say whose losses are to be differentiated."""
+    def agreed_counts(self, counts: Tensor) -> Tensor:  # [tasks]
+        """Return the counts that decide which losses are differentiated."""
         return counts
 
     def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [tasks]
@@ -79,4 +79,4 @@ class Feature:
         self.buffer.take(self.features, rows)
 
     def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [tasks]
-        """Do nothing: rows may mix as they like."""
+        """Check nothing: rows may interact across tasks."""

@@ -18,7 +18,7 @@ LEAK_TOLERANCE = 1e-5
 
 
 class CannotWireError(ValueError):
-    """Say which part of the model the engine cannot honour; engine "auto" then takes `per_task`."""
+    """Raised with the part of the model that cannot be wired; engine "auto" then takes `per_task`."""
 
 
 class OnePass:
@@ -28,7 +28,7 @@ class OnePass:
         model: The model.
         buffer: Where the rows go.
         private: Parameters of each task alone; autograd fills their `.grad` as usual.
-        segments: Says which task owns each row while rows are open.
+        segments: Looks up the rows of each owner while rows are open.
 
     Raises:
         CannotWireError: If a shared parameter is in a layer that cannot be wired.
@@ -68,8 +68,8 @@ class OnePass:
             for layer in self.wired:
                 layer.module.__dict__.pop("forward", None)
 
-    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated."""
+    def agreed_counts(self, counts: Tensor) -> Tensor:  # [rows]
+        """Return the counts that decide which losses are differentiated."""
         return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
@@ -81,7 +81,7 @@ class OnePass:
         self.differentiate(scaled[list(present)].sum(), retain_graph=False)
 
     def differentiate(self, loss: Tensor, retain_graph: bool) -> None:  # []
-        """Run one backward, and see to it that every gradient went through a wired layer."""
+        """Run one backward, and raise if a gradient reached a parameter outside a wired layer."""
         loss.backward(retain_graph=retain_graph)
         leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
         for name in leaked:
@@ -118,7 +118,7 @@ class OnePass:
                 parameter.grad = gradient
 
     def _refuse_leak(self, task: int, tasks: Sequence[str]) -> None:
-        """Look where the gradient of one task's loss has gone."""
+        """Raise if the gradient of one task's loss reached rows or private parameters of another."""
         norms = self.buffer.row_norms()
         own, norms[task] = float(norms[task]), 0
         refuse_constant(tasks[task], [norms.new_tensor(own), *(p.grad for p in self.private[task])])
@@ -137,7 +137,7 @@ class OnePass:
 
 
 def _wire(model: nn.Module, buffer: RowBuffer | BlockGramians, segments: OpenSegments) -> list[WiredForward]:
-    """Find the layer of every shared parameter, or say why there is none."""
+    """Wire the layer of every shared parameter, or raise with the reason why it cannot be wired."""
     names = {id(parameter): name for name, parameter in buffer.parameters.items()}
     holders: dict[int, str] = {}
     wired = []

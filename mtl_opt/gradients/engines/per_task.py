@@ -30,11 +30,11 @@ class PerTask:
         self.views = [buffer.view(name) for name in buffer.parameters]
 
     def open(self) -> AbstractContextManager[None]:
-        """Prepare the model for a forward."""
+        """Leave the model as it is."""
         return nullcontext()
 
-    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated."""
+    def agreed_counts(self, counts: Tensor) -> Tensor:  # [rows]
+        """Return the counts that decide which losses are differentiated."""
         return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
     def backward(
@@ -54,7 +54,7 @@ class PerTask:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
-        """See to it that every present loss has a gradient; rows may mix as they like."""
+        """Check that every present loss has a gradient; rows may interact across tasks."""
         take = self._from_backward if self.sharded else self._from_grad
         for row in present:
             wanted = [*self.buffer.parameters.values(), *self.private[row]]
@@ -67,7 +67,7 @@ class PerTask:
 
     @staticmethod
     def _from_backward(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:
-        """Let FSDP2 reduce and scatter the gradient of one loss in a backward of its own, and undo its mean."""
+        """Differentiate in a backward of its own, in which FSDP2 reduces and scatters, and undo the mean it takes."""
         kept = [parameter.grad for parameter in wanted]
         for parameter in wanted:
             parameter.grad = None

@@ -22,7 +22,7 @@ class TwoPass:
         model: The model.
         buffer: Takes the pieces of both backwards.
         private: Parameters of each row alone; their gradients come from the first backward.
-        segments: Says which row of the buffer each part of the batch goes to.
+        segments: Looks up which rows of the batch go to each row of the buffer.
     """
 
     name = "two_pass"
@@ -41,12 +41,12 @@ class TwoPass:
         self.segments = segments
 
     def open(self) -> AbstractContextManager[None]:
-        """Wire the layers."""
+        """Wire the layers that hold shared parameters."""
         return self.wiring.open()
 
-    def agreed(self, counts: Tensor) -> Tensor:  # [rows]
-        """Say whose losses are to be differentiated."""
-        return self.wiring.agreed(counts)
+    def agreed_counts(self, counts: Tensor) -> Tensor:  # [rows]
+        """Return the counts that decide which losses are differentiated."""
+        return self.wiring.agreed_counts(counts)
 
     def backward(
         self,
@@ -79,7 +79,7 @@ class TwoPass:
         for parameter in self.private:
             parameter.grad = None  # autograd would add to the very tensor
         with task_rows(ids), self.wiring.open():  # layers that are recomputed ask again whose rows these are
-            self.segments.announce_again(ids, segments)
+            self.segments.register(ids, segments)
             self.wiring.differentiate(loss, retain_graph=False)
         self.segments.forget()
         for parameter, gradient in zip(self.private, gradients, strict=True):

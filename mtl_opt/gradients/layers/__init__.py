@@ -1,1 +1,1 @@
-"""Layers taken apart by task, for `one_pass` and `two_pass`."""
+"""Layers whose backward splits the weight gradient by task, for `one_pass` and `two_pass`."""

@@ -1,4 +1,4 @@
-"""Any layer that treats rows apart: its weight gradient per task is a local vector-Jacobian product."""
+"""Any layer that processes rows independently: one local vector-Jacobian product per task."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -13,11 +13,11 @@ from mtl_opt.batch import Segments
 from mtl_opt.gradients.rows.layer_rows import LayerRows
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a layer is called with beside its one tensor."""
+"""Arguments of a layer beside its one tensor."""
 
 
 class TaskLeaf(torch.autograd.Function):
-    """Any layer that treats its rows apart; the backward is one local vector-Jacobian product per task."""
+    """Any layer that processes rows independently; its backward runs the layer again for every task."""
 
     @staticmethod
     @override
@@ -34,7 +34,7 @@ class TaskLeaf(torch.autograd.Function):
         device = x.device.type  # the backward runs the layer again and must do it as the forward did
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.save_for_backward(x)
-        return original(module, x, *call[0], **call[1])
+        return class_forward(module, x, *call[0], **call[1])
 
     @staticmethod
     @once_differentiable
@@ -57,19 +57,19 @@ class TaskLeaf(torch.autograd.Function):
                     found = torch.autograd.grad(y, wanted, part_gradient, allow_unused=True)
                 for name, value in zip(parameters, found, strict=False):
                     if value is not None:
-                        add(rows[name][task], value)
+                        add_to_row(rows[name][task], value)
                 if flat is not None:
                     flat[ctx.segments.rows[task]] = 0 if found[-1] is None else found[-1]
         return (x_gradient, None, None, None, None, *([None] * len(parameters)))
 
 
-def add(rows: Tensor, gradient: Tensor) -> None:  # [*shape], [*shape]
-    """Add a gradient where the rows are kept, which may be another device and another precision."""
+def add_to_row(rows: Tensor, gradient: Tensor) -> None:  # [*shape], [*shape]
+    """Add a gradient to a row, which may have another device and precision."""
     rows.add_(gradient.to(rows.device))
 
 
 class _Original(nn.Module):
-    """Call the forward of a module's class, whatever its instance has been wired to."""
+    """Call the forward that a module's class defines, as a module for `functional_call`."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -77,10 +77,10 @@ class _Original(nn.Module):
 
     @override
     def forward(self, *inputs: Any, **options: Any) -> Tensor:
-        return original(self.module, *inputs, **options)
+        return class_forward(self.module, *inputs, **options)
 
 
-def original(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+def class_forward(module: nn.Module, *inputs: Any, **options: Any) -> Any:
     """Run the forward that the class defines, whatever the instance has been wired to."""
     return type(module).forward(module, *inputs, **options)
 
@@ -98,7 +98,7 @@ def check_rows_apart(
     options: dict[str, Any],
     segments: Segments,
 ) -> None:  # x [batch, ...]
-    """Refuse a layer nobody knows unless a row's output is the same whatever rows stand beside it.
+    """Raise unless the output of an unknown layer for a row is the same whatever other rows are in the batch.
 
     It is run once on the whole batch and once on each task's rows, and its state is put back. This finds layers that
     mix rows, draw random numbers or keep running statistics: a second run would not be the first one.
@@ -107,13 +107,13 @@ def check_rows_apart(
     devices = [x.device] if x.device.type == "cuda" else []
     reason = ""
     with torch.no_grad(), torch.random.fork_rng(devices):
-        y = original(module, x, *inputs, **options)
+        y = class_forward(module, x, *inputs, **options)
         if not isinstance(y, Tensor) or y.shape[: len(segments.shape)] != segments.shape:
             reason = "does not return one tensor with the rows of its input"
         else:
             limit = (1e-3 if y.dtype in {torch.float32, torch.float64} else 0.05) * float(y.abs().max())
             for _, (own, wanted) in segments.split(x, y):
-                alone = original(module, own, *inputs, **options)
+                alone = class_forward(module, own, *inputs, **options)
                 if alone.shape != wanted.shape or float((alone - wanted).abs().max()) > limit:
                     reason = "mixes rows or draws random numbers (its output for some rows depends on the others)"
         if any(not torch.equal(buffer, kept[name]) for name, buffer in module.named_buffers()):

@@ -1,4 +1,4 @@
-"""Layers whose backward adds the weight gradient of every task to its own row instead of summing over all rows.
+"""Layers whose backward adds the weight gradient of each task to the row of that task.
 
 The forward is the layer's own, and so is the gradient of its input: only the product that plain training would sum
 over the whole batch, `gyᵀ x`, is taken per task. The arithmetic is the same, so the cost is too.
@@ -13,9 +13,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.batch import Segments, note_length, rows_apart
+from mtl_opt.batch import Segments, note_row_length, unflatten_rows
 from mtl_opt.gradients.layers.open_segments import OpenSegments
-from mtl_opt.gradients.layers.task_leaf import TaskLeaf, add, check_rows_apart, original
+from mtl_opt.gradients.layers.task_leaf import TaskLeaf, add_to_row, check_rows_apart, class_forward
 from mtl_opt.gradients.layers.wirable import is_conv1d, is_known, mixes_tokens
 from mtl_opt.gradients.rows.layer_rows import LayerRows
 
@@ -48,7 +48,7 @@ class TaskLinear(torch.autograd.Function):
         if "bias" in ctx.rows.names:
             with ctx.rows.open("bias") as rows:
                 for task, (piece,) in ctx.segments.pieces(gradient):
-                    add(rows[task], piece.reshape(-1, piece.shape[-1]).sum(0))
+                    add_to_row(rows[task], piece.reshape(-1, piece.shape[-1]).sum(0))
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
@@ -68,7 +68,7 @@ def _fill_rows(
         with rows.open("weight", part) as opened:
             for task, pieces in segments.pieces(own, x):
                 g, h = (piece.reshape(-1, piece.shape[-1]) for piece in pieces)
-                add(opened[task], _product(g, h))
+                add_to_row(opened[task], _product(g, h))
 
 
 def _add_combined(
@@ -130,13 +130,13 @@ class TaskEmbedding(torch.autograd.Function):
 
 
 class WiredForward:
-    """Replace a layer's forward while rows are open.
+    """The forward of a layer while rows are open; its backward fills the rows.
 
     Args:
         path: Name of the layer in the model, for messages.
         module: The layer.
         rows: Where the gradients of the layer's shared parameters go.
-        segments: Says which task owns each row while the layer runs.
+        segments: Looks up the rows of each owner while the layer runs.
     """
 
     def __init__(self, path: str, module: nn.Module, rows: LayerRows, segments: OpenSegments) -> None:
@@ -153,9 +153,9 @@ class WiredForward:
     def __call__(self, *inputs: Any, **options: Any) -> Tensor:  # [*shape, ...]
         """Run the layer, with a backward that fills the rows."""
         if not torch.is_grad_enabled():
-            return original(self.module, *inputs, **options)
+            return class_forward(self.module, *inputs, **options)
         x, inputs, options = self._taken_apart(inputs, options)
-        rows = None if self.is_embedding or mixes_tokens(self.module) else rows_apart(x)
+        rows = None if self.is_embedding or mixes_tokens(self.module) else unflatten_rows(x)
         if rows is None:
             return self._run(x, inputs, options)
         return self._run(rows, inputs, options).flatten(0, 1)
@@ -180,7 +180,7 @@ class WiredForward:
     def _taken_apart(
         self, inputs: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-        """Tell the one input from what else the layer was called with."""
+        """Separate the one input from the other arguments of the call."""
         if inputs:
             x, inputs = inputs[0], inputs[1:]
         else:
@@ -193,7 +193,7 @@ class WiredForward:
         return x, inputs, options
 
     def _checked(self, x: Tensor, segments: Segments) -> Tensor:  # [*shape, ..., features] -> [*shape, ..., features]
-        """Refuse an input that does not begin with the rows; repeat positions that all rows share."""
+        """Raise for an input whose first dimension is not the rows; expand positions that all rows share."""
         shape = segments.shape
         if isinstance(self.module, nn.Embedding) and x.dim() >= 2 and x.shape[0] == 1 and len(shape) == 1:
             x = x.expand(shape[0], *x.shape[1:])  # [1, seq], as BERT and GPT-2 number their positions
@@ -209,5 +209,5 @@ class WiredForward:
                 "packed rows a sequence holds several tasks; use engine `per_task` or do not pack."
             )
         if x.dim() == (2 if self.is_embedding else 3) and (self.is_linear or self.is_conv1d or self.is_embedding):
-            note_length(x)
+            note_row_length(x)
         return x

@@ -1,4 +1,4 @@
-"""Which layers engine `one_pass` can take apart by task, and the sentence for those it cannot."""
+"""Layers whose weight gradient engine `one_pass` can split by task, and the reason why others cannot be."""
 
 import inspect
 from collections.abc import Collection
@@ -8,35 +8,35 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 PLAIN = (nn.LayerNorm, nn.Embedding, nn.RMSNorm)
-"""Layers that treat tokens apart, and rows with them."""
+"""Layers that process every token on its own."""
 
 ROW_WISE = (_ConvNd, nn.GroupNorm, nn.PReLU)
-"""Layers that treat rows apart, but mix the positions within a row."""
+"""Layers that process every row on its own, but mix positions within a row."""
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Whether it is the linear layer of GPT-2, whose weight is `[in, out]`; known by name, without its library."""
+    """Recognise the linear layer of GPT-2, whose weight is `[in, out]`, by name: its library is not imported."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and not isinstance(module, nn.Linear)
 
 
 def is_known(module: nn.Module) -> bool:
-    """Tell whether a layer is known to treat rows apart, so that its first run need not be checked."""
+    """Return whether a layer is known to process every row on its own: its first run needs no check."""
     own = type(module).__module__.startswith("torch.nn.")
     return (own and isinstance(module, (nn.Linear, *PLAIN, *ROW_WISE))) or _is_norm(module) or is_conv1d(module)
 
 
 def mixes_tokens(module: nn.Module) -> bool:
-    """Tell whether a layer may mix the tokens of one sequence."""
+    """Return whether a layer may mix the tokens of a sequence."""
     return not (isinstance(module, (nn.Linear, *PLAIN)) or _is_norm(module) or is_conv1d(module))
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Know the RMS norms of all libraries by their name."""
+    """Recognise the norms of all libraries by their name."""
     return type(module).__name__.endswith(("RMSNorm", "LayerNorm"))
 
 
 def why_not(module: nn.Module, shared: Collection[str]) -> str:
-    """Say why a layer cannot be wired."""
+    """Return the reason why a layer cannot be wired; empty where it can."""
     trainable = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
     if "forward" in module.__dict__:
         return "its forward was replaced on the instance"
@@ -53,7 +53,7 @@ def why_not(module: nn.Module, shared: Collection[str]) -> str:
 
 
 def _why_not_leaf(module: nn.Module) -> str:
-    """Say why a layer that is neither linear nor made of others cannot be wired; empty where it can."""
+    """Return the reason for a layer that is neither linear nor has children; empty where it can be wired."""
     if isinstance(module, _BatchNorm):
         return "batch norm mixes the rows of all tasks"
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):

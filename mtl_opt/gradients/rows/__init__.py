@@ -1,1 +1,1 @@
-"""Where task gradients lie: the Jacobian in one buffer, or Gramians by tensor."""
+"""Storage of task gradients: the Jacobian in one buffer, Gramians by tensor, or rows at a representation."""

@@ -12,16 +12,16 @@ from mtl_opt.gradients.rows.scratch_rows import ScratchRows
 
 
 class BlockGramians(GradientRows):
-    """Hold the inner products of the task gradients, parameter by parameter, and the combined gradient.
+    """Store the inner products of the task gradients by parameter, and the combined gradient.
 
-    In the first backward every piece of a gradient is multiplied with itself and thrown away; in the second it is
-    added to the combined gradient with the weights found in between, unless its layer does so by itself.
+    The first backward multiplies every piece of a gradient with itself and discards it; the second adds each piece to
+    the combined gradient with the weights found in between, unless the layer applies them itself.
 
     Args:
         parameters: Name and parameter of everything shared, in model order.
         num_tasks: Number of tasks.
-        processes: Who has gradients too; None for this process alone.
-        halves: Tell two halves of each task's rows apart.
+        processes: The processes that compute gradients too; None for this one alone.
+        halves: Keep two rows per task until the step is closed.
 
     Attributes:
         second_pass: Runs the backward of the step again; None before the first one, and once it has run.
@@ -57,11 +57,11 @@ class BlockGramians(GradientRows):
         return self.jacobian
 
     def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> ScratchRows:
-        """Say where a layer's backward puts its gradients."""
+        """Return the place where the backward of a layer adds its gradients."""
         return ScratchRows(self, names, transposed)
 
     def zeros(self, *shape: int) -> Tensor:  # -> [rows, *shape]
-        """Make a piece to be filled."""
+        """Allocate a piece of all rows."""
         return torch.zeros(self.num_rows, *shape, dtype=self.columns.dtype, device=self.columns.device)
 
     def target(self, name: str, transposed: bool) -> Tensor:  # -> [*shape]
@@ -70,17 +70,21 @@ class BlockGramians(GradientRows):
         return view.mT if transposed else view
 
     def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
-        """Give the weights of the second backward."""
+        """Return the weights of the second backward; None in the first."""
         return self._weights.get(name)
 
     def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:  # piece [rows, *shape]
-        """Take a piece of the gradients: multiply it with itself, or combine it."""
+        """Accumulate the products of a piece with itself (first backward), or its weighted sum (second)."""
         self._pieces += 1
         if not self._weights:
-            if piece.dim() == 3 and piece.mT.is_contiguous():  # inner products do not mind, and nothing is copied
+            # Inner products do not depend on the layout, and the transpose of a transposed piece needs no copy.
+            if piece.dim() == 3 and piece.mT.is_contiguous():
                 piece = piece.mT
+            # Before the product: (Σ_p J_p)(Σ_p J_p)ᵀ has the cross terms between processes, Σ_p J_p J_pᵀ has not.
             self.processes.sum(piece)
-            self._products[name] = self._products[name] + gramian_of(piece.flatten(1))  # snapshots stay as they are
+            self._products[name] = self._products[name] + gramian_of(
+                piece.flatten(1)
+            )  # not in place: a snapshot shares the tensor
             return
         found = torch.tensordot(self._weights[name].to(piece), piece, dims=1)
         target = self.target(name, transposed)
@@ -90,11 +94,12 @@ class BlockGramians(GradientRows):
             target.index_add_(0, where, found)
 
     def sum_over_processes(self) -> None:
-        """Do nothing: the pieces were added up one by one."""
+        """Do nothing: `take` has summed the pieces."""
 
     def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
         """Compute the inner products between the two halves' mean gradients, then join the halves."""
         product, size = self._sum(self._products), self.num_tasks
+        # ⟨g1 + g2, h1 + h2⟩ is the sum of the four blocks between the halves of two tasks.
         for name, found in self._products.items():
             self._products[name] = found.view(2, size, 2, size).sum((0, 2))
         return mean_product(product, totals)
@@ -107,15 +112,15 @@ class BlockGramians(GradientRows):
             self._products[name] = found / scale[:, None] / scale[None, :]
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
-        """Add up the inner products of all parameters."""
+        """Sum the inner products of all parameters."""
         return self._sum(self._products)
 
     def gramians(self, by: str) -> dict[str, Tensor]:  # {block: [tasks, tasks]}
-        """Add the inner products up to one Gramian per block."""
+        """Sum the inner products to one Gramian per block."""
         return {name: self._over(columns) for name, columns in self.columns.blocks(by).items()}
 
     def gramian_over(self, over: str | Sequence[str]) -> Tensor:  # [tasks, tasks]
-        """Add the inner products up over some layers only."""
+        """Sum the inner products over some layers only."""
         names = self.columns.layers_over(over)
         return torch.stack([self._over(self.layers[name]) for name in names]).sum(0)
 
@@ -124,20 +129,21 @@ class BlockGramians(GradientRows):
         return self.jacobian
 
     def _over(self, block: slice) -> Tensor:
-        """Add up what belongs to the columns of a block."""
+        """Sum the products of the parameters in a block of columns."""
         inside = {n: p for n, p in self._products.items() if block.start <= self.tensors[n].start < block.stop}
         return self._sum(inside)
 
     @staticmethod
     def _sum(products: Mapping[str, Tensor]) -> Tensor:
-        """Add up inner products of several parameters."""
+        """Sum the inner products of several parameters."""
         return torch.stack(list(products.values())).sum(0)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
-        """Run the backward again and add every piece to the combined gradient with its task's weight."""
+        """Run the second backward, which adds every piece to the combined gradient with its task's weight."""
         if self.second_pass is None:
             raise ValueError("The gradient of this step is already written, and engine `two_pass` keeps no rows.")
         for columns, given in self.columns.weights_by_slice(weights, self.num_tasks):
+            # Pieces hold sums of counts·gradients: w / total turns their weighted sum into that of the means.
             own = (given.to(self._totals) / self._totals).repeat(self.num_rows // self.num_tasks)
             inside = [n for n, at in self.tensors.items() if columns.start <= at.start < columns.stop]
             self._weights |= dict.fromkeys(inside, own)
@@ -149,7 +155,7 @@ class BlockGramians(GradientRows):
         self.processes.sum(self.combined)
 
     def zero(self) -> None:
-        """Forget the products and set every `.grad` to None."""
+        """Clear the products and set every `.grad` to None."""
         self.drop_grad()
         size, like = self.num_rows, self.columns
         self._products = {n: torch.zeros(size, size, dtype=like.dtype, device=like.device) for n in self.tensors}
@@ -157,13 +163,13 @@ class BlockGramians(GradientRows):
         self.second_pass = None
 
     def row_norms(self) -> Tensor:  # -> [rows]
-        """Measure the rows."""
+        """Compute the norm of every row."""
         return self.gramian().diagonal().clamp(min=0).sqrt()
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Copy the products."""
+        """Return the products as they are now."""
         return dict(self._products)
 
     def restore(self, kept: Mapping[str, Tensor]) -> None:
-        """Put the products back."""
+        """Restore the products of a snapshot."""
         self._products = dict(kept)

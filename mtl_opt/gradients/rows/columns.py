@@ -1,4 +1,4 @@
-"""Where every shared parameter stands in a row: parameters side by side, those of one layer next to each other."""
+"""The columns of a row: shared parameters side by side, grouped by layer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from mtl_opt.gradients.rows.shards import local_shard
 
 
 def layer_of(name: str) -> str:
-    """Name the layer of a parameter: everything up to the first number in its path, such as `model.layers.3`.
+    """Return the layer of a parameter: its path up to the first number, such as `model.layers.3`.
 
     Examples:
         >>> layer_of("model.layers.3.self_attn.q_proj.lora_A.default.weight")
@@ -25,7 +25,7 @@ def layer_of(name: str) -> str:
 
 
 class Columns:
-    """Name the columns of a row.
+    """Assign every shared parameter its columns in a row.
 
     Args:
         parameters: Name and parameter of everything shared, in model order.
@@ -47,7 +47,8 @@ class Columns:
         self.tensors: dict[str, slice] = {}
         self.layers: dict[str, slice] = {}
         end = 0
-        for layer, members in by_layer.items():  # a layer's parameters stand side by side: its Gramian is one product
+        # The parameters of a layer are neighbours, so that its Gramian is one product over one slice.
+        for layer, members in by_layer.items():
             begin = end
             for name, parameter in members:
                 self.parameters[name] = parameter
@@ -64,21 +65,21 @@ class Columns:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are; the CPU where there are none."""
+        """Device of the parameters; the CPU where there are none."""
         return next((local_shard(p).device for p in self.parameters.values()), torch.device("cpu"))
 
     def empty_row(self) -> Tensor:  # -> [params]
-        """Make room for one gradient, where the parameters are."""
+        """Allocate one gradient, on the device of the parameters."""
         return torch.zeros(self.size, dtype=self.dtype, device=self.device)
 
     def blocks(self, by: str) -> dict[str, slice]:
-        """Name the columns of every block."""
+        """Return the columns of every layer or tensor."""
         if by not in {"layer", "tensor"}:
             raise ValueError(f"`by` must be 'layer' or 'tensor', got {by!r}.")
         return self.layers if by == "layer" else self.tensors
 
     def layers_over(self, over: str | Sequence[str]) -> list[str]:
-        """Name the layers that a combiner's `over` stands for."""
+        """Resolve a combiner's `over` to names of layers."""
         if over == "all":
             return list(self.layers)
         names = list(self.layers)[-1:] if over == "last" else [over] if isinstance(over, str) else list(over)

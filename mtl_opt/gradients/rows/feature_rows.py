@@ -11,12 +11,12 @@ from mtl_opt.gradients.rows.products import gramian_of, weighted_sum
 
 
 class FeatureRows(GradientRows):
-    """Hold one gradient per task with respect to the representation `[tasks, features]` of one batch.
+    """Store one gradient per task at the representation of one batch, `[tasks, features]`.
 
     Args:
         parameters: Name and parameter of everything shared.
         num_tasks: Number of tasks.
-        processes: Who has other rows of the batch; None for this process alone.
+        processes: The processes that have other rows of the batch; None for this one alone.
 
     `combined` is the gradient of the shared parameters `[params]`; the rows have columns of their own.
     """
@@ -39,14 +39,14 @@ class FeatureRows(GradientRows):
         return 0
 
     def take(self, features: Tensor, rows: Mapping[int, Tensor]) -> None:  # [batch, ...], [batch, ...]
-        """Take the gradients of one batch."""
+        """Store the gradients of one batch."""
         self.features = features
         self._rows = torch.zeros(self.num_rows, features.numel(), dtype=self.columns.dtype, device=features.device)
         for task, row in rows.items():
             self._rows[task] = row.flatten()
 
     def sum_over_processes(self) -> None:
-        """Do nothing: every process has rows of its own, and their inner products are added up."""
+        """Do nothing: processes have different features, so their inner products are summed instead."""
 
     def divide(self, totals: Tensor) -> None:  # [tasks]
         """Turn counts times gradients into gradients."""
@@ -73,18 +73,18 @@ class FeatureRows(GradientRows):
         return self.processes.sum(gramian_of(sums))
 
     def whole_rows(self) -> Tensor:  # [tasks, features]
-        """Give the rows to a method that looks at every column."""
+        """Return the rows for a method that looks at every column."""
         return self.jacobian
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks]
-        """Send the weighted sum of the rows back through the encoder."""
+        """Back-propagate the weighted sum of the rows through the encoder."""
         ((_, given),) = self.columns.weights_by_slice(weights, self.num_rows)
         combined = torch.empty_like(self.jacobian[0])
         weighted_sum(self.jacobian, given, combined)
         self.put(combined)
 
     def put(self, gradient: Tensor) -> None:  # [features]
-        """Send a gradient of the representation back through the encoder."""
+        """Back-propagate a gradient at the representation through the encoder."""
         features = self.features
         assert features is not None
         checked = torch.empty(features.numel(), dtype=features.dtype, device=features.device)
@@ -96,7 +96,7 @@ class FeatureRows(GradientRows):
         self.processes.sum(self.combined)
 
     def zero(self) -> None:
-        """Forget the batch and set every `.grad` to None."""
+        """Release the batch and set every `.grad` to None."""
         self.features = None
         self._rows = torch.zeros(self.num_rows, 0, dtype=self.columns.dtype, device=self.columns.device)
         self.drop_grad()

@@ -1,4 +1,4 @@
-"""What every keeper of task gradients has: for rows, for Gramians by tensor, for rows at a representation."""
+"""The interface of all storage of task gradients, and what the three kinds share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from mtl_opt.gradients.rows.shards import local_shard, sharded_like
 
 
 class GradientRows(ABC):
-    """Keep the gradients of all tasks from the first backward of a step until their combination is written.
+    """Store the gradients of all tasks from the first backward of a step until their combination is written.
 
     A row belongs to one task, or to one half of a task's batch rows: `[rows]` is `[tasks]` or `[2 * tasks]`, the
     second halves behind.
@@ -65,7 +65,7 @@ class GradientRows(ABC):
         return self.combined[self.tensors[name]].view(local_shard(self.parameters[name]).shape)
 
     def write_grad(self) -> None:
-        """Make the combined gradient the `.grad` of every shared parameter, without a copy where dtypes agree."""
+        """Set every shared `.grad` to its part of the combined gradient, a view where dtypes agree."""
         for name, parameter in self.parameters.items():
             parameter.grad = sharded_like(self.combined_view(name).to(parameter.dtype), parameter)
 
@@ -91,7 +91,7 @@ class GradientRows(ABC):
 
     @abstractmethod
     def sum_over_processes(self) -> None:
-        """Add up what the processes have filled."""
+        """Sum the gradients over the processes."""
 
     @abstractmethod
     def divide(self, totals: Tensor) -> None:  # [tasks]
@@ -119,10 +119,10 @@ class GradientRows(ABC):
 
     @abstractmethod
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
-        """Make the weighted sum of the rows the combined gradient."""
+        """Compute the combined gradient as the weighted sum of the rows."""
 
     def put(self, gradient: Tensor) -> None:  # [params]
-        """Make a given vector the combined gradient."""
+        """Copy a vector into the combined gradient."""
         copy_checked(gradient, self.combined)
 
     def update_products(self) -> tuple[Tensor, float] | None:  # -> [tasks], |d|
@@ -139,7 +139,7 @@ class GradientRows(ABC):
 
 
 def copy_checked(gradient: Tensor, target: Tensor) -> None:  # [columns], [columns]
-    """Copy a vector of the caller's making, or refuse its shape."""
+    """Copy a vector that the caller made, or raise for its shape."""
     if gradient.shape != target.shape:
         raise ValueError(
             f"`gradient` must be [{len(target)}], one number per shared parameter, got shape {tuple(gradient.shape)}."
@@ -148,7 +148,7 @@ def copy_checked(gradient: Tensor, target: Tensor) -> None:  # [columns], [colum
 
 
 def mean_product(product: Tensor, totals: Tensor) -> Tensor:  # [2 * tasks, 2 * tasks], [2 * tasks] -> [tasks, tasks]
-    """Pick the block between the halves out of the products of sums, and divide it by their counts."""
+    """Select the block between the halves from the products of sums, and divide it by both counts."""
     size = len(totals) // 2
     counts = totals.clamp(min=1).to(product)
     return product[:size, size:] / counts[:size, None] / counts[None, size:]

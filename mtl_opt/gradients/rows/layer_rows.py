@@ -1,4 +1,4 @@
-"""Where the backward of one layer puts the gradients of its tasks."""
+"""The interface between the backward of a layer and the storage of rows, and its implementation on a buffer."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,38 +11,38 @@ from mtl_opt.gradients.rows.columns import Columns
 
 
 class LayerRows(Protocol):
-    """What a wired layer asks for."""
+    """The rows of one layer, as its backward fills them; parameters go by their local names."""
 
     names: tuple[str, ...]
 
     def parts(self, name: str) -> list[slice]:
-        """Cut a parameter along its first dimension into what is filled at a time."""
+        """Split a parameter along its first dimension into parts that are filled one after the other."""
 
     def open(self, name: str, part: slice = slice(None)) -> AbstractContextManager[Tensor]:  # [rows, *shape of part]
-        """Give a tensor to add every row's gradient to."""
+        """Open a tensor to which the gradient of every row is added."""
 
     def open_lines(self, name: str, tokens: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor]]:
-        """Give the same for the lines of a table that tokens look up, and where in it each token's line is."""
+        """Open the lines of a table that tokens look up, with the line of each token."""
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # [rows, *shape of part]
         """Add the gradients of all rows at once."""
 
     def combining(self, name: str) -> tuple[Tensor, Tensor] | None:  # ([rows], [*shape])
-        """Give a weight per row, and where the weighted sum of the rows is wanted in their place; None: the rows."""
+        """Return weights and a target where the weighted sum of the rows is wanted; None where the rows are."""
 
 
 class PieceTaker(Protocol):
-    """What takes the gradients of a layer piece by piece where no rows are kept (`BlockGramians`)."""
+    """The consumer of pieces where no rows are kept (`BlockGramians`)."""
 
     columns: Columns
     processes: Processes
     num_rows: int
 
     def zeros(self, *shape: int) -> Tensor:  # -> [rows, *shape]
-        """Make a piece to be filled."""
+        """Allocate a piece of all rows."""
 
     def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:  # piece [rows, *shape]
-        """Take a filled piece."""
+        """Consume a filled piece."""
 
     def weights_of(self, name: str) -> Tensor | None:  # -> [rows]
         """Return the weights of the second backward; None in the first."""
@@ -63,15 +63,15 @@ class BufferRows:
         self.views = views
 
     def parts(self, name: str) -> list[slice]:  # noqa: ARG002 - every parameter is filled at once
-        """Fill a parameter at once."""
+        """Return one part: a parameter is filled at once."""
         return [slice(None)]
 
     def open(self, name: str, part: slice = slice(None)) -> AbstractContextManager[Tensor]:  # noqa: ARG002
-        """Give the view."""
+        """Open the view into the buffer."""
         return nullcontext(self.views[name])
 
     def open_lines(self, name: str, tokens: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor]]:
-        """Give the view of the whole table."""
+        """Open the view of the whole table."""
         return nullcontext((tokens, self.views[name]))
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # noqa: ARG002 - [rows, *shape]
@@ -79,4 +79,4 @@ class BufferRows:
         self.views[name].add_(gradients.to(self.views[name].device))
 
     def combining(self, name: str) -> None:
-        """Say that rows are wanted."""
+        """Return None: the rows are wanted."""

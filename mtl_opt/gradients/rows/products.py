@@ -1,4 +1,4 @@
-"""The two products on the hot path: `J Jᵀ` and `wᵀ J`, each one reading of the rows."""
+"""The products on the hot path: `J Jᵀ`, `wᵀ J` and `J d`, each in one pass over the rows."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,14 @@ PIECE = 4096
 """Columns of one product of a Gramian."""
 
 CHUNK = 2**20
-"""Columns that are converted at a time where the rows are not kept in the precision of the parameters."""
+"""Columns converted at a time where rows and parameters differ in precision."""
 
 
 def gramian_of(
     rows: Tensor,  # [tasks, columns]
 ) -> Tensor:  # [tasks, tasks]
     """Compute `J Jᵀ` piece by piece: sums of short products round less, and threads share the pieces."""
+    # The sum over blocks of columns, Σ_k J_k J_kᵀ, is the Gramian whatever the blocks.
     if rows.dtype in {torch.bfloat16, torch.float16}:  # in float32, without a copy of all rows
         parts = rows.split(CHUNK, dim=1)
         return torch.stack([gramian_of(part.float()) for part in parts]).sum(0)
@@ -27,7 +28,7 @@ def weighted_sum(
     rows: Tensor,  # [tasks, columns]
     weights: Tensor,  # [tasks]
     out: Tensor,  # [columns]
-) -> None:  # [tasks, columns], [tasks], [columns]
+) -> None:
     """Write `wᵀ J`, in the precision and on the device of `out`."""
     if rows.dtype == out.dtype and rows.device == out.device:
         torch.mv(rows.T, weights.to(rows), out=out)

@@ -13,12 +13,12 @@ from mtl_opt.gradients.rows.shards import local_shard
 
 
 class RowBuffer(GradientRows):
-    """Hold one gradient row per task over the shared parameters, and the combined gradient.
+    """Store one gradient row per task over the shared parameters, and the combined gradient.
 
     Args:
         parameters: Name and parameter of everything shared, in model order.
         num_tasks: Number of tasks.
-        processes: Who fills rows too; None for this process alone.
+        processes: The processes that fill rows too; None for this one alone.
         halves: Keep two rows per task, one for each half of its rows, until the step is closed.
         dtype: Precision of the rows, default that of the parameters and at least float32; bfloat16 halves the memory.
         device: Where the rows are kept; default the parameters' device.
@@ -48,11 +48,11 @@ class RowBuffer(GradientRows):
         return self.rows[: self.num_tasks]
 
     def view(self, name: str) -> Tensor:  # [rows, *shape]
-        """Show the rows of one parameter in its own shape."""
+        """Return the rows of one parameter in its own shape, a view."""
         return self.rows[:, self.tensors[name]].view(len(self.rows), *local_shard(self.parameters[name]).shape)
 
     def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> BufferRows:
-        """Say where a layer's backward puts its gradients."""
+        """Return the place where the backward of a layer adds its gradients."""
         views = {own: self.view(name) for own, name in names.items()}
         return BufferRows({own: view.mT if own in transposed else view for own, view in views.items()})
 
@@ -62,28 +62,29 @@ class RowBuffer(GradientRows):
         return self.rows._version
 
     def row_norms(self) -> Tensor:  # -> [rows]
-        """Measure the rows while they are being filled."""
+        """Compute the norm of every row filled so far."""
         return self.rows.norm(dim=1)
 
     def snapshot(self) -> Tensor | None:  # -> [rows, params]
-        """Copy the rows while they are being filled."""
+        """Copy the rows filled so far; None where all are 0."""
         return self.rows.clone() if bool(self.rows.any()) else None
 
     def restore(self, kept: Tensor | None) -> None:  # [rows, params]
-        """Put the rows back."""
+        """Restore the rows of a snapshot."""
         if kept is None:
             self.rows.zero_()
         else:
             self.rows.copy_(kept)
 
     def sum_over_processes(self) -> None:
-        """Add up the rows of all processes; those of sharded parameters were added up by FSDP2 in the backward."""
+        """Sum the rows over the processes; FSDP2 has summed those of sharded parameters in the backward."""
         if not self.columns.sharded:
             self.processes.sum(self.rows)
 
     def two_sample(self, totals: Tensor) -> Tensor:  # [2 * tasks] -> [tasks, tasks]
         """Compute the inner products between the two halves' mean gradients, then join the halves' sums."""
         product = self._over_processes(gramian_of(self.rows))
+        # Sums of counts·gradients add: the row of a task is that of its first half plus that of its second.
         self.jacobian.add_(self.rows[self.num_tasks :])
         return mean_product(product, totals)
 
@@ -118,17 +119,17 @@ class RowBuffer(GradientRows):
         return self._over_processes(gramian_of(sums))
 
     def whole_rows(self) -> Tensor:  # [tasks, params]
-        """Give the rows to a method that looks at every column."""
+        """Return the rows for a method that looks at every column."""
         if self.columns.sharded:
             raise ValueError("The parameters are sharded, so no process has whole rows; use a combiner of a Gramian.")
         return self.jacobian
 
     def _over_processes(self, gramian: Tensor) -> Tensor:
-        """Add up what the shards have, where the parameters are sharded; bring it to where the model is."""
+        """Sum the Gramians of the shards, where parameters are sharded, on the device of the model."""
         return (self.processes.sum(gramian) if self.columns.sharded else gramian).to(self.columns.device)
 
     def apply(self, weights: Tensor | Mapping[str, Tensor]) -> None:  # [tasks] or {block: [tasks]}
-        """Put the weighted sum of the rows into `combined`."""
+        """Write the weighted sum of the rows into `combined`."""
         for columns, given in self.columns.weights_by_slice(weights, self.num_tasks):
             weighted_sum(self.jacobian[:, columns], given, self.combined[columns])
 

@@ -1,4 +1,4 @@
-"""Gradients of one layer where no rows are kept: pieces that are filled, handed over and forgotten."""
+"""Gradients of one layer where no rows are kept: pieces that are filled, passed on and discarded."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from torch import Tensor
 from mtl_opt.gradients.rows.layer_rows import PieceTaker
 
 SCRATCH = 2**22
-"""Numbers that are computed at a time where rows are not kept (16 MiB in float32), at least one line of the weight."""
+"""Largest piece where rows are not kept, in numbers (16 MiB in float32); at least one line of the weight."""
 
 
 class ScratchRows:
-    """Hand the gradients of a layer over piece by piece; nothing of the size of the Jacobian is kept.
+    """Pass the gradients of a layer on piece by piece; nothing of the size of the Jacobian is allocated.
 
     Args:
-        blocks: What becomes of the pieces.
+        blocks: Consumes the pieces.
         names: Name of each parameter in the model, by local name.
-        transposed: Local names of parameters that the layer hands over transposed.
+        transposed: Local names of parameters whose gradients arrive transposed.
     """
 
     def __init__(self, blocks: PieceTaker, names: Mapping[str, str], transposed: frozenset[str]) -> None:
@@ -30,7 +30,7 @@ class ScratchRows:
         self.transposed = transposed
 
     def parts(self, name: str) -> list[slice]:
-        """Cut a parameter so that the pieces of all rows stay small."""
+        """Split a parameter so that one piece of all rows has at most `SCRATCH` numbers."""
         lines, *rest = self.shapes[name]
         per_line = self.blocks.num_rows * max(1, torch.Size(rest).numel())
         size = max(1, SCRATCH // per_line)
@@ -38,7 +38,7 @@ class ScratchRows:
 
     @contextmanager
     def open(self, name: str, part: slice = slice(None)) -> Iterator[Tensor]:  # [rows, *shape of part]
-        """Give zeros to add to, and hand over what was added."""
+        """Open zeros to add to, and pass on the sums."""
         lines, *rest = self.shapes[name]
         size = len(range(*part.indices(lines)))
         piece = self.blocks.zeros(size, *rest)
@@ -47,7 +47,8 @@ class ScratchRows:
 
     @contextmanager
     def open_lines(self, name: str, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give zeros for the lines that the tokens look up, in any process."""
+        """Open zeros for the lines that tokens look up in any process, with the line of each token."""
+        # All processes must agree on the lines, or their pieces could not be summed.
         used = torch.zeros(self.shapes[name][0], device=tokens.device).index_fill_(0, tokens.flatten(), 1)
         lines = self.blocks.processes.sum(used).nonzero().flatten()
         piece = self.blocks.zeros(len(lines), *self.shapes[name][1:])
@@ -55,11 +56,11 @@ class ScratchRows:
         self.blocks.take(self.known[name], piece, lines, name in self.transposed)
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # [rows, *shape of part]
-        """Hand gradients over as they are: zeros to add them to would cost half of what the product does."""
+        """Pass gradients on as they are: adding them to zeros first would cost half as much as the product."""
         found = gradients.to(self.blocks.columns.device, self.blocks.columns.dtype)
         self.blocks.take(self.known[name], found, part, name in self.transposed)
 
     def combining(self, name: str) -> tuple[Tensor, Tensor] | None:  # -> ([rows], [*shape])
-        """Say whether the weights are known, so that no row is needed any more."""
+        """Return the weights and the target of the second backward; None in the first."""
         weights = self.blocks.weights_of(self.known[name])
         return None if weights is None else (weights, self.blocks.target(self.known[name], name in self.transposed))

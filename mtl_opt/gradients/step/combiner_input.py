@@ -1,4 +1,4 @@
-"""What a combiner is asked, and what it is given."""
+"""The Gramian a combiner is given, and its weights for all tasks; index and position among the present meet here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from mtl_opt.gradients.step.window import Window
 
 
 class CombinerLike(Protocol):
-    """What `TaskGradients.combine` needs of a combiner; `gradients` imports none."""
+    """The members of a combiner that `TaskGradients.combine` uses; `gradients` imports no combiner."""
 
     @property
     def requires(self) -> str:
@@ -26,7 +26,7 @@ class CombinerLike(Protocol):
         """Name the blocks whose Gramians are wanted one by one; None for one Gramian."""
 
     def bind(self, tasks: Sequence[str]) -> None:
-        """Take the names of the tasks."""
+        """Bind the combiner to the names of the tasks."""
 
     def weights(self, gramian: Any, losses: Tensor | None = None, *, tasks: Any = None) -> Any:
         """Compute `[tasks]` weights from `[tasks, tasks]`, or both by block."""
@@ -36,15 +36,15 @@ class CombinerLike(Protocol):
 
 
 def weights_from(combiner: CombinerLike, step: Step, window: Window | None) -> Any:  # -> [tasks] or {block: [tasks]}
-    """Ask a combiner for the weights of all tasks in a step; absent tasks get 0."""
+    """Compute the weights of all tasks in a step; absent tasks get 0."""
     present = step.close().present
     found = combiner.weights(input_of(combiner, step, window), step.losses[present], tasks=present)
-    return of_all(found, present, len(step.tasks))
+    return fill_absent(found, present, len(step.tasks))
 
 
 def input_of(combiner: CombinerLike, step: Step, window: Window | None) -> Any:  # -> [present, present] or by block
     """Compute the Gramian that a combiner wants, of the tasks present in a step."""
-    return of_present(_gramian_for(combiner, step.close(), window), step.present)
+    return sub_gramian(_gramian_for(combiner, step.close(), window), step.present)
 
 
 def _gramian_for(combiner: CombinerLike, step: Step, window: Window | None) -> Any:  # -> [tasks, tasks] or by block
@@ -61,17 +61,17 @@ def _gramian_for(combiner: CombinerLike, step: Step, window: Window | None) -> A
     return step.gramian() if combiner.over == "all" else step.buffer.gramian_over(combiner.over)
 
 
-def of_present(found: Any, present: Sequence[int]) -> Any:  # found [tasks, tasks] -> [present, present]
-    """Take the sub-Gramian of the present tasks, block by block where there are blocks."""
+def sub_gramian(found: Any, present: Sequence[int]) -> Any:  # found [tasks, tasks] -> [present, present]
+    """Select the sub-Gramian of the present tasks, block by block where there are blocks."""
     if isinstance(found, Mapping):
-        return {name: of_present(block, present) for name, block in found.items()}
+        return {name: sub_gramian(block, present) for name, block in found.items()}
     return found[present][:, present]
 
 
-def of_all(weights: Any, present: Sequence[int], num_tasks: int) -> Any:  # weights [present] -> [tasks]
-    """Give absent tasks the weight 0, block by block where there are blocks."""
+def fill_absent(weights: Any, present: Sequence[int], num_tasks: int) -> Any:  # weights [present] -> [tasks]
+    """Fill in weight 0 for absent tasks, block by block where there are blocks."""
     if isinstance(weights, Mapping):
-        return {name: of_all(block, present, num_tasks) for name, block in weights.items()}
+        return {name: fill_absent(block, present, num_tasks) for name, block in weights.items()}
     filled = torch.zeros(num_tasks, dtype=weights.dtype, device=weights.device)
     filled[present] = weights
     return filled

@@ -16,7 +16,7 @@ class HalfSplit:
 
     Args:
         num_tasks: Number of tasks.
-        processes: Who has rows of the same step.
+        processes: The processes that have rows of the same step.
     """
 
     def __init__(self, num_tasks: int, processes: Processes) -> None:
@@ -31,6 +31,8 @@ class HalfSplit:
         tasks = ids.detach().cpu()
         mine = torch.bincount(tasks, minlength=self.num_tasks)
         everyone = self.processes.gather(mine.to(ids.device)).cpu()  # [processes, tasks]
+        # Position of each row among all rows of its task in the step: those seen before, those of lower ranks, and
+        # those above it in this micro-batch. Its parity is the half.
         before = self.seen + everyone[: self.processes.rank].sum(0)
         belongs = torch.nn.functional.one_hot(tasks, self.num_tasks)
         position = before[tasks] + (belongs.cumsum(0) - 1).gather(1, tasks[:, None]).squeeze(1)
@@ -38,7 +40,7 @@ class HalfSplit:
         return ids + self.num_tasks * (position % 2).to(ids)
 
     def check(self, totals: Tensor, tasks: Sequence[str]) -> None:  # [2 * tasks]
-        """Refuse a step in which a task has rows in one half only."""
+        """Raise if a task has rows in one half only."""
         for task, (first, second) in zip(tasks, totals.view(2, -1).T.tolist(), strict=True):
             if (first > 0) != (second > 0):
                 raise ValueError(
@@ -47,5 +49,5 @@ class HalfSplit:
                 )
 
     def restart(self) -> None:
-        """Begin the next step."""
+        """Start the next step."""
         self.seen.zero_()

@@ -1,4 +1,4 @@
-"""The factor that keeps float16 gradients from vanishing, and halves itself when they overflow."""
+"""A loss scale for float16: halved when a gradient overflows, doubled after many steps without."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ class LossScaler:
             self.scale, self.good_steps = self.scale * 2, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Describe the scaler.
+        """Return the scale and the steps since the last overflow.
 
         Returns:
             What `load_state_dict` takes.
@@ -45,7 +45,7 @@ class LossScaler:
         return {"scale": self.scale, "good_steps": self.good_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Restore the state of a checkpoint.
 
         Args:
             state: What `state_dict` gave.

@@ -10,7 +10,7 @@ from mtl_opt.gradients.rows.shards import unsharded
 
 
 class PrivateGradients:
-    """Keep every task's private parameters and treat their `.grad`.
+    """Manage the `.grad` of every task's private parameters.
 
     Args:
         model: The model, asked for `task_parameters()` where `private` is None.
@@ -46,7 +46,7 @@ class PrivateGradients:
         return [p for group in self.groups for p in group]
 
     def sum_over(self, processes: Processes, present: Sequence[int]) -> None:
-        """Add up the gradients of all processes, in one message."""
+        """Sum the gradients over the processes in one message; a flag per parameter tells who had none."""
         wanted = [p for task in present for p in self.groups[task] if not hasattr(p, "to_local")]  # FSDP2 has summed
         if processes.world == 1 or not wanted:
             return
@@ -59,7 +59,7 @@ class PrivateGradients:
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if count else None
 
     def squared_norms(self) -> Tensor:  # -> [tasks]
-        """Measure the gradients of the closed step, before weights and penalties."""
+        """Compute the squared norms of the closed step's gradients, before weights and penalties."""
         found = torch.zeros(len(self.groups))
         for task, own in enumerate(self._own):
             for gradient in own:
@@ -87,7 +87,7 @@ class PrivateGradients:
             parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
 
     def add_penalty(self, gradients: Sequence[Tensor | None]) -> None:
-        """Keep the gradient of a penalty until the tasks' gradients are final."""
+        """Store the gradient of a penalty until the tasks' gradients are final."""
         found = zip(self.parameters, gradients, strict=True)
         self._penalties += [(parameter, gradient) for parameter, gradient in found if gradient is not None]
 

@@ -1,4 +1,4 @@
-"""The step under way, from the first micro-batch to the gradient that is handed over."""
+"""The current step, from the first micro-batch to the gradient in `.grad`."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from mtl_opt.gradients.step.private_gradients import PrivateGradients
 
 
 class Step:
-    """Keep what is known of the step under way, and close it: from sums of counts·gradients to mean gradients.
+    """Accumulate counts and losses of a step, and close it: sums of counts·gradients become mean gradients.
 
     `[rows]` below is one number per task, or two where rows are dealt to halves.
 
@@ -49,7 +49,7 @@ class Step:
         self._gramian: Tensor | None = None  # [tasks, tasks]
 
     def add(self, counts: Tensor, sums: Tensor) -> None:  # [rows], [rows]
-        """Count a micro-batch."""
+        """Add the counts and losses of a micro-batch."""
         if self.totals is None or self.sums is None:
             self.totals = self.sums = torch.zeros_like(counts)
         self.totals = self.totals + counts
@@ -59,6 +59,8 @@ class Step:
         """Sum over the processes and divide every row by its task's total, once."""
         if self.closed:
             return self
+        # Row t holds Σ counts·∇loss over micro-batches and processes: one division by its total gives the mean, so
+        # that k micro-batches on P processes equal one large batch. The loss scale cancels in the same division.
         totals = self._count()
         factor = self.scaler.scale if self.scaler else 1.0
         self.buffer.sum_over_processes()
@@ -72,7 +74,7 @@ class Step:
         return self
 
     def _count(self) -> Tensor:  # -> [rows]
-        """Add up counts and losses of all processes; find who is present."""
+        """Sum counts and losses over the processes; find the present tasks."""
         processes, size = self.buffer.processes, len(self.tasks)
         if self.totals is None or self.sums is None:  # this process saw no rows, but others may
             rows = size * (2 if self.halves else 1)
@@ -99,7 +101,7 @@ class Step:
         return product
 
     def add_penalty(self, term: Tensor) -> None:  # []
-        """Keep the gradient of a term on parameters until the tasks' gradients are combined."""
+        """Store the gradient of a term on parameters until the tasks' gradients are combined."""
         check_penalty(term, self.written)
         shared = list(self.buffer.parameters.values())
         with rows_untouched(lambda: self.buffer.version):
@@ -112,7 +114,7 @@ class Step:
         self.private.add_penalty(found[len(shared) :])
 
     def write_grad(self, private_weights: Tensor | None) -> None:  # [tasks]
-        """Add penalties and make everything the `.grad` of its parameter."""
+        """Add the penalties and write every `.grad`."""
         self.private.write_grad(private_weights)
         if self.penalty is not None:
             self.buffer.combined.add_(self.penalty)

@@ -26,7 +26,7 @@ class WindowLengthError(ValueError):
 
 @dataclass(frozen=True)
 class WindowEstimate:
-    """Describe the gradients of the last steps, block by block; NaN where a task was in fewer than two steps.
+    """Estimates of the gradients of the last steps by block; NaN where a task was in fewer than two steps.
 
     Attributes:
         blocks: Unbiased estimate of the Gramian of the expected gradients in each block. `[blocks, tasks, tasks]`
@@ -49,7 +49,7 @@ class WindowEstimate:
 
 
 class Window:
-    """Keep the sums of the last steps, in ten blocks.
+    """Accumulate the rows of the last steps, in ten blocks.
 
     Args:
         num_tasks: Number of tasks.
@@ -73,7 +73,7 @@ class Window:
         self.blocks: deque[tuple[Tensor, Tensor]] = deque(maxlen=NUM_BLOCKS)
 
     def add(self, rows: Tensor, squares: Tensor, present: Sequence[int]) -> bool:  # [tasks, params], [tasks]
-        """Take the rows of a step."""
+        """Add the rows of a step; return whether the block is full."""
         self.sums.add_(rows)
         self.squares += squares.double().cpu()
         self.seen[list(present)] += 1
@@ -83,6 +83,8 @@ class Window:
     def finish_block(self, product: Tensor) -> None:  # [tasks, tasks]
         """Turn the sums of a block into estimates and begin the next one."""
         product, seen = product.double().cpu(), self.seen
+        # ⟨S_i, S_j⟩ / (n_i n_j): steps of different tasks are independent, so noise drops out. On the diagonal it does
+        # not, so the q of the module docstring is subtracted.
         gramian = product / (seen[:, None] * seen[None, :])
         signal = (product.diagonal() - self.squares) / (seen * (seen - 1))
         gramian.diagonal().copy_(torch.where(seen > 1, signal, torch.nan))
@@ -91,7 +93,7 @@ class Window:
         self.seen, self.squares, self.steps = torch.zeros_like(seen), torch.zeros_like(seen), 0
 
     def estimate(self) -> WindowEstimate | None:
-        """Read the blocks that are full."""
+        """Return the estimates of the full blocks; None before the first."""
         if not self.blocks:
             return None
         return WindowEstimate(*(torch.stack(parts) for parts in zip(*self.blocks, strict=True)))
@@ -103,12 +105,13 @@ class Window:
             return of_step
         gramian, own = estimate.gramian, of_step.double().cpu()
         power = estimate.power.nanmean(0)
+        # An estimate of a squared norm can be negative; the noisy power is then the safe diagonal.
         signal = gramian.diagonal().clone()
         gramian.diagonal().copy_(torch.where(signal > 0, signal, power))
         return torch.where(gramian.isfinite(), gramian, own).to(of_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect everything that the estimates depend on."""
+        """Return everything that the estimates depend on."""
         estimate = self.estimate()
         return {
             "sums": self.sums, "seen": self.seen, "squares": self.squares, "steps": self.steps,
@@ -118,7 +121,7 @@ class Window:
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         if state["steps_per_block"] != self.steps_per_block or state["sums"].shape != self.sums.shape:
             raise ValueError(
                 f"The saved window has {state['steps_per_block'] * NUM_BLOCKS} steps over rows "

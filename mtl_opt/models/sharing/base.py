@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from typing_extensions import override
 
-from mtl_opt.batch import note_length
+from mtl_opt.batch import note_row_length
 from mtl_opt.models.lora import LoraSettings
 from mtl_opt.models.sharing.parts.layers import AdaptedLinear, LinearLayer, find_layers, replace_module
 
@@ -176,7 +176,7 @@ def note_tokens(model: nn.Module) -> None:
 def _note(module: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG001 - the signature of a hook
     """Note the length of rows of token ids."""
     if inputs and isinstance(inputs[0], Tensor):
-        note_length(inputs[0])
+        note_row_length(inputs[0])
 
 
 def private_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from mtl_opt.batch import rows_apart
+from mtl_opt.batch import unflatten_rows
 from mtl_opt.errors import InputError
 
 BLOCK = re.compile(r"^(.*?(?:^|\.)\d+)(?:\.|$)")
@@ -77,7 +77,7 @@ class AdaptedLinear(nn.Module):
     @override
     def forward(self, x: Tensor, *inputs: Any, **options: Any) -> Tensor:
         y = self.base_layer(x, *inputs, **options)
-        rows = rows_apart(x)
+        rows = unflatten_rows(x)
         added = self.adapter(x) if rows is None else self.adapter(rows).flatten(0, 1)
         return y + added.to(y.dtype)
 
