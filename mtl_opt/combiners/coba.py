@@ -19,7 +19,7 @@ SMALLEST_WEIGHT = 1e-30
 
 
 class CoBa(Combiner):
-    r"""Give more weight to tasks whose validation loss falls slowly, and less to those whose loss starts to rise.
+    r"""Raise the weight of tasks whose validation loss falls slowly, and lower it where the loss starts to rise.
 
     `observe` takes the validation losses. With $\alpha_i$ the least-squares slope of the last $N$ values of
     $L_i^{val} / L_i^{val}(0)$, $K$ observed tasks, and the $t$-th slope since the warm-up:

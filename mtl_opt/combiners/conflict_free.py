@@ -9,8 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import check_preference
-from mtl_opt.combiners.common.names import keep_numbers
+from mtl_opt.combiners.common.arguments import check_preference, keep_preference
 from mtl_opt.combiners.common.solvers import over_lengths, pseudo_solve, relative_precision, unit_rows
 
 
@@ -62,8 +61,7 @@ class ConFIG(Combiner):
     @override
     def allocate(self, num_tasks: int) -> None:
         """Resolve the names to one preference per task."""
-        preference = 1.0 if self.preference is None else self.preference
-        keep_numbers(self, "preferred", "preference", preference, self.tasks)
+        keep_preference(self, self.preference, self.tasks)
 
     @override
     def weights(

@@ -10,9 +10,8 @@ from typing_extensions import override
 
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import check_preference
+from mtl_opt.combiners.common.arguments import check_preference, keep_preference
 from mtl_opt.combiners.common.losses import SMALLEST_LOSS, needed_losses, preference_shares
-from mtl_opt.combiners.common.names import keep_numbers
 
 
 class COSMOS(Combiner):
@@ -64,8 +63,7 @@ class COSMOS(Combiner):
     @override
     def allocate(self, num_tasks: int) -> None:
         """Resolve the names to one preference per task."""
-        preference = 1.0 if self.preference is None else self.preference
-        keep_numbers(self, "preferred", "preference", preference, self.tasks)
+        keep_preference(self, self.preference, self.tasks)
 
     @override
     def weights(

@@ -10,7 +10,7 @@ from mtl_opt.combiners.common.solvers import cholesky_rows, nonnegative_solve
 
 
 class DualProj(ConeProjection):
-    r"""Take the direction closest to the mean gradient that conflicts with no task.
+    r"""Project the mean gradient onto the directions that conflict with no task.
 
     With the preference $u$ (all $1/m$ for $m$ present tasks) and $G = J J^\top$:
 

@@ -14,7 +14,7 @@ from mtl_opt.combiners.common.losses import SMALLEST_LOSS, non_negative_losses, 
 
 
 class DynamicWeightAverage(Combiner):
-    r"""Give more weight to tasks whose loss fell less from one window of steps to the next.
+    r"""Raise the weight of tasks whose loss fell less from one window of steps to the next.
 
     With $\bar L_i(k)$ the mean loss of task $i$ over its $k$-th window and $m$ present tasks:
 

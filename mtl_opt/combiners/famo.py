@@ -11,9 +11,8 @@ from typing_extensions import override
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.adam import TaskAdam
-from mtl_opt.combiners.common.arguments import finite_numbers
+from mtl_opt.combiners.common.arguments import finite_numbers, keep_numbers
 from mtl_opt.combiners.common.losses import non_negative_losses, softmax
-from mtl_opt.combiners.common.names import keep_numbers
 
 EPSILON = 1e-8
 """Added to every loss before its logarithm, as in the authors' code."""

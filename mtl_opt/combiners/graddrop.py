@@ -9,8 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
+from mtl_opt.combiners.common.arguments import keep_numbers
 from mtl_opt.combiners.common.columns import Work, block_width, over_columns, refuse_non_finite_rows
-from mtl_opt.combiners.common.names import keep_numbers
 from mtl_opt.combiners.common.row_memory import no_weights
 from mtl_opt.combiners.inputs import detached_rows
 

@@ -14,7 +14,7 @@ from mtl_opt.combiners.common.losses import SMALLEST_LOSS, non_negative_losses, 
 
 
 class LearningSpeed(Combiner):
-    r"""Give more weight to tasks whose loss has come down less, relative to where it started.
+    r"""Raise the weight of tasks whose loss has fallen less, relative to where it started.
 
     With $\bar L_i(0)$ the mean of the first losses of task $i$ and $\bar L_i(t)$ that of its latest ones, both over a
     window:

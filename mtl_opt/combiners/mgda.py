@@ -17,7 +17,7 @@ NORMALIZERS = ("none", "l2", "loss", "loss+")
 
 
 class MGDA(Combiner):
-    r"""Take the shortest vector in the convex hull of the task gradients: a descent direction for all, or 0.
+    r"""Compute the shortest vector in the convex hull of the task gradients: a descent direction for all, or 0.
 
     $$ d = \sum_i w_i\, g_i, \qquad w = \operatorname*{argmin}_{w \ge 0,\ \sum_i w_i = 1}
        \Bigl\lVert \sum_i w_i\, \frac{g_i}{n_i} \Bigr\rVert, \qquad

@@ -14,7 +14,7 @@ from mtl_opt.combiners.common.solvers import relative_precision
 
 
 class NashMTL(Combiner):
-    r"""Take the Nash bargaining solution: the update that maximises the product of the tasks' gains.
+    r"""Compute the Nash bargaining solution: the update that maximises the product of the tasks' gains.
 
     $$ G \alpha = 1 / \alpha, \quad \alpha > 0, \qquad
        d = \min\Bigl(1, \frac{\texttt{max\_norm}}{\lVert \sum_i \alpha_i g_i \rVert}\Bigr) \sum_i \alpha_i g_i $$

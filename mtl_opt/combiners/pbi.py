@@ -10,9 +10,8 @@ from typing_extensions import override
 
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import check_preference, finite_numbers
+from mtl_opt.combiners.common.arguments import check_preference, finite_numbers, keep_numbers, keep_preference
 from mtl_opt.combiners.common.losses import needed_losses, preference_shares
-from mtl_opt.combiners.common.names import keep_preference_and_ideal
 
 ON_THE_LINE = 1e-12
 """Distances from the preferred direction below this part of the losses are rounding."""
@@ -77,7 +76,8 @@ class PBI(Combiner):
     @override
     def allocate(self, num_tasks: int) -> None:
         """Resolve the names to one preference and one ideal loss per task."""
-        keep_preference_and_ideal(self, self.preference, self.reference, self.tasks)
+        keep_preference(self, self.preference, self.tasks)
+        keep_numbers(self, "ideal", "reference", self.reference, self.tasks)
 
     @override
     def weights(

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.checks import fraction
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.names import TaskKey, task_indices
+from mtl_opt.combiners.common.arguments import TaskKey, task_indices
 from mtl_opt.combiners.common.solvers import (
     cholesky_rows,
     nonnegative_solve,

@@ -14,7 +14,7 @@ from mtl_opt.combiners.common.solvers import project_onto_simplex
 
 
 class SDMGrad(Combiner):
-    r"""Take the shortest vector of the gradients' hull, pulled towards their mean, with unbiased products of gradients.
+    r"""Descend to the shortest vector of the gradients' hull, pulled towards their mean, by unbiased inner products.
 
     With the gradients $J_1, J_2$ of two independent halves of every task's rows, $A = J_1 J_2^\top / s^2$ with
     $s = \operatorname{mean}_i \sqrt{\max((J_1 J_2^\top)_{ii}, 0)}$, the equal weights $\tilde w = 1/m$ and the

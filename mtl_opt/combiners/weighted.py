@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.names import keep_numbers
+from mtl_opt.combiners.common.arguments import keep_numbers
 
 
 class Weighted(Combiner):

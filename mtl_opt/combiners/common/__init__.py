@@ -1,1 +1,1 @@
-"""What several methods share: solvers, checks of their arguments, state by task."""
+"""Parts that several methods share: solvers, arguments, losses, state per task."""

@@ -9,12 +9,12 @@ from torch import Tensor
 CACHED_ELEMENTS = 1 << 17
 """Elements of the Jacobian in a block on the CPU: it and its temporaries stay in the cache of one core."""
 SHARED_ELEMENTS = 1 << 20
-"""The same where threads share the blocks: smaller ones spend their time waiting for each other's Python."""
+"""The same where threads share the blocks: with smaller ones they would wait for each other's Python."""
 DEVICE_COLUMNS = 1 << 22
-"""Columns of a block elsewhere, where starting an operation is what costs."""
+"""Columns of a block on an accelerator, where launching an operation is what costs."""
 
 Work = Callable[[slice], Tensor]
-"""What is done with a block of columns; returns a number that is finite where all of its entries are. `[]`"""
+"""Processes a block of columns; returns a number that is not finite where an entry is not. `[]`"""
 
 
 def over_columns(

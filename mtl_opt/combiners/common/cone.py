@@ -1,4 +1,4 @@
-"""What UPGrad and DualProj share: a preference, and a projection onto the directions that conflict with no task."""
+"""Projection onto the cone of directions that conflict with no task: the base of UPGrad and DualProj."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.arguments import check_preference
-from mtl_opt.combiners.common.names import keep_numbers
+from mtl_opt.combiners.common.arguments import check_preference, keep_numbers
 from mtl_opt.combiners.common.solvers import over_lengths, relative_precision, unit_rows
 
 

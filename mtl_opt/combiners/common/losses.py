@@ -1,4 +1,4 @@
-"""What methods of the losses share: the checks of the losses, and a softmax that cannot overflow."""
+"""Losses as methods need them: checked, with a softmax and shares that cannot overflow."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What PriorityProjection and AuxiliaryGate share: main tasks, and the mean in a step without any of them."""
+"""Main tasks and the others: the base of PriorityProjection and AuxiliaryGate."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mtl_opt.combiners.base import Combiner
-from mtl_opt.combiners.common.names import TaskKey, task_indices
+from mtl_opt.combiners.common.arguments import TaskKey, task_indices
 from mtl_opt.combiners.common.solvers import relative_precision, unit_rows
 
 

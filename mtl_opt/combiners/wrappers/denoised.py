@@ -1,4 +1,4 @@
-"""A wrapper that takes weights from the gradients of a window of steps, without the noise of single batches."""
+"""Weights from the gradients of a window of steps, without the noise of single batches."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from mtl_opt.combiners.common.solvers import nearest_semidefinite, relative_prec
 from mtl_opt.combiners.wrappers.base import Wrapper
 
 NUM_BLOCKS = 10
-"""A window is a run of this many blocks of steps, each with sums of its own."""
+"""Number of blocks of steps in a window, each with sums of its own."""
 
 
 class Denoised(Wrapper):
-    r"""Take the weights of a combiner from the Gramian of the expected gradients, estimated over a window of steps.
+    r"""Compute a combiner's weights from the Gramian of the expected gradients, estimated over a window of steps.
 
     With the gradients $g_{t,s}$ of the last $N$ steps, $S_t = \sum_s g_{t,s}$ and $q_t = \sum_s \lVert g_{t,s}
     \rVert^2$, and $\Pi$ the nearest positive semidefinite matrix:

@@ -14,23 +14,23 @@ from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
 
 
 class Every(Wrapper):
-    """Ask a combiner for new weights once in `k` steps and use them until then.
+    """Compute new weights once in `k` steps and keep them in between.
 
-    Saves the cost of expensive weights, and steadies them. Between, the wrapped combiner sees nothing. Around
+    Saves the cost of expensive weights, and steadies them. In between, the wrapped combiner sees nothing. Around
     `Scoped` the weights of all blocks are kept.
 
     Scale: that of the wrapped combiner.
 
-    Undefined: where a task is present that has no weight yet; the combiner is asked at once. A task that was absent
-    when the weights were made keeps the weight it had before.
+    Undefined: where a task is present that has no weight yet: new weights are computed at once. A task that was absent
+    when the weights were computed keeps the weight it had before.
 
-    Cost: a k-th of that of the combiner.
+    Cost: 1/k of that of the combiner.
 
     Departures: none.
 
     Args:
-        combiner: The combiner that is asked.
-        k: Steps between two questions, at least 1.
+        combiner: A combiner with weights.
+        k: Steps for which weights are used, at least 1.
 
     Raises:
         ValueError: If the combiner has no weights, or `k` is no whole number of at least 1.

@@ -17,7 +17,7 @@ NEEDED = {
     "window": "the Gramian of a window",
     "jacobian": "the rows themselves",
 }
-"""What a combiner that cannot be scoped requires, in words."""
+"""The requirement of a combiner that cannot be scoped, in words."""
 
 
 class Scoped(Wrapper):
@@ -89,13 +89,13 @@ class Scoped(Wrapper):
         return like_blocks(found, gramian)
 
     def split(self, blocks: Sequence[str]) -> None:
-        """Make one copy per block."""
+        """Create one copy of the combiner per block, each with a seed of its own."""
         self.blocks = list(blocks)
         self.copies = nn.ModuleList()
         for index in range(len(blocks)):
             twin = copy.deepcopy(self.inner)
             for part in twin.modules():
-                if isinstance(part, Combiner):  # blocks must not all draw the same orders
+                if isinstance(part, Combiner):  # blocks must not all draw the same random numbers
                     part.seed += index
                     part.generator.manual_seed(part.seed)
             self.copies.append(twin)
@@ -106,7 +106,7 @@ class Scoped(Wrapper):
 
 
 def _copy_for_checkpoint(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Make the copies a checkpoint holds before their state is copied."""
+    """Create the copies a checkpoint holds before their state is copied."""
     assert isinstance(module, Scoped)
     extra = state.get(f"{prefix}_extra_state")
     if extra is not None:

@@ -1,4 +1,4 @@
-"""Weights averaged over the steps."""
+"""Weights averaged over steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from mtl_opt.combiners.wrappers.base import Wrapper, need_weights
 
 
 class Smoothed(Wrapper):
-    r"""Average a combiner's weights over the steps.
+    r"""Average a combiner's weights over steps.
 
     $$ \bar w_t = \beta\, \bar w_{t-1} + (1 - \beta)\, w_t, \qquad \bar w_1 = w_1 $$
 
