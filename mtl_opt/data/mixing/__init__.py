@@ -1,4 +1,4 @@
-"""How tasks share the rows of a step: one small class per strategy, rounding to rows, and the sampler."""
+"""How tasks share the rows of a step: one class per mixing, rounding to whole rows, row orders, and the sampler."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from mtl_opt.data.mixing.adaptive import Bandit, LearningSpeedMixing, LossSoftmax
 from mtl_opt.data.mixing.base import Facts, Mixer
 from mtl_opt.data.mixing.fixed import Balanced, Equal, Inverse, Proportional, Ratios, Sqrt, Temperature, UniMax
-from mtl_opt.data.mixing.order import RowOrder
+from mtl_opt.data.mixing.row_order import RowOrder
 from mtl_opt.data.mixing.sampler import Sampler, rank_slice
 from mtl_opt.data.mixing.schedules import Curriculum, Homogeneous, RatioSchedule, Rotation
 from mtl_opt.errors import InputError, UnknownNameError
@@ -31,11 +31,11 @@ MIXINGS: dict[str, type[Mixer]] = {
     "loss_softmax": LossSoftmax,
     "bandit": Bandit,
 }
-"""Every mixing by its name in the configuration."""
+"""Registry of mixings by their name in the configuration."""
 
 EXHAUSTION = ("repeat", "stop_first", "stop_all", "once")
-"""What follows once the rows of a task are used up: start over; end the run with the first task, or when all were seen;
-leave the task out from then on."""
+"""What happens when the rows of a task are used up: start over; end the run with the first such task, or once all tasks
+are used up; leave the task out from then on."""
 
 
 def build_mixer(name: str, facts: Facts, arguments: Mapping[str, Any]) -> Mixer:
@@ -43,14 +43,14 @@ def build_mixer(name: str, facts: Facts, arguments: Mapping[str, Any]) -> Mixer:
 
     Args:
         name: A key of `MIXINGS`.
-        facts: What it may know of the data and the run.
-        arguments: Its own arguments.
+        facts: Facts of the data and the run.
+        arguments: Keyword arguments of the mixing (`mixing_args`).
 
     Returns:
         The mixing, before its first step.
 
     Raises:
-        InputError: If an argument is unknown or not allowed.
+        InputError: If the mixing or an argument is unknown, or a value is not allowed.
     """
     if name not in MIXINGS:
         raise UnknownNameError("mixing", name, MIXINGS)

@@ -1,6 +1,7 @@
-"""Mixings that learn from the losses of the steps that were taken."""
+"""Mixings that learn from the losses of earlier steps."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,22 +9,34 @@ from mtl_opt.data.mixing.base import Facts, Mixer, check_argument, normalised, w
 from mtl_opt.errors import UnknownNameError
 
 
-class LossAverage:
-    """Keep a moving average of every task's loss, and its first value.
+class LossMixer(Mixer):
+    """Derive shares from a moving average of every task's loss, and its first value; `weights` says how.
 
     Args:
-        tasks: Names of the tasks.
-        smoothing: Part of the average that stays with every new value.
+        facts: Facts of the data.
+        smoothing: Fraction of the moving average that every step keeps.
+        floor: Fraction of the rows that all tasks share evenly.
     """
 
-    def __init__(self, tasks: list[str], smoothing: float) -> None:
-        self.tasks = tasks
-        self.smoothing = check_argument("smoothing", smoothing, 0, 0.999999)
-        self.first: list[float | None] = [None] * len(tasks)
-        self.mean: list[float | None] = [None] * len(tasks)
+    learns = True
 
-    def add(self, losses: Mapping[str, float]) -> None:
-        """Take the losses of a step; tasks that were absent keep their average."""
+    def __init__(self, facts: Facts, smoothing: float, floor: float) -> None:
+        self.floor = check_argument("floor", floor, 0, 1)
+        self.smoothing = check_argument("smoothing", smoothing, 0, 0.999999)
+        self.tasks = facts.tasks
+        self.first: list[float | None] = [None] * len(self.tasks)
+        self.mean: list[float | None] = [None] * len(self.tasks)
+
+    @abstractmethod
+    def weights(self) -> list[float]:  # [tasks]
+        """Compute positive weights, to which the shares above the floor are proportional."""
+
+    def shares(self, step: int) -> list[float]:  # noqa: ARG002 - the losses decide
+        """Normalise the weights, and apply the floor."""
+        return with_floor(normalised(self.weights()), self.floor)
+
+    def observe(self, losses: Mapping[str, float], step: int) -> None:  # noqa: ARG002 - all steps count alike
+        """Update the averages; tasks that were absent keep theirs."""
         for number, task in enumerate(self.tasks):
             loss = losses.get(task, math.nan)
             if not math.isfinite(loss):
@@ -35,101 +48,71 @@ class LossAverage:
                 self.mean[number] = self.smoothing * before + (1 - self.smoothing) * loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Give both."""
+        """Return first losses and averages."""
         return {"first": list(self.first), "mean": list(self.mean)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.first, self.mean = list(state["first"]), list(state["mean"])
 
 
-class LearningSpeedMixing(Mixer):
-    """Give slow tasks more: a share like `(loss / first loss) ** alpha`, losses smoothed.
+class LearningSpeedMixing(LossMixer):
+    """Give slow tasks more rows: weights `(loss / first loss) ** alpha`, losses smoothed.
 
     Args:
-        facts: What is known of the data.
-        alpha: How much more; 0 is equal shares.
-        smoothing: Part of the moving average of losses that stays with every step.
-        floor: Part of the rows that all tasks share evenly.
+        facts: Facts of the data.
+        alpha: Strength; 0 gives equal shares.
+        smoothing: Fraction of the moving average of losses that every step keeps.
+        floor: Fraction of the rows that all tasks share evenly.
     """
 
     summary = "slow tasks get more: (loss / first loss) ** alpha"
-    learns = True
 
     def __init__(self, facts: Facts, alpha: float = 2.0, smoothing: float = 0.9, floor: float = 0.1) -> None:
         self.alpha = check_argument("alpha", alpha, 0)
-        self.floor = check_argument("floor", floor, 0, 1)
-        self.losses = LossAverage(facts.tasks, smoothing)
+        super().__init__(facts, smoothing, floor)
 
-    def shares(self, step: int) -> list[float]:  # noqa: ARG002 - the losses decide
-        """Give shares by the part of the first loss that is left; a task not seen yet counts as not having moved."""
-        pairs = zip(self.losses.mean, self.losses.first, strict=True)
+    def weights(self) -> list[float]:
+        """Raise the remaining fraction of the first loss to `alpha`; a task without losses counts as unchanged."""
+        pairs = zip(self.mean, self.first, strict=True)
         left = [1.0 if mean is None or not first else max(mean, 0.0) / abs(first) for mean, first in pairs]
-        weights = [max(part, 1e-6) ** self.alpha for part in left]
-        return with_floor(normalised(weights), self.floor)
-
-    def observe(self, losses: Mapping[str, float], step: int) -> None:  # noqa: ARG002 - every step counts the same
-        """Average the losses."""
-        self.losses.add(losses)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give the averages."""
-        return self.losses.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        self.losses.load_state_dict(state)
+        return [max(part, 1e-6) ** self.alpha for part in left]
 
 
-class LossSoftmax(Mixer):
-    """Give tasks with a high loss more: `softmax(loss / temperature)`, losses smoothed.
+class LossSoftmax(LossMixer):
+    """Give tasks with a high loss more rows: weights `exp(loss / temperature)`, losses smoothed.
 
     Args:
-        facts: What is known of the data.
-        temperature: The lower, the more goes to the highest loss.
-        smoothing: Part of the moving average of losses that stays with every step.
-        floor: Part of the rows that all tasks share evenly.
+        facts: Facts of the data.
+        temperature: The lower, the more rows go to the task with the highest loss.
+        smoothing: Fraction of the moving average of losses that every step keeps.
+        floor: Fraction of the rows that all tasks share evenly.
     """
 
     summary = "softmax(loss / temperature)"
-    learns = True
 
     def __init__(self, facts: Facts, temperature: float = 1.0, smoothing: float = 0.9, floor: float = 0.1) -> None:
         self.temperature = check_argument("temperature", temperature, 1e-6)
-        self.floor = check_argument("floor", floor, 0, 1)
-        self.losses = LossAverage(facts.tasks, smoothing)
+        super().__init__(facts, smoothing, floor)
 
-    def shares(self, step: int) -> list[float]:  # noqa: ARG002 - the losses decide
-        """Give shares by softmax; a task not seen yet counts like the highest loss."""
-        known = [mean for mean in self.losses.mean if mean is not None]
-        highest = max(known, default=0.0)
-        exponents = [(highest if mean is None else mean) - highest for mean in self.losses.mean]
-        return with_floor(normalised([math.exp(e / self.temperature) for e in exponents]), self.floor)
-
-    def observe(self, losses: Mapping[str, float], step: int) -> None:  # noqa: ARG002 - every step counts the same
-        """Average the losses."""
-        self.losses.add(losses)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give the averages."""
-        return self.losses.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        self.losses.load_state_dict(state)
+    def weights(self) -> list[float]:
+        """Exponentiate the losses; a task without losses counts like the highest one."""
+        highest = max((mean for mean in self.mean if mean is not None), default=0.0)
+        exponents = [(highest if mean is None else mean) - highest for mean in self.mean]
+        return [math.exp(e / self.temperature) for e in exponents]
 
 
 class Bandit(Mixer):
-    """Choose like EXP3: tasks whose reward was high get more, with exploration that shrinks over the steps.
+    """Give tasks with a high reward more rows, as EXP3 does, with exploration that shrinks over the steps.
 
     With `reward: loss` this is online data mixing: `R <- smoothing R + (1 - smoothing) reward / share`, and
     `share = (1 - K e_t) softmax(e_{t-1} R) + e_t` with `e_t = min(1 / K, sqrt(ln K / (K t)))` for K tasks. Departure:
     all tasks of a step are rewarded in that step, not one.
 
     Args:
-        facts: What is known of the data.
-        reward: The loss itself, or by how much it fell since the step before the task was seen last.
-        smoothing: Part of the reward that stays with every step.
+        facts: Facts of the data.
+        reward: "loss", or "progress": by how much the loss fell since the task was last seen.
+        smoothing: Fraction of the reward that every step keeps.
 
     References:
         Albalak et al., "Efficient online data mixing for language model pre-training", 2023, algorithm 1.
@@ -149,19 +132,20 @@ class Bandit(Mixer):
         self.current = [1 / len(self.tasks)] * len(self.tasks)
 
     def exploration(self, step: int) -> float:
-        """Give the share that every task has at least, at a step."""
+        """Compute the share `e_t` that every task has at least in a step."""
         count = len(self.tasks)
         return min(1 / count, math.sqrt(math.log(count) / (count * step))) if step > 0 and count > 1 else 1 / count
 
     def shares(self, step: int) -> list[float]:
-        """Give shares by the rewards so far."""
+        """Compute the shares from the rewards so far."""
         explore = self.exploration(step)
         scaled = [self.exploration(step - 1) * reward for reward in self.rewards]
+        # Softmax, shifted by the maximum so that nothing overflows.
         greedy = normalised([math.exp(value - max(scaled)) for value in scaled])
         self.current = normalised([(1 - len(greedy) * explore) * share + explore for share in greedy])
         return self.current
 
-    def observe(self, losses: Mapping[str, float], step: int) -> None:  # noqa: ARG002 - every step counts the same
+    def observe(self, losses: Mapping[str, float], step: int) -> None:  # noqa: ARG002 - all steps count alike
         """Reward the tasks that were present."""
         for number, task in enumerate(self.tasks):
             loss = losses.get(task, math.nan)
@@ -170,15 +154,15 @@ class Bandit(Mixer):
             before = self.last[number]
             self.last[number] = loss
             gain = loss if self.reward == "loss" else (0.0 if before is None else before - loss)
-            # Importance weighting, bounded where exploration has made a share tiny.
+            # Importance weighting, bounded where a share has become tiny.
             estimate = gain / max(self.current[number], 1e-3)
             self.rewards[number] = self.smoothing * self.rewards[number] + (1 - self.smoothing) * estimate
 
     def state_dict(self) -> dict[str, Any]:
-        """Give rewards, last losses and shares."""
+        """Return rewards, last losses and shares."""
         return {"rewards": list(self.rewards), "last": list(self.last), "current": list(self.current)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.rewards, self.last = list(state["rewards"]), list(state["last"])
         self.current = list(state["current"])

@@ -1,32 +1,33 @@
-"""Which rows come in which step, for all processes together; a resumed run goes on with the very next row."""
+"""The sampler: which rows come in which step, for all processes together; it resumes at the exact row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl_opt.data.mixing.base import Facts, Mixer, Quota, normalised
+from mtl_opt.data.mixing.base import Facts, Mixer, normalised
 from mtl_opt.data.mixing.fixed import Balanced
-from mtl_opt.data.mixing.order import RowOrder
+from mtl_opt.data.mixing.quota import Quota
+from mtl_opt.data.mixing.row_order import RowOrder
 from mtl_opt.errors import InputError
 
 
 class Sampler:
     """Draw the micro-batches of all processes together.
 
-    Each task runs through a fresh permutation of its rows in each of its own epochs, so small tasks start over while
-    large ones are still in their first epoch. A permutation depends on seed, task name and epoch alone: adding a task
-    changes no other task's order, and the state of a task is one number. How many rows each task gets is the mixing's
-    choice; a draw has `rows_per_task * tasks * processes` rows under every one.
+    Each task goes through a new permutation of its rows in each of its own epochs, so small tasks start over while
+    large ones are still in their first epoch. A permutation depends on seed, task name and epoch only: adding a task
+    changes no other task's order, and the state of a task is one number. The mixing decides how many rows each task
+    gets; a draw always has `rows_per_task * tasks * processes` rows.
 
     Args:
-        sizes: Number of rows of each task; None for a stream, whose rows are numbered on and on.
-        rows_per_task: Rows of each task per process in one draw.
-        seed: Decides the permutations.
-        mixer: How tasks share the rows; None for the same number of every task.
+        sizes: Number of rows of each task; None for a stream, whose rows are numbered without end.
+        rows_per_task: Rows per task and process in one draw, on average over the tasks.
+        seed: Seed of the permutations.
+        mixer: Decides how tasks share the rows; None for the same number of every task.
         processes: Number of processes that share a draw.
-        draws_per_step: Draws that make one step; shares change between steps only.
-        tasks_per_step: Most tasks in one step; None for all.
-        orders: How the rows of each task are ordered; None for plain permutations.
-        limits: Rows after which a task leaves the mix; None for never.
+        draws_per_step: Draws per optimizer step; shares change only between steps.
+        tasks_per_step: Largest number of tasks in one step; None for all.
+        orders: Order of the rows of each task; None for plain permutations.
+        limits: Number of rows after which each task leaves the mix; None for never.
 
     Raises:
         InputError: If there is no task, a task has no rows, or a number is below 1.
@@ -66,26 +67,28 @@ class Sampler:
         self.quota = Quota(len(self.sizes))
         self.drawn = dict.fromkeys(self.sizes, 0)
         self.draws = 0
-        self.current: list[float] = []  # shares of the step that is drawn
-        self.step_shares: list[float] | None = None  # what the tasks of that step get, where they are not all
+        self.current: list[float] = []  # shares of the current step
+        self.step_shares: list[float] | None = None  # the same under `tasks_per_step`
         self.step_quota = Quota(len(self.sizes))
-        self.permutations: dict[str, tuple[int, Sequence[int]]] = {}  # task: its epoch and the order of rows in it
+        self.permutations: dict[
+            str, tuple[int, Sequence[int]]
+        ] = {}  # per task: its epoch, and the permutation of that epoch
 
     def draw(self) -> dict[str, list[int]]:
         """Draw the next micro-batch of all processes.
 
         Returns:
-            Row indices per task; empty for a task that is absent. A draw may straddle two epochs of a task, and a task
-            with fewer rows than are drawn is repeated within it.
+            Row indices per task; empty for a task that is absent. A draw may straddle two epochs of a task, and repeats
+            a task that has fewer rows than are drawn.
         """
         counts = self.counts()
         return {task: [self.next_row(task) for _ in range(count)] for task, count in counts.items()}
 
     def skip(self) -> dict[str, int]:
-        """Go on by one draw without looking its rows up.
+        """Skip one draw, without looking up its rows.
 
         Returns:
-            Rows of every task in it.
+            Number of rows of every task in it.
         """
         counts = self.counts()
         for task, count in counts.items():
@@ -93,7 +96,7 @@ class Sampler:
         return counts
 
     def counts(self) -> dict[str, int]:
-        """Decide how many rows of each task the next draw has."""
+        """Advance by one draw, and return its number of rows of each task."""
         first = self.draws % self.draws_per_step == 0
         if first or not self.current:
             self.current = self.mixer.shares(self.draws // self.draws_per_step)
@@ -101,33 +104,33 @@ class Sampler:
         if isinstance(self.mixer, Balanced) and self.tasks_per_step is None and self.limits is None:
             return dict.fromkeys(self.sizes, self.rows_per_draw // len(self.sizes))
         if self.tasks_per_step is not None and self.limits is None:
-            counts = self._of_step(first)
+            counts = self._counts_of_few_tasks(first)
         else:
-            counts = self._limited(self._of_tasks_left(self.current))
+            counts = self._limited_counts(self._shares_of_tasks_left(self.current))
         return dict(zip(self.sizes, counts, strict=True))
 
-    def _of_step(self, first: bool) -> list[int]:
-        """Divide the rows of a whole step over its few tasks, then evenly over its draws."""
+    def _counts_of_few_tasks(self, first: bool) -> list[int]:
+        """Divide the rows of a whole step among at most `tasks_per_step` tasks, then evenly over its draws."""
         if first or self.step_shares is None:
             whole = self.quota.take(self.current, self.rows_per_draw * self.draws_per_step, self.tasks_per_step)
             self.step_shares, self.step_quota = normalised(whole), Quota(len(whole))
         return self.step_quota.take(self.step_shares, self.rows_per_draw)
 
     def _left(self, task: str) -> int | None:
-        """Count the rows that a task may still give; None for any number."""
+        """Count the rows that a task has left; None without limits."""
         return None if self.limits is None else max(0, self.limits[task] - self.drawn[task])
 
-    def _of_tasks_left(self, shares: Sequence[float]) -> list[float]:
-        """Give the shares of tasks that have left the mix to the others; zeros where none is left."""
+    def _shares_of_tasks_left(self, shares: Sequence[float]) -> list[float]:
+        """Distribute the shares of tasks that have left the mix to the others; all zeros where none is left."""
         if self.limits is None:
             return list(shares)
         kept = [share if self._left(task) else 0.0 for task, share in zip(self.sizes, shares, strict=True)]
-        if not any(kept):  # those that are left have no share of their own
+        if not any(kept):  # the remaining tasks have no share of their own
             kept = [1.0 if self._left(task) else 0.0 for task in self.sizes]
         return normalised(kept) if any(kept) else kept
 
-    def _limited(self, shares: Sequence[float]) -> list[int]:
-        """Round shares to rows, no task beyond the rows it may still give."""
+    def _limited_counts(self, shares: Sequence[float]) -> list[int]:
+        """Round shares to rows, with no task above the rows it has left."""
         if self.limits is None:
             return self.quota.take(shares, self.rows_per_draw)
         counts = [0] * len(self.sizes)
@@ -144,13 +147,13 @@ class Sampler:
         return counts
 
     def next_row(self, task: str) -> int:
-        """Draw one row.
+        """Draw the next row of a task.
 
         Args:
-            task: Whose row.
+            task: Name of the task.
 
         Returns:
-            The index of the row.
+            Index of the row within the task.
         """
         size = self.sizes[task]
         epoch, position = (0, self.drawn[task]) if size is None else divmod(self.drawn[task], size)
@@ -162,28 +165,24 @@ class Sampler:
         return self.permutations[task][1][position]
 
     def observe(self, losses: Mapping[str, float], step: int) -> None:
-        """Hand the losses of a step to a mixing that learns.
+        """Pass the losses of a step on to the mixing.
 
         Args:
-            losses: Mean loss of every task that was present.
+            losses: Mean loss of every task that was present, in nats.
             step: Number of the step, from 0.
         """
         self.mixer.observe(losses, step)
 
     def epochs(self) -> dict[str, float]:
-        """Tell how often each task has been seen.
+        """Count the passes through each task.
 
         Returns:
-            Passes through each task's rows so far; 0 for a stream, whose length is not known.
+            Passes through each task's rows so far, with fractions; 0 for a stream, whose length is unknown.
         """
         return {task: self.drawn[task] / size if size else 0.0 for task, size in self.sizes.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Describe where the sampler stands, in plain values that JSON can hold.
-
-        Returns:
-            What `load_state_dict` takes.
-        """
+        """Return the position of the sampler, as JSON values."""
         return {
             "seed": self.seed,
             "sizes": dict(self.sizes),
@@ -194,13 +193,13 @@ class Sampler:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the very row that would have come next.
+        """Continue with the exact row that would have come next.
 
         Args:
-            state: What `state_dict` gave, between two steps; `rows_per_task` may have changed since.
+            state: What `state_dict` returned between two steps; `rows_per_task` may have changed since.
 
         Raises:
-            InputError: If the state is of other tasks, sizes, seed or mixing.
+            InputError: If the state belongs to other tasks, sizes, seed or mixing.
         """
         for key, own in (("sizes", self.sizes), ("seed", self.seed)):
             if state.get(key) != own:
@@ -221,19 +220,19 @@ class Sampler:
 
 
 def rank_slice(draw: Mapping[str, Sequence[int]], rank: int, world: int) -> dict[str, list[int]]:
-    """Take one process's part of the rows of every task.
+    """Select one process's part of the rows of every task.
 
-    Every process takes a run of consecutive rows; where a task's rows do not divide, the processes that take one more
-    are dealt on from task to task, so that all processes end up with the same number of rows in all, to within one.
-    Over all processes the parts are exactly the draw.
+    Every process gets consecutive rows. Where a task's rows do not divide evenly, the processes that get one more are
+    dealt round-robin from task to task, so that the totals of all processes differ by at most one row. Together the
+    parts are exactly the draw.
 
     Args:
-        draw: Rows of every task, of all processes together.
+        draw: Row indices of every task, for all processes together.
         rank: Number of the process, from 0.
         world: Number of processes.
 
     Returns:
-        Rows of every task for this process.
+        Row indices of every task for this process.
     """
     found, dealt = {}, 0
     for task, rows in draw.items():

@@ -1,12 +1,13 @@
-"""Mixings whose shares follow the step: one task at a time, a rotating main task, curricula, schedules."""
+"""Mixings whose shares depend on the step: one task at a time, a rotating main task, curricula, schedules."""
 
 import bisect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl_opt.data.mixing.base import Facts, Mixer, Quota, check_argument, normalised
-from mtl_opt.data.mixing.fixed import checked_ratios
+from mtl_opt.data.mixing.base import Facts, Mixer, check_argument, normalised
+from mtl_opt.data.mixing.fixed import check_ratios
+from mtl_opt.data.mixing.quota import Quota
 from mtl_opt.errors import InputError, UnknownNameError
 
 PACINGS = ("linear", "root", "square", "step")
@@ -15,11 +16,11 @@ BASES = ("proportional", "equal", "sqrt")
 
 
 class Homogeneous(Mixer):
-    """Fill every step with one task; over time tasks get their shares of the steps.
+    """Fill every step with rows of one task; over time tasks get their shares of the steps.
 
     Args:
-        facts: What is known of the data.
-        by: Shares of the steps: proportional, equal or sqrt of the numbers of rows.
+        facts: Facts of the data.
+        by: Shares of the steps: equal, or proportional to the numbers of rows or their square roots (sqrt).
     """
 
     summary = "one task per step"
@@ -32,25 +33,25 @@ class Homogeneous(Mixer):
         self.base = normalised([size**power for size in sizes])
         self.quota = Quota(len(self.base))
 
-    def shares(self, step: int) -> list[float]:  # noqa: ARG002 - what was taken before decides
-        """Give the whole step to the task that is owed one."""
+    def shares(self, step: int) -> list[float]:  # noqa: ARG002 - earlier steps decide
+        """Assign the whole step to the task that is owed one."""
         return [float(count) for count in self.quota.take(self.base, 1)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Say how many steps each task is owed."""
+        """Return how many steps each task is owed."""
         return {"owed": list(self.quota.owed)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.quota.owed = [float(owed) for owed in state["owed"]]
 
 
 class Rotation(Mixer):
-    """Let one task after the other be the main one for `period` steps; the others share the rest evenly.
+    """Make one task after the other the main one for `period` steps; the others share the rest evenly.
 
     Args:
-        facts: What is known of the data.
-        period: Steps until the next task is the main one.
+        facts: Facts of the data.
+        period: Steps after which the main task changes.
         main_share: Share of the main task.
     """
 
@@ -62,23 +63,23 @@ class Rotation(Mixer):
         self.main_share = 1.0 if self.num_tasks == 1 else check_argument("main_share", main_share, 0, 1)
 
     def shares(self, step: int) -> list[float]:
-        """Give the main task its share and the others the rest."""
+        """Assign `main_share` to the main task, and divide the rest among the others."""
         main = step // self.period % self.num_tasks
         rest = (1 - self.main_share) / max(1, self.num_tasks - 1)
         return [self.main_share if task == main else rest for task in range(self.num_tasks)]
 
 
 class Curriculum(Mixer):
-    """Open one task after the other; those that are open share the rows evenly.
+    """Open one task after the other; open tasks share the rows evenly.
 
     Args:
-        facts: What is known of the data and the run.
-        order: Which come first: as listed, short rows first, or a low loss first.
-        pacing: How the open part of the tasks grows from `start` to all: linear, root (quick, then slow), square (slow,
-            then quick), or in one step halfway.
-        start: Part of the tasks that is open in the first step; None for one task.
-        until: Part of the run after which all are open.
-        measure: First steps in which all tasks take part, to know their losses, with `order: loss`.
+        facts: Facts of the data and the run.
+        order: Which tasks open first: listed (as configured), length (short rows first) or loss (low loss first).
+        pacing: How the open fraction grows from `start` to 1: linear, root (fast, then slow), square (slow, then
+            fast), or step (at once, halfway).
+        start: Fraction of the tasks that is open in the first step; None for one task.
+        until: Fraction of the run after which all tasks are open.
+        measure: Number of first steps with all tasks that measure their losses, with `order: loss`.
     """
 
     summary = "tasks join one after the other, by listed order, length or loss"
@@ -111,7 +112,7 @@ class Curriculum(Mixer):
             self.order.sort(key=lambda task: facts.lengths[self.tasks[task]])
 
     def shares(self, step: int) -> list[float]:
-        """Share the rows among the tasks that are open."""
+        """Divide the rows evenly among the open tasks."""
         if step < self.measure:
             return [1 / len(self.tasks)] * len(self.tasks)
         if self.measure:
@@ -126,7 +127,7 @@ class Curriculum(Mixer):
         return found
 
     def observe(self, losses: Mapping[str, float], step: int) -> None:
-        """Average the losses of the first steps."""
+        """Accumulate the losses of the first steps."""
         if step < self.measure:
             for number, task in enumerate(self.tasks):
                 if math.isfinite(losses.get(task, math.nan)):
@@ -134,20 +135,20 @@ class Curriculum(Mixer):
                     self.counts[number] += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the losses of the first steps."""
+        """Return the accumulated losses of the first steps."""
         return {"sums": list(self.sums), "counts": list(self.counts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.sums, self.counts = list(state["sums"]), list(state["counts"])
 
 
 class RatioSchedule(Mixer):
-    """Follow shares that the user gives for points in time.
+    """Follow configured shares at points in time.
 
     Args:
-        facts: What is known of the data and the run.
-        points: Pairs of a time, as part of the run in [0, 1], and the shares from then on.
+        facts: Facts of the data and the run.
+        points: Pairs of a time, as fraction of the run in [0, 1], and the shares `{task: share}` at that time.
         interpolation: linear between the points, or piecewise constant.
     """
 
@@ -164,19 +165,19 @@ class RatioSchedule(Mixer):
             if not isinstance(point, list | tuple) or len(point) != 2:
                 raise InputError(f"{where} must be a list of [time, {{task: share}}], got the point {point!r}.")
             self.times.append(check_argument("points", point[0], 0, 1))
-            self.values.append(checked_ratios(point[1], facts.tasks, where))
+            self.values.append(normalised(check_ratios(point[1], facts.tasks, where)))
         if self.times != sorted(set(self.times)):
             raise InputError(f"{where}: times must rise, got {', '.join(f'{time:g}' for time in self.times)}.")
         self.linear = interpolation == "linear"
         self.total_steps = facts.total_steps
 
     def shares(self, step: int) -> list[float]:
-        """Look the shares of this time up."""
+        """Interpolate the shares of the step; before the first and after the last point they are constant."""
         time = step / max(1, self.total_steps - 1)
         after = bisect.bisect_right(self.times, time)
-        if after == 0 or after == len(self.times):
-            return self.values[min(after, len(self.times) - 1)] if after == 0 else self.values[-1]
-        if not self.linear:
+        if after == 0:
+            return self.values[0]
+        if after == len(self.times) or not self.linear:
             return self.values[after - 1]
         first, second = self.times[after - 1 : after + 1]
         part = (time - first) / (second - first)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_opt.data.mixing import MIXINGS, Facts, Sampler, build_mixer, rank_slice
-from mtl_opt.data.mixing.base import Quota
+from mtl_opt.data.mixing.quota import Quota
 from mtl_opt.errors import InputError
 
 SIZES = {"qa": 900, "情绪": 90, "sum": 10}

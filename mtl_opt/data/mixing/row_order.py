@@ -1,4 +1,4 @@
-"""In which order the rows of one task come: a fresh permutation each epoch, perhaps stratified or grouped by length."""
+"""The order of one task's rows: a new permutation each epoch, optionally stratified by label or grouped by length."""
 
 import random
 from array import array
@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 POOL = 50
-"""Batches whose rows are sorted by length together: enough to make batches even, few enough to keep chance."""
+"""Batches whose rows are sorted by length together: enough for even batches, few enough to stay random."""
 
 
 @dataclass(frozen=True)
 class RowOrder:
-    """Say how the rows of one task are ordered.
+    """Order the rows of one task, independently of all other tasks.
 
     Attributes:
-        task: Its name; a task's order depends on no other task.
-        size: Number of its rows; None for a stream, whose rows come as they are numbered.
+        task: Name of the task.
+        size: Number of its rows; None for a stream, whose rows come in their own order.
         seed: Seed of the run.
         rows_per_draw: Rows of one batch, for grouping.
-        labels: Label of each row as a number, to stratify by; None for not. `[rows]`
-        lengths: Tokens of each row, to group by; None for not. `[rows]`
+        labels: Label of each row as a number, to stratify by; None not to. `[rows]`
+        lengths: Number of tokens of each row, to group by; None not to. `[rows]`
     """
 
     task: str
@@ -33,16 +33,16 @@ class RowOrder:
     lengths: Any = None
 
     def permutation(self, epoch: int) -> Sequence[int]:
-        """Order the rows for one epoch.
+        """Return the order of one epoch.
 
         Args:
             epoch: Number of the task's epoch, from 0.
 
         Returns:
-            All row indices of the task.
+            A permutation of the task's row indices. `[rows]`
         """
         order = list(range(self.size or 0))
-        # Seeding with a text hashes it by SHA-512: the same in every process, unlike hash().
+        # random.Random hashes a text by SHA-512: the same in every process, unlike hash().
         chance = random.Random(f"{self.seed}/{epoch}/{self.task}")
         chance.shuffle(order)
         if self.labels is not None:
@@ -52,14 +52,14 @@ class RowOrder:
         return array("q", order)
 
 
-def stratified(order: Sequence[int], labels: Any) -> list[int]:  # labels [rows]
-    """Spread every label evenly over an order, so that each stretch has the labels in their shares."""
+def stratified(order: Sequence[int], labels: Any) -> list[int]:  # [rows], [rows] -> [rows]
+    """Spread every label evenly over an order, so that each stretch contains the labels in proportion."""
     rows = np.asarray(order)
     codes = np.asarray(labels)[rows]
     when = np.empty(len(rows))
     for number, code in enumerate(np.unique(codes)):
         mine = np.flatnonzero(codes == code)
-        # Row i of n comes at (i + 1/2) / n of the epoch; a hair apart for labels of the same size.
+        # Row i of n comes at (i + 1/2) / n of the epoch; the offset breaks ties between labels of the same size.
         when[mine] = (np.arange(len(mine)) + 0.5) / len(mine) + number * 1e-12
     return rows[np.argsort(when, kind="stable")].tolist()
 
@@ -71,7 +71,7 @@ def grouped(order: Sequence[int], lengths: Any, rows_per_draw: int, chance: rand
     for start in range(0, len(order), size):
         pool = sorted(order[start : start + size], key=lambda row: (int(lengths[row]), row))
         batches += [pool[i : i + rows_per_draw] for i in range(0, len(pool), rows_per_draw)]
-    # A last batch that is not full stays last: otherwise all behind it would straddle two groups.
+    # An incomplete last batch stays last: elsewhere, every batch after it would straddle two groups.
     tail = [batches.pop()] if batches and len(batches[-1]) < rows_per_draw else []
     chance.shuffle(batches)
     return [row for batch in (*batches, *tail) for row in batch]
