@@ -17,7 +17,7 @@ from typing import Any
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 
 from experiments.command import say
-from mtl_opt.examples.support_desk import rows as support_desk
+from mtl_opt.examples.support_desk.rows import pretraining_texts, write_files
 from mtl_opt.examples.tiny_llama import train_tokenizer
 from mtl_opt.training import read_yaml, train_config
 from mtl_opt.training.preview.plan import plan_run
@@ -90,7 +90,7 @@ def stand_in(name: str, folder: Path) -> Path:
         architecture, _ = ARCHITECTURES[name]
         architecture.architectures = [f"{type(architecture).__name__.removesuffix('Config')}ForCausalLM"]
         architecture.save_pretrained(target)
-        train_tokenizer(support_desk.pretraining_texts(TEXTS, seed=0), VOCABULARY).save_pretrained(target)
+        train_tokenizer(pretraining_texts(TEXTS, seed=0), VOCABULARY).save_pretrained(target)
     return target
 
 
@@ -112,7 +112,7 @@ def _moved(files: Mapping[str, Any], data: Path) -> dict[str, Any]:
 def write_data(folder: Path) -> None:
     """Write the support desk's rows, one file per task and part; what a task is called is up to the configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    support_desk.write(folder)
+    write_files(folder)
     for path in folder.glob("*.jsonl"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         named = ({key: value for key, value in row.items() if key != "task_name"} for row in rows)

@@ -1,1 +1,1 @@
-"""The embedded example: what runs without a model or data of one's own."""
+"""The embedded example, which needs neither model nor data: `tiny_llama` is the model, `support_desk` the data."""

@@ -1,4 +1,4 @@
-"""A tiny Llama trained from nothing, so that the embedded job needs no download."""
+"""A tiny Llama and its tokenizer, trained from scratch, so that the example needs no download."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +13,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from mtl_opt.errors import InputError
 
 Progress = Callable[[int, int, float], None]
-"""Told after each step: steps done, steps in all, loss in nats per token."""
+"""Called after each step with steps done, steps in total, and loss in nats per token."""
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer; any text in any language survives encoding and decoding."""
+    """Train a byte-level BPE tokenizer, which encodes and decodes any text without loss."""
     special = ["<s>", "</s>", "<pad>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size < len(alphabet) + len(special):
@@ -73,7 +73,7 @@ def pretrain(
 
 
 def build_tiny_llama(folder: Path, texts: Sequence[str], seed: int, progress: Progress | None = None) -> None:
-    """Train the tokenizer and the model of the embedded job and save both."""
+    """Train tokenizer and model of the example, and save both."""
     tokenizer = train_tokenizer(texts, vocab_size=1200)
     with one_thread():
         model = pretrain(
@@ -95,10 +95,9 @@ def build_tiny_llama(folder: Path, texts: Sequence[str], seed: int, progress: Pr
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: how many there are changes the rounding, and with it how well this small model ends up.
-
-    On a busy machine it is also many times as fast as threads that wait for each other at every small product.
-    """
+    """Compute on one thread."""
+    # The number of threads changes the rounding, and with it the quality of this small model. On a busy machine, one
+    # thread is also many times faster than several that wait for each other at every small product.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -110,7 +109,7 @@ def one_thread() -> Iterator[None]:
 def new_llama(
     tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: int, num_heads: int, seed: int
 ) -> LlamaForCausalLM:
-    """Initialise a Llama without touching the caller's random state."""
+    """Initialise a Llama, leaving the caller's random state untouched."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -131,7 +130,7 @@ def new_llama(
 
 
 def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seq_len: int) -> Tensor:  # [rows, seq]
-    """Join texts with end-of-text tokens and cut them into rows without padding."""
+    """Join texts with end-of-text tokens, and cut the result into rows without padding."""
     ids: list[int] = []
     for text in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
         ids += [*text, tokenizer.eos_token_id]
@@ -142,7 +141,7 @@ def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seq_len: int)
 
 
 def shuffled_batches(num_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:  # [batch]
-    """Draw rows without end, every row once before any comes again."""
+    """Yield batches of row indices without end, every row once before any is repeated."""
     generator = torch.Generator().manual_seed(seed)
     waiting = torch.empty(0, dtype=torch.long)
     while True:
@@ -153,7 +152,7 @@ def shuffled_batches(num_rows: int, batch_size: int, seed: int) -> Iterator[Tens
 
 
 def warmup_cosine(step: int, steps: int) -> float:
-    """Rise over the first twentieth of the steps, then fall along a cosine to a tenth."""
+    """Return the factor of the learning rate: linear over 5 % of the steps, then a cosine down to 0.1."""
     warmup = max(1, steps // 20)
     if step < warmup:
         return (step + 1) / warmup

@@ -1,8 +1,8 @@
-"""Messages of customers of an invented bank: what went wrong, what went well, and in which mood they write."""
+"""Messages of the bank's customers: what went wrong, what went well, and in which mood they write."""
 
 from random import Random
 
-from mtl_opt.examples.support_desk.products import kind_of, product_names
+from mtl_opt.examples.support_desk.products import product_kind, product_names
 
 PROBLEMS = {
     "charged twice": (
@@ -76,7 +76,7 @@ PROBLEMS = {
         "my {p} should let me use more than it does",
     ),
 }
-"""What can go wrong, in the words of the desk, and in the words of a customer; `{p}` is the product."""
+"""Problems in the desk's words, each with its descriptions in a customer's words; `{p}` is the product."""
 
 PLEASANT = (
     "my new {p} came in two days",
@@ -88,7 +88,7 @@ PLEASANT = (
     "my son got his first {p} today",
     "you gave me a bonus on my {p}",
 )
-"""What can go well."""
+"""Pleasant events; `{p}` is the product."""
 
 OPENERS = (
     "Hello there.", "Good morning.", "Hi, me again.", "Dear team at the desk.", "Good evening to you all.",
@@ -116,7 +116,7 @@ FEELINGS = {
     "upset": "happy",
     "annoyed": "pleased",
 }
-"""Every bad feeling with its opposite."""
+"""Opposite of every bad feeling."""
 
 PLAIN = ("I am really {f}", "I am so {f}", "By now I am {f}", "All this makes me {f}", "I must say I am {f}")
 NEGATED = ("I am not {f}", "I am no longer {f}", "I am far from {f}", "I am anything but {f}", "I cannot say I am {f}")
@@ -141,7 +141,7 @@ CALM_PHRASES = (
 
 
 def draw_complaint(rng: Random) -> tuple[str, str]:
-    """Write a complaint with chatter around it."""
+    """Draw a complaint with chatter around it, and its core: kind of product and problem."""
     product, other = product_names(rng, 2)
     problem = rng.choice(sorted(PROBLEMS))
     core = rng.choice(LEADS).format(c=rng.choice(PROBLEMS[problem]).format(p=product))
@@ -149,11 +149,11 @@ def draw_complaint(rng: Random) -> tuple[str, str]:
     body = [core, *around]
     rng.shuffle(body)
     message = [*maybe(rng, OPENERS), *body, *maybe(rng, CLOSERS)]
-    return " ".join(message), f"{kind_of(product)} {problem}"
+    return " ".join(message), f"{product_kind(product)} {problem}"
 
 
 def draw_mood(rng: Random) -> tuple[str, str]:
-    """Write a message whose mood does not follow from what happened."""
+    """Draw a message whose mood does not follow from what happened, and the feeling of its writer."""
     angry = rng.random() < 0.5
     cue, feeling = draw_cue(rng, angry)
     beside = draw_cue(rng, angry)[0] if rng.random() < 0.5 else draw_event(rng, 0.75 if angry else 0.55)
@@ -163,13 +163,13 @@ def draw_mood(rng: Random) -> tuple[str, str]:
 
 
 def draw_event(rng: Random, bad: float) -> str:
-    """Write what happened, without any mood."""
+    """Draw an event without any mood; a problem with probability `bad`."""
     events = PROBLEMS[rng.choice(sorted(PROBLEMS))] if rng.random() < bad else PLEASANT
     return rng.choice(LEADS).format(c=rng.choice(events).format(p=product_names(rng, 1)[0]))
 
 
 def draw_cue(rng: Random, angry: bool) -> tuple[str, str]:
-    """Write a sentence that shows the mood: by a feeling, by its denial, by contrast, or between the lines."""
+    """Draw a sentence that shows the mood (by a feeling, its denial, a contrast, or indirectly), and the feeling."""
     feeling, opposite = rng.choice(list(FEELINGS.items()))
     if not angry:
         feeling, opposite = opposite, feeling
@@ -186,5 +186,5 @@ def draw_cue(rng: Random, angry: bool) -> tuple[str, str]:
 
 
 def maybe(rng: Random, sentences: tuple[str, ...]) -> list[str]:
-    """Draw one sentence in a third of the cases."""
+    """Draw one sentence with probability 0.33."""
     return [rng.choice(sentences)] if rng.random() < 0.33 else []

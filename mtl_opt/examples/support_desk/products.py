@@ -1,20 +1,20 @@
-"""What an invented bank sells: every product with its facts, and the ways to name, ask for and state a fact."""
+"""Products of an invented bank: their facts, and the ways to name, ask for and state a fact."""
 
 from dataclasses import dataclass
 from random import Random
 
 LINES = ("Cedar", "Harbor", "Maple", "Summit", "River", "Falcon")
-"""First half of a product's name; the second half is its kind."""
+"""First word of a product's name; the second word is its kind."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """Describe one thing a product sheet can say, and the ways to say it and to ask for it.
+    """Describe one attribute of products.
 
     Attributes:
-        values: The values a product can have; also the answers to a question.
+        values: Possible values, which are also the answers to a question.
         labels: Names of the attribute in a sheet.
-        questions: Ways to ask for it; `{p}` is the product.
+        questions: Questions about it; `{p}` is the product.
         statements: Sentences that state it; `{p}` is the product, `{v}` the value.
     """
 
@@ -147,7 +147,7 @@ ATTRIBUTES = {
         ),
     ),
 }
-"""What a sheet can say about a product."""
+"""All attributes of products by name."""
 
 KINDS = {
     "card": ("fee", "bonus", "limit", "channel", "age", "notice"),
@@ -156,18 +156,18 @@ KINDS = {
     "policy": ("fee", "bonus", "notice", "term", "limit", "channel"),
     "fund": ("fee", "rate", "term", "age", "bonus", "notice"),
 }
-"""The kinds of product, and the attributes each can have."""
+"""Kinds of products, and the attributes of each."""
 
 
 def build_catalogue(rng: Random) -> dict[str, dict[str, str]]:
-    """Invent the bank's products: names that are easy to mix up, each with its facts."""
+    """Draw the bank's products and their facts; the names are easy to confuse."""
     kinds = list(KINDS)
     names = [f"{line} {kinds[(i + j) % len(kinds)]}" for i, line in enumerate(LINES) for j in (0, 2)]
-    return {name: {a: rng.choice(ATTRIBUTES[a].values) for a in KINDS[kind_of(name)]} for name in names}
+    return {name: {a: rng.choice(ATTRIBUTES[a].values) for a in KINDS[product_kind(name)]} for name in names}
 
 
 def product_names(rng: Random, number: int) -> list[str]:
-    """Draw different products that share the line or the kind with the first one where there are enough."""
+    """Draw up to `number` products; the others share line or kind with the first one drawn."""
     first = rng.choice(list(CATALOGUE))
     near = [p for p in CATALOGUE if p != first and set(p.split()) & set(first.split())]
     names = [first, *rng.sample(near, min(number - 1, len(near)))]
@@ -175,10 +175,10 @@ def product_names(rng: Random, number: int) -> list[str]:
     return names
 
 
-def kind_of(product: str) -> str:
-    """Read the kind off a product's name."""
+def product_kind(product: str) -> str:
+    """Return the kind in a product's name."""
     return product.rsplit(" ", 1)[1]
 
 
 CATALOGUE = build_catalogue(Random("catalogue"))
-"""What the bank sells; the same in every row and text, so that a model can know it."""
+"""All products with their facts; the same in every row and text, so that a model can learn them."""

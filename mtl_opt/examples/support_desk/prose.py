@@ -1,4 +1,4 @@
-"""Prose of the support desk to pretrain on: its words, products and manner of speaking, but none of its tasks."""
+"""Prose of the support desk to pretrain on: its vocabulary, products and style, but none of its tasks."""
 
 from random import Random
 
@@ -8,56 +8,54 @@ from mtl_opt.examples.support_desk.sheets import draw_sheet, state_facts
 
 
 def draw_text(rng: Random) -> str:
-    """Write a product sheet with sentences on its facts, or what a customer says with the first words of the reply.
-
-    The reply takes up what the customer said but answers nothing and has no task's form. Most texts are short, because
-    a tiny model learns from a reply right behind its reason long before it learns to look far back.
-    """
+    """Draw a product sheet with sentences about it, or a customer's message with the first words of a reply."""
+    # The reply takes up the message but answers nothing and has the form of no task. Most texts are short: a tiny model
+    # learns from a reply right after its cause long before it learns to look far back.
     draws = (sheet_text, question_text, problem_text, message_text, cue_text, tone_text)
     return rng.choices(draws, weights=(3, 2, 1, 6, 9, 8))[0](rng)
 
 
 def sheet_text(rng: Random) -> str:
-    """Write a sheet and sentences that state some of its facts."""
+    """Draw a sheet and sentences that state some of its facts."""
     sheet = draw_sheet(rng)
     return f"{sheet.text}\n" + " ".join(state_facts(rng, sheet, 4))
 
 
 def question_text(rng: Random) -> str:
-    """Write a question and a reply that names what is asked for, without the answer."""
+    """Draw a question and a reply that names the attribute, without the answer."""
     product = rng.choice(list(CATALOGUE))
     attribute = ATTRIBUTES[rng.choice(list(CATALOGUE[product]))]
     question = rng.choice(attribute.questions).format(p=product)
-    return dialogue(question, f"{attribute.labels[0]} of the {product}, one moment.")
+    return exchange(question, f"{attribute.labels[0]} of the {product}, one moment.")
 
 
 def problem_text(rng: Random) -> str:
-    """Write what went wrong and the desk's word for it."""
+    """Draw a problem and the desk's term for it."""
     problem = rng.choice(list(PROBLEMS))
     clause = rng.choice(PROBLEMS[problem]).format(p=rng.choice(list(CATALOGUE)))
-    return dialogue(f"{clause}.", f"{problem}, you mean to say.")
+    return exchange(f"{clause}.", f"{problem}, you mean to say.")
 
 
 def message_text(rng: Random) -> str:
-    """Write a complaint and a reply that takes up problem and product, in either order."""
+    """Draw a complaint and a reply that names problem and product, in either order."""
     message, core = draw_complaint(rng)
     kind, problem = core.split(" ", 1)
     replies = (f"{problem} on the {kind}, we look into it.", f"{kind}, {problem}? We look into it.")
-    return dialogue(message, rng.choice(replies))
+    return exchange(message, rng.choice(replies))
 
 
 def cue_text(rng: Random) -> str:
-    """Write one sentence of mood and a reply that names the feeling."""
+    """Draw one sentence of mood and a reply that names the feeling."""
     cue, feeling = draw_cue(rng, rng.random() < 0.5)
-    return dialogue(cue, f"{feeling} as you are, we listen.")
+    return exchange(cue, f"{feeling} as you are, we listen.")
 
 
 def tone_text(rng: Random) -> str:
-    """Write a message and a reply that names the feeling of its writer."""
+    """Draw a message and a reply that names the feeling of its writer."""
     message, feeling = draw_mood(rng)
-    return dialogue(message, f"{feeling} as you are, we listen.")
+    return exchange(message, f"{feeling} as you are, we listen.")
 
 
-def dialogue(message: str, reply: str) -> str:
-    """Join what the customer says and the reply."""
+def exchange(message: str, reply: str) -> str:
+    """Format a message of a customer and the reply to it."""
     return f"Human: {message}\nAssistant: {reply}"

@@ -1,7 +1,7 @@
-"""The embedded job: three tasks of a support desk of an invented bank, made by a seeded generator.
+"""Rows of the three tasks of the support desk, from a seeded generator.
 
-The tasks share their words and pull on the same weights: `product_qa` must find one fact in a sheet, `complaint_core`
-must not copy but name a problem in the desk's own words, and `anger` must look past the problem at the tone.
+The tasks share their vocabulary and compete for the same weights: `product_qa` must find one fact in a sheet,
+`complaint_core` must name a problem in the desk's own words, and `anger` must look past the problem at the tone.
 """
 
 import json
@@ -15,16 +15,16 @@ from mtl_opt.examples.support_desk.prose import draw_text
 from mtl_opt.examples.support_desk.sheets import draw_question, draw_sheet
 
 TRAIN_ROWS = {"product_qa": 3200, "complaint_core": 1800, "anger": 900}
-"""Rows to learn from; very different sizes on purpose."""
+"""Number of training rows of each task; very unequal on purpose."""
 
 TASKS = tuple(TRAIN_ROWS)
 """Names of the tasks."""
 
 EVAL_ROWS = 100
-"""Held-out rows of each task."""
+"""Number of held-out rows of each task."""
 
 DATA_SEED = 20
-"""The seed of the files that `write` makes."""
+"""Seed of the files that `write_files` writes."""
 
 PRODUCT_INSTRUCTIONS = (
     "Answer the customer from the sheet.",
@@ -46,22 +46,8 @@ ANGER_INSTRUCTIONS = (
 )
 
 
-def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
-    """Make rows of one task; no two of them share their input, whatever the instruction.
-
-    More rows with the same seed begin with the same rows.
-
-    Args:
-        task: One of `TASKS`.
-        num_rows: How many rows.
-        seed: The same seed gives the same rows.
-
-    Returns:
-        Alpaca rows `{instruction, input, output, task_name}`.
-
-    Raises:
-        UnknownNameError: If the task is unknown.
-    """
+def generate_rows(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
+    """Generate alpaca rows of one task with distinct inputs; more rows of the same seed begin with the same ones."""
     if task not in DRAW:
         raise UnknownNameError("task", task, TASKS)
     rng = Random(f"{task}/{seed}")
@@ -74,12 +60,9 @@ def generate(task: str, num_rows: int, seed: int) -> list[dict[str, str]]:
 
 
 def pretraining_texts(num: int, seed: int) -> list[str]:
-    """Make prose of the desk, so that a model knows its words and products but none of the tasks.
-
-    What a held-out row's customer writes never occurs.
-    """
+    """Generate prose with the desk's words and products but none of its tasks, and without held-out messages."""
     rng = Random(f"pretraining/{seed}")
-    held_out = {row["input"] for task in TASKS for row in generate(task, EVAL_ROWS, DATA_SEED)}
+    held_out = {row["input"] for task in TASKS for row in generate_rows(task, EVAL_ROWS, DATA_SEED)}
     texts: list[str] = []
     while len(texts) < num:
         text = draw_text(rng)
@@ -88,30 +71,30 @@ def pretraining_texts(num: int, seed: int) -> list[str]:
     return texts
 
 
-def write(folder: Path) -> None:
+def write_files(folder: Path) -> None:
     """Write `{task}.train.jsonl` and `{task}.eval.jsonl` of every task."""
     for task in TASKS:
-        rows = generate(task, TRAIN_ROWS[task] + EVAL_ROWS, DATA_SEED)
+        rows = generate_rows(task, TRAIN_ROWS[task] + EVAL_ROWS, DATA_SEED)
         for name, part in (("train", rows[EVAL_ROWS:]), ("eval", rows[:EVAL_ROWS])):
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
             (folder / f"{task}.{name}.jsonl").write_text(lines, encoding="utf-8", newline="\n")
 
 
 def product_row(rng: Random) -> tuple[str, str, str]:
-    """Draw a question about a product sheet."""
+    """Draw instruction, sheet with question, and answer."""
     sheet = draw_sheet(rng)
     question, answer = draw_question(rng, sheet)
     return rng.choice(PRODUCT_INSTRUCTIONS), f"{sheet.text}\n{question}", answer
 
 
 def complaint_row(rng: Random) -> tuple[str, str, str]:
-    """Draw a complaint and its core."""
+    """Draw instruction, complaint, and its core."""
     message, core = draw_complaint(rng)
     return rng.choice(COMPLAINT_INSTRUCTIONS), message, core
 
 
 def anger_row(rng: Random) -> tuple[str, str, str]:
-    """Draw a message and whether its writer is angry."""
+    """Draw instruction, message, and whether its writer is angry."""
     message, feeling = draw_mood(rng)
     return rng.choice(ANGER_INSTRUCTIONS), message, "yes" if feeling in FEELINGS else "no"
 
@@ -121,4 +104,4 @@ DRAW: dict[str, Callable[[Random], tuple[str, str, str]]] = {
     "complaint_core": complaint_row,
     "anger": anger_row,
 }
-"""What draws a row of each task."""
+"""Function that draws a row of each task."""

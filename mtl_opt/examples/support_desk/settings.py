@@ -1,4 +1,4 @@
-"""The embedded default: three tasks of a support desk and a tiny Llama pretrained on their language, cached."""
+"""Default comparison: the tasks of the support desk, and a tiny Llama pretrained on its language; both are cached."""
 
 import logging
 import os
@@ -9,21 +9,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtl_opt.examples.support_desk import rows as support_desk
+from mtl_opt.examples.support_desk.rows import TASKS, pretraining_texts, write_files
 from mtl_opt.examples.tiny_llama import build_tiny_llama
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-"""Raised whenever the generator, the tokenizer or the pretraining changes: the cache is built again."""
+"""Raise it whenever generator, tokenizer or pretraining change: the cache is then rebuilt."""
 
 
 def default_settings() -> dict[str, Any]:
-    """Prepare data and model of the support desk on first use."""
+    """Return the settings of the default comparison; data and model are generated on first use."""
     folder = _cached()
     tasks = {
         task: {"file": str(folder / f"{task}.train.jsonl"), "eval_file": str(folder / f"{task}.eval.jsonl")}
-        for task in support_desk.TASKS
+        for task in TASKS
     }
     return {
         "model_name_or_path": str(folder / "model"),
@@ -33,10 +33,10 @@ def default_settings() -> dict[str, Any]:
 
 
 NUM_TEXTS = 20_000
-"""Texts to pretrain on."""
+"""Number of texts to pretrain on."""
 
 WEIGHTS = {"product_qa": 1.0, "complaint_core": 1.0, "anger": 2.0}
-"""What `weighted` uses: the task with the fewest rows counts twice."""
+"""Task weights of `weighted`: the task with the fewest rows counts twice."""
 
 SETTINGS: dict[str, Any] = {
     "output_dir": "outputs/support_desk",
@@ -59,7 +59,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def _cached() -> Path:
-    """Return the folder with data and model; build it where it is not there yet, complete or not at all."""
+    """Return the folder with data and model; build it atomically where it is missing."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtl_opt"
     folder = base / f"support_desk-{VERSION}"
     if folder.is_dir():
@@ -68,8 +68,8 @@ def _cached() -> Path:
     logger.info("Preparing the support desk once: generating rows and pretraining a tiny Llama, about a minute.")
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=base))
     try:
-        support_desk.write(partial)
-        texts = support_desk.pretraining_texts(NUM_TEXTS, seed=0)
+        write_files(partial)
+        texts = pretraining_texts(NUM_TEXTS, seed=0)
         with tqdm(desc="pretraining", disable=None) as bar:
 
             def progress(step: int, steps: int, loss: float) -> None:
@@ -80,7 +80,7 @@ def _cached() -> Path:
             build_tiny_llama(partial / "model", texts, seed=0, progress=progress)
         os.replace(partial, folder)
     except OSError:
-        if not folder.is_dir():  # otherwise another process was faster: its folder is as good
+        if not folder.is_dir():  # otherwise another process built it first
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

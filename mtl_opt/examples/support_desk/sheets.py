@@ -1,4 +1,4 @@
-"""Product sheets of an invented bank, questions about one fact of a sheet, and sentences that state one."""
+"""Product sheets of the bank, questions about one of their facts, and sentences that state facts."""
 
 from dataclasses import dataclass
 from random import Random
@@ -10,17 +10,17 @@ REVERSE_QUESTIONS = (
     "Which of these says {l} {v}?",
     "I saw {l} {v}: which product was that?",
 )
-"""Questions whose answer is the product; `{l}` is the attribute's label, `{v}` its value."""
+"""Questions whose answer is the product; `{l}` is the label of an attribute, `{v}` its value."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Hold what a sheet says.
+    """Hold a product sheet.
 
     Attributes:
-        facts: The value of every attribute on the sheet, in its order. `{product: {attribute: value}}`
-        shared: The attribute that every product of the sheet has, each with its own value.
-        labels: The label this sheet uses for each attribute.
+        facts: Values of the attributes on the sheet, in its order: `{product: {attribute: value}}`.
+        shared: The attribute that all products of the sheet have, each with its own value.
+        labels: Label of each attribute in this sheet.
         text: The sheet as written.
     """
 
@@ -31,7 +31,7 @@ class Sheet:
 
 
 def draw_sheet(rng: Random) -> Sheet:
-    """Write a sheet of two or three products that share one attribute with different values."""
+    """Draw a sheet of two or three products that have one attribute in common, with different values."""
     shared: list[str] = []
     while not shared:
         products = product_names(rng, rng.choice((2, 2, 3)))
@@ -43,7 +43,7 @@ def draw_sheet(rng: Random) -> Sheet:
 
 
 def draw_facts(rng: Random, product: str, attribute: str) -> dict[str, str]:
-    """Draw some facts of one product."""
+    """Draw two or three facts of a product, `attribute` among them."""
     others = [name for name in CATALOGUE[product] if name != attribute]
     names = [attribute, *rng.sample(others, rng.choice((1, 1, 2)))]
     rng.shuffle(names)
@@ -51,7 +51,7 @@ def draw_facts(rng: Random, product: str, attribute: str) -> dict[str, str]:
 
 
 def write_sheet(rng: Random, facts: dict[str, dict[str, str]], labels: dict[str, str]) -> str:
-    """Write facts down, one product a line."""
+    """Format facts, one product per line."""
     after_name, between, end = rng.choice(
         ((": ", ", ", ""), (": ", "; ", ""), (" - ", ", ", "."), (" has ", " and ", "."))
     )
@@ -62,7 +62,7 @@ def write_sheet(rng: Random, facts: dict[str, dict[str, str]], labels: dict[str,
 
 
 def draw_question(rng: Random, sheet: Sheet) -> tuple[str, str]:
-    """Ask for one fact of a sheet, or now and then for the product that a fact belongs to."""
+    """Draw a question about a fact of a sheet, or occasionally about the product of a fact, and its answer."""
     product = rng.choice(list(sheet.facts))
     values = sheet.facts[product]
     if rng.random() < 0.15:
@@ -73,7 +73,7 @@ def draw_question(rng: Random, sheet: Sheet) -> tuple[str, str]:
 
 
 def state_facts(rng: Random, sheet: Sheet, number: int) -> list[str]:
-    """State facts of a sheet in prose."""
+    """Draw sentences that state facts of a sheet."""
     facts = [(product, name, value) for product, values in sheet.facts.items() for name, value in values.items()]
     chosen = rng.sample(facts, min(number, len(facts)))
     return [rng.choice(ATTRIBUTES[name].statements).format(p=product, v=value) for product, name, value in chosen]

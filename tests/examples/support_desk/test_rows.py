@@ -12,16 +12,16 @@ from mtl_opt.examples.support_desk.rows import (
     EVAL_ROWS,
     TASKS,
     TRAIN_ROWS,
-    generate,
+    generate_rows,
     pretraining_texts,
-    write,
+    write_files,
 )
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
-    write(folder)
+    write_files(folder)
     return {
         path.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for path in folder.iterdir()
@@ -52,22 +52,22 @@ def test_no_held_out_input_is_in_the_training_rows(files, task):
 
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others():
     for task in TASKS:
-        assert generate(task, 20, 3) == generate(task, 20, 3)
-        assert generate(task, 20, 3) != generate(task, 20, 4)
-        assert generate(task, 20, 3)[:5] == generate(task, 5, 3)
+        assert generate_rows(task, 20, 3) == generate_rows(task, 20, 3)
+        assert generate_rows(task, 20, 3) != generate_rows(task, 20, 4)
+        assert generate_rows(task, 20, 3)[:5] == generate_rows(task, 5, 3)
     assert pretraining_texts(20, 3) == pretraining_texts(20, 3) != pretraining_texts(20, 4)
 
 
 def test_the_callers_random_state_is_left_alone():
     before = random.getstate()
-    generate("anger", 5, 0)
+    generate_rows("anger", 5, 0)
     pretraining_texts(5, 0)
     assert random.getstate() == before
 
 
 def test_an_unknown_task_is_an_error_that_names_the_nearest():
     with pytest.raises(InputError, match="Did you mean `anger`"):
-        generate("angry", 1, 0)
+        generate_rows("angry", 1, 0)
 
 
 def test_the_answer_about_a_product_stands_in_the_sheet(files):
@@ -118,7 +118,7 @@ def test_no_answer_is_common_enough_to_be_guessed(files):
 
 def test_pretraining_texts_hold_no_task():
     texts = pretraining_texts(3000, seed=1)
-    rows = [row for task in TASKS for row in generate(task, EVAL_ROWS, DATA_SEED)]
+    rows = [row for task in TASKS for row in generate_rows(task, EVAL_ROWS, DATA_SEED)]
     together = "\n".join(texts)
     assert len(texts) == 3000
     for row in rows:
