@@ -24,8 +24,8 @@ from benchmarks.timer import environment, interleaved
 from benchmarks.variants import build_step
 from benchmarks.workload import build_model, build_workload
 from mtl_opt.data import MIXINGS, Encoder, Facts, Row, Sampler, build_mixer, get_template
-from mtl_opt.data.store.tables import table_of
-from mtl_opt.examples.support_desk import rows as support_desk
+from mtl_opt.data.store.tables import TokenTable
+from mtl_opt.examples.support_desk.rows import pretraining_texts
 from mtl_opt.examples.tiny_llama import train_tokenizer
 
 VOCABULARY = 4000
@@ -45,7 +45,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def make_rows(number: int) -> list[Row]:
     """Make rows of a support desk, English, some lines long."""
-    texts = support_desk.pretraining_texts(number, seed=0)
+    texts = pretraining_texts(number, seed=0)
     chance = random.Random(0)
     return [
         Row(f"Question {i}: what follows?", text, " ".join(chance.sample(text.split(), min(12, len(text.split())))),
@@ -67,7 +67,11 @@ def tokenizing(rows: Sequence[Row], tokenizer: Any) -> dict[str, Any]:
         for encoding in backend.encode_batch_fast(texts, add_special_tokens=False):
             _ = encoding.ids
 
-    variants = {"rows": lambda: table_of(encoder.chunks(rows)) and None, "tokenizer": alone, "backend": bare}
+    variants = {
+        "rows": lambda: TokenTable.from_chunks(encoder.chunks(rows)) and None,
+        "tokenizer": alone,
+        "backend": bare,
+    }
     timings = interleaved(variants, ROUNDS, 1, lambda: None, lambda: None)
     ours = timings["rows"]
     return {

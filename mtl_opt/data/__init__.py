@@ -1,4 +1,4 @@
-"""Rows on disk to batches. In the order of the flow: files, sources, registry, templates, tokens, mixing, collate."""
+"""Data, from rows on disk to batches. In the order of the flow: registry, read, text, store, mixing, batches."""
 
 from mtl_opt.data.batches import collate, collate_prompts
 from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice

@@ -1,4 +1,4 @@
-"""Token rows to tensors: one padded batch that knows the task of every row, and padded prompts for generation."""
+"""Padded batches: rows of all tasks for training, with the task of each, and prompts for generation."""
 
 from collections.abc import Sequence
 from math import nan
@@ -15,10 +15,10 @@ def collate(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int) -> TaskBatc
 
     Args:
         rows: The rows of each task; empty for a task that is absent.
-        pad_token_id: Fills `input_ids`. It may be the id of a real token: padding is known by length, not by id.
+        pad_token_id: Fills `input_ids`. It may be the id of a real token, since the mask is derived from lengths.
 
     Returns:
-        The batch, sorted by task.
+        The batch, sorted by task. `[batch, seq]`
 
     Raises:
         ValueError: If no task has a row.
@@ -32,9 +32,9 @@ def collate(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int) -> TaskBatc
     if any(row.target is not None for row in flat):
         targets = torch.tensor([nan if row.target is None else row.target for row in flat])
     return TaskBatch(
-        input_ids=torch.tensor([pad(row.input_ids, width, pad_token_id) for row in flat]),
-        attention_mask=torch.tensor([pad([1] * len(row.input_ids), width, 0) for row in flat]),
-        labels=torch.tensor([pad(row.labels, width, IGNORE_INDEX) for row in flat]),
+        input_ids=torch.tensor([pad_right(row.input_ids, width, pad_token_id) for row in flat]),
+        attention_mask=torch.tensor([pad_right([1] * len(row.input_ids), width, 0) for row in flat]),
+        labels=torch.tensor([pad_right(row.labels, width, IGNORE_INDEX) for row in flat]),
         task_ids=torch.tensor(task_ids),
         targets=targets,
     )
@@ -47,7 +47,7 @@ def collate_prompts(
 
     Args:
         prompts: Token ids of each prompt.
-        pad_token_id: Fills the left.
+        pad_token_id: Fills the left of `input_ids`.
 
     Returns:
         `input_ids` and `attention_mask`, both `[batch, seq]`.
@@ -63,6 +63,6 @@ def collate_prompts(
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def pad(values: Sequence[int], width: int, filler: int) -> list[int]:
-    """Lengthen a row on the right."""
+def pad_right(values: Sequence[int], width: int, filler: int) -> list[int]:
+    """Pad a row on the right."""
     return [*values, *([filler] * (width - len(values)))]

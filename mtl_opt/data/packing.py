@@ -1,22 +1,22 @@
-"""Token rows to tensors without padding between them: short rows stand behind each other, each with its own task."""
+"""Packing: rows of all tasks laid end to end in few sequences, instead of one padded sequence per row."""
 
 from collections.abc import Sequence
 
 import torch
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
-from mtl_opt.data.batches import pad
+from mtl_opt.data.batches import pad_right
 from mtl_opt.data.text.tokens import EncodedRow
 
 WORTHWHILE = 0.9
-"""A wider pack must save at least a tenth of the tokens: attention looks at all pairs of tokens of a pack."""
+"""A wider pack must save at least a tenth of the tokens, since the cost of attention is quadratic in its width."""
 
 Owned = tuple[int, EncodedRow]
-"""A task and one of its rows."""
+"""Index of a task, and one of its rows."""
 
 
 def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Pack lengths into as few bins as first-fit-decreasing finds: at most 11/9 of the fewest possible, and 6/9 more.
+    """Pack lengths by first-fit decreasing, into at most 11/9 of the optimal number of bins plus 6/9.
 
     Examples:
         >>> first_fit([3, 8, 2, 5, 1], width=8)
@@ -37,7 +37,7 @@ def first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def best_packing(lengths: Sequence[int], widest: int) -> list[list[int]]:
-    """Choose the width of the packs: that of the longest row, or up to four times that where it saves tokens."""
+    """Pack into sequences as wide as the longest row, or two or four times wider where that saves tokens."""
     longest = max(lengths)
     best = first_fit(lengths, longest)
     for width in sorted({min(times * longest, widest) for times in (2, 4)}):
@@ -48,23 +48,23 @@ def best_packing(lengths: Sequence[int], widest: int) -> list[list[int]]:
 
 
 def _area(packs: Sequence[Sequence[int]], lengths: Sequence[int]) -> int:
-    """Count the tokens of packs that are padded to the fullest."""
+    """Count the tokens of packs, all padded to the longest one."""
     return len(packs) * max(sum(lengths[i] for i in pack) for pack in packs)
 
 
 def collate_packed(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int, widest: int = 0) -> TaskBatch:
     """Pack the rows of all tasks into few sequences, the rows of one task next to each other in each.
 
-    A row's first token is not learnt: it would be predicted from the row before it. What is left at the end of a pack
-    is filled up as a row of its own without labels, owned by the last task, so that its gradient is zero.
+    The first token of a row is not learnt, since it would be predicted from the row before it. Padding at the end of a
+    pack counts as a row of the pack's last task without labels, so that its gradient is zero.
 
     Args:
         rows: The rows of each task; empty for a task that is absent.
         pad_token_id: Fills `input_ids`.
-        widest: Widest pack allowed; the longest row is, whatever it says.
+        widest: Largest width of a pack, in tokens; the length of the longest row is always allowed.
 
     Returns:
-        The batch, with a task and a position for every token.
+        The batch, with task ids and positions `[batch, seq]` per token.
 
     Raises:
         ValueError: If no task has a row.
@@ -79,18 +79,18 @@ def collate_packed(rows: Sequence[Sequence[EncodedRow]], pad_token_id: int, wide
 
 
 def _tensors(packs: Sequence[Sequence[Owned]], pad_token_id: int) -> TaskBatch:
-    """Lay packs out as tensors of one width."""
+    """Pad packs to one width and convert them to tensors."""
     width = max(sum(len(row.input_ids) for _, row in pack) for pack in packs)
     columns: dict[str, list[list[int]]] = {name: [] for name in ("ids", "mask", "labels", "tasks", "positions")}
     for pack in packs:
         ids = [token for _, row in pack for token in row.input_ids]
         rest = width - len(ids)
-        columns["ids"].append(pad(ids, width, pad_token_id))
-        columns["mask"].append(pad([1] * len(ids), width, 0))
+        columns["ids"].append(pad_right(ids, width, pad_token_id))
+        columns["mask"].append(pad_right([1] * len(ids), width, 0))
         labels = [label for _, row in pack for label in (IGNORE_INDEX, *row.labels[1:])]
-        columns["labels"].append(pad(labels, width, IGNORE_INDEX))
+        columns["labels"].append(pad_right(labels, width, IGNORE_INDEX))
         tasks = [task for task, row in pack for _ in row.input_ids]
-        columns["tasks"].append(pad(tasks, width, pack[-1][0]))
+        columns["tasks"].append(pad_right(tasks, width, pack[-1][0]))
         columns["positions"].append([i for _, row in pack for i in range(len(row.input_ids))] + list(range(rest)))
     found = {name: torch.tensor(values) for name, values in columns.items()}
     return TaskBatch(found["ids"], found["mask"], found["labels"], found["tasks"], found["positions"])

@@ -1,4 +1,4 @@
-"""What users write about their data, `tasks:` or a LLaMA-Factory `dataset_info.json`, as sources of rows."""
+"""Registry entries: data sets as configured under `tasks:` or in a LLaMA-Factory `dataset_info.json`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,30 +8,29 @@ from typing import Any
 
 from mtl_opt.checks import Check, choice, name_list, number, text, whole
 from mtl_opt.data.read.row_formats import COLUMNS, FORMATS, RowSpec
+from mtl_opt.data.read.row_formats.dialogue import TAG_ROLES
 from mtl_opt.data.read.sources import ROLES, Source, TaskSettings, check_task_name
 from mtl_opt.data.text.template_names import TEMPLATES
 from mtl_opt.errors import InputError, UnknownNameError
 
 INFO = "dataset_info.json"
 
-TAGS = (
-    "role_tag", "content_tag", "user_tag", "assistant_tag", "observation_tag", "function_tag", "system_tag",
-)  # fmt: skip
+TAGS = ("role_tag", "content_tag", *TAG_ROLES)
 
 OTHER_MEDIA = ("images", "videos", "audios", "chosen", "rejected", "kto_tag")
-"""Columns of a LLaMA-Factory registry that say that rows are no supervised text."""
+"""Columns of a LLaMA-Factory registry that mark rows as something other than supervised text."""
 
 LEGACY = ("file_sha1", "load_from", "ms_hub_url", "om_hub_url", "ranking", "script_url", "cloud_file_name")
-"""Fields of a LLaMA-Factory registry that are read only to see whether its rows can be had."""
+"""Fields of a LLaMA-Factory registry that only serve to refuse entries that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Name the rows of one task, or of one data set that may hold several.
+    """Pair the sources of one task, or of one data set that may hold several.
 
     Attributes:
-        train: Rows to train on.
-        eval: Rows to evaluate on; None to hold out a part.
+        train: Source of training rows.
+        eval: Source of evaluation rows; None to hold out training rows.
     """
 
     train: Source
@@ -39,16 +38,16 @@ class Entry:
 
 
 def task_entries(tasks: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
-    """Read what stands under `tasks:`; the key names the task.
+    """Read the entries under `tasks:`, whose keys are the names of the tasks.
 
     Args:
-        tasks: Checked entries by task.
+        tasks: Entries by task.
 
     Returns:
         One entry per task; relative paths start at the current directory.
 
     Raises:
-        InputError: If there is no task, or its name cannot be one.
+        InputError: If there is no task, or a name or entry is invalid.
     """
     if not tasks:
         raise InputError("`tasks` is empty; at least one task is needed.")
@@ -61,15 +60,15 @@ def registry_entries(dataset_dir: str, names: Sequence[str]) -> list[Entry]:
     """Read data sets by name from a `dataset_info.json`.
 
     Args:
-        dataset_dir: Folder that holds it, and to which its paths are relative; `ONLINE`: the names are hub names.
-        names: Data sets to read; a row's own task wins over the entry's `task`, which is the name by default.
+        dataset_dir: Folder of the file, to which its paths are relative; with `ONLINE`, the names are hub names.
+        names: Data sets to read. A row's own task takes precedence over the entry's `task`, by default its name.
 
     Returns:
         One entry per name.
 
     Raises:
-        InputError: If the file cannot be read, or an entry is bad.
-        UnknownNameError: If there is no data set of a name.
+        InputError: If the file cannot be read, or an entry is invalid.
+        UnknownNameError: If there is no data set of that name.
     """
     if dataset_dir == "ONLINE":
         return [Entry(Source(name, hub=True, task=Path(name).name)) for name in names]
@@ -85,7 +84,7 @@ def registry_entries(dataset_dir: str, names: Sequence[str]) -> list[Entry]:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Read a registry; a name that stands twice is an error, since JSON would drop the first without a word."""
+    """Read a `dataset_info.json`; raise on duplicate keys, of which JSON would silently drop all but the last."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -113,7 +112,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, strict: bool) -> Entry:
-    """Read one entry."""
+    """Convert one entry to sources; with `strict`, `task` and the rows may name no task but `name`."""
     values = check_entry(entry, where)
     refuse_other_rows(entry, values, where)
     task = values.get("task", name)
@@ -151,7 +150,7 @@ def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, s
 
 
 def refuse_other_rows(entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:
-    """Refuse data sets whose rows are no supervised text, or cannot be had."""
+    """Raise if the rows of an entry are no supervised text, or come from where they cannot be read."""
     media = [key for key in OTHER_MEDIA if (entry.get("columns") or {}).get(key)]
     if entry.get("ranking") or media:
         what = f"`{media[0]}`" if media else "pairs to rank"
@@ -163,17 +162,17 @@ def refuse_other_rows(entry: Mapping[str, Any], values: Mapping[str, Any], where
 
 
 def check_entry(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check every value of an entry.
+    """Check all keys and values of an entry.
 
     Args:
-        entry: What the user wrote.
-        where: What to call it in errors.
+        entry: The entry as configured.
+        where: Name of the entry in errors.
 
     Returns:
-        The values that are there, numbers as numbers.
+        The values that are not null, converted to their types.
 
     Raises:
-        UnknownNameError: If there is no such key.
+        UnknownNameError: If a key is unknown.
     """
     found = {}
     for key, value in entry.items():
@@ -187,7 +186,7 @@ def check_entry(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _texts_by_name(names: Sequence[str]) -> Check:
-    """Check a mapping from known names to texts, or to null."""
+    """Build the check of a mapping from known names to texts or null."""
 
     def check(key: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -203,7 +202,7 @@ def _texts_by_name(names: Sequence[str]) -> Check:
 
 
 PRIVATE_KEYS = ("dropout", "weight_decay", "penalty")
-"""Keys about the private parameters of a task."""
+"""Keys for the private parameters of a task."""
 
 ENTRY_KEYS: dict[str, Check] = {
     "file": text,
@@ -229,4 +228,4 @@ ENTRY_KEYS: dict[str, Check] = {
     "weight_decay": number(0),
     "penalty": number(0),
 }
-"""Keys of an entry and how their values are checked; the fields of a LLaMA-Factory registry and ours."""
+"""The check of each key of an entry: the fields of a LLaMA-Factory registry, and those of this project."""

@@ -1,4 +1,4 @@
-"""What a task's rows look like: lengths, labels, duplicates, diversity."""
+"""Statistics of a task's rows: lengths, labels, duplicates, diversity."""
 
 import math
 import re
@@ -12,27 +12,27 @@ from mtl_opt.data.read.rows import Row
 from mtl_opt.data.store.tables import Numbers, TokenView
 
 SHINGLE = 5
-"""Letters of a shingle: long enough that unrelated texts share few, also in Chinese."""
+"""Characters of a shingle: long enough that unrelated texts share few, in Chinese too."""
 
 HASHES = 64
 BANDS = 16
-"""With 16 bands of 4 hashes, texts that share 80 % of their shingles are met with 99.9 %."""
+"""With 16 bands of 4 hashes, a pair of similarity 0.8 is found with probability 1 - (1 - 0.8^4)^16 = 99.98 %."""
 
 NEAR = 0.8
-"""Jaccard similarity of shingles from which on two rows are near duplicates."""
+"""Smallest Jaccard similarity of the shingles of near duplicates."""
 
 MOST_COMPARED = 8
-"""Rows of one bucket that a new one is compared with: the texts of a template must not cost the square of the rows."""
+"""Texts of one bucket that a new one is compared with, so that templated texts do not take quadratic time."""
 
 SAMPLE = 50_000
-"""Rows of a task that are looked at for near duplicates; of more, evenly spread ones."""
+"""Largest number of rows searched for near duplicates; of more, evenly spaced ones."""
 
 WORD = re.compile(r"[\u3400-\u9fff\uac00-\ud7af\u3040-\u30ff]|[^\W\u3400-\u9fff\uac00-\ud7af\u3040-\u30ff]+")
-"""A word, or a single letter of a script without blanks between words."""
+"""A word, or a single character of a script without spaces between words."""
 
 
 def length_statistics(tokens: TokenView) -> dict[str, float]:
-    """Describe the lengths of rows."""
+    """Summarise the numbers of tokens of rows."""
     lengths = tokens.lengths
     return {
         "min": int(lengths.min()),
@@ -45,7 +45,7 @@ def length_statistics(tokens: TokenView) -> dict[str, float]:
 
 
 def text_statistics(rows: Sequence[Row]) -> dict[str, Any]:
-    """Describe labels, duplicates and diversity of rows."""
+    """Count labels and duplicates of rows, and measure the diversity of their words (distinct n-grams)."""
     answers: Counter[str] = Counter()
     seen: set[int] = set()
     exact = 0
@@ -54,7 +54,7 @@ def text_statistics(rows: Sequence[Row]) -> dict[str, Any]:
     texts: list[str] = []
     every = max(1, math.ceil(len(rows) / SAMPLE))
     for number, row in enumerate(rows):
-        text = text_of(row)
+        text = prompt_text(row)
         answers[row.output] += 1
         key = hash((text, row.output))
         known = key in seen
@@ -77,38 +77,35 @@ def text_statistics(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def text_of(row: Row) -> str:
-    """Write all that comes before the last answer of a row as one text."""
+def prompt_text(row: Row) -> str:
+    """Join everything before the last answer of a row into one text."""
     return "\n".join([row.system, *(turn.text for turn in row.history), row.user_text])
 
 
 def entropy(counts: Iterable[int]) -> float:
-    """Compute the entropy of counts."""
+    """Compute the entropy of counts, in bits."""
     numbers = list(counts)
     total = sum(numbers)
     return abs(-sum(count / total * math.log2(count / total) for count in numbers))
 
 
 def shingles(text: str) -> Numbers:  # [shingles]
-    """Hash every stretch of `SHINGLE` letters of a text, blanks and case left out."""
+    """Hash all substrings of `SHINGLE` characters of a text, ignoring case and white space."""
     plain = "".join(text.casefold().split()) or " "
     letters = np.frombuffer(plain.encode("utf-32-le", errors="replace"), dtype=np.uint32).astype(np.uint64)
     if len(letters) < SHINGLE:
         letters = np.concatenate([letters, np.zeros(SHINGLE - len(letters), np.uint64)])
     hashed = np.zeros(len(letters) - SHINGLE + 1, np.uint64)
+    # A polynomial hash modulo 2^64 with an odd multiplier (2^64 over the golden ratio), its low bits mixed at the end.
     for i in range(SHINGLE):
         hashed = hashed * np.uint64(0x9E3779B97F4A7C15) + letters[i : len(letters) - SHINGLE + 1 + i]
     return np.unique(hashed ^ (hashed >> np.uint64(29)))
 
 
 def near_duplicates(texts: Sequence[str]) -> int:
-    """Count texts whose shingles are nearly those of an earlier one.
-
-    Candidates are found by locality-sensitive hashing of MinHash signatures, then compared exactly.
-
-    References:
-        Broder, "On the resemblance and containment of documents", SEQUENCES 1997.
-    """
+    """Count texts whose shingles nearly agree with those of an earlier one."""
+    # Candidates share a band of their MinHash signatures (locality-sensitive hashing) and are then compared exactly:
+    # Broder, "On the resemblance and containment of documents", SEQUENCES 1997.
     chance = np.random.default_rng(0)
     factors = chance.integers(1, 2**63, HASHES, dtype=np.uint64) | np.uint64(1)
     offsets = chance.integers(0, 2**63, HASHES, dtype=np.uint64)
@@ -131,6 +128,6 @@ def near_duplicates(texts: Sequence[str]) -> int:
 
 
 def similarity(first: Numbers, second: Numbers) -> float:  # [shingles], [shingles]
-    """Compute the Jaccard similarity of two sets."""
+    """Compute the Jaccard similarity of two sets of shingles."""
     common = len(np.intersect1d(first, second, assume_unique=True))
     return common / (len(first) + len(second) - common)

@@ -1,1 +1,1 @@
-"""Files, folders and data sets by name → records → rows."""
+"""Files, folders and named data sets → records → rows."""

@@ -1,4 +1,4 @@
-"""Files to records: JSON lines, JSON, CSV, TSV and text, with one clear sentence for whatever is wrong in a file."""
+"""Readers of text files (JSON lines, JSON, CSV, TSV, plain text) that locate every error by file and line."""
 
 import csv
 import io
@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from mtl_opt.data.read.rows import place
+from mtl_opt.data.read.rows import row_place
 from mtl_opt.errors import InputError
 
 BOM = b"\xef\xbb\xbf"
 
 Report: TypeAlias = Callable[[InputError], None]
-"""Takes what is wrong with one row: raises it, or keeps it and goes on with the next row."""
+"""Handles the error of one bad row: raises it, or keeps it so that reading goes on with the next row."""
 
 Records: TypeAlias = Iterator[tuple[int, object]]
-"""Each record with its line, or its index in JSON; from 1."""
+"""Pairs of a line (in JSON, an element; from 1) and the record found there."""
 
 
 def stop_at_first(error: InputError) -> None:
-    """Report a bad row by raising what is wrong with it."""
+    """Raise the error of a bad row."""
     raise error
 
 
 def read_records(file: str, report: Report) -> Records:
-    """Read the records of one text file."""
+    """Read the records of one text file with the reader of its extension."""
     data = read_bytes(file)
     reader = READERS.get(Path(file).suffix.lower())
     if reader is None:
@@ -36,7 +36,7 @@ def read_records(file: str, report: Report) -> Records:
 
 
 def read_bytes(file: str) -> bytes:
-    """Read a whole file without its byte order mark."""
+    """Read a whole file, without its byte order mark."""
     try:
         return Path(file).read_bytes().removeprefix(BOM)
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def read_bytes(file: str) -> bytes:
 
 
 def decode(data: bytes, file: str) -> str:
-    """Decode UTF-8, telling line and byte of what is not, and what the encoding looks like."""
+    """Decode UTF-8; the error names line and byte of the first invalid byte, and guesses the encoding."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -61,7 +61,7 @@ def decode(data: bytes, file: str) -> str:
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """Name the encoding that bytes which are not UTF-8 look like."""
+    """Guess the encoding of bytes that are not UTF-8."""
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         return "UTF-16"
     high = sum(byte >= 0x80 for byte in data[:100_000])
@@ -77,21 +77,22 @@ def guess_encoding(data: bytes) -> str | None:
 
 
 def read_jsonl(text: str, file: str, report: Report) -> Records:
-    """Give each line's number and value; split at line feeds alone, since a JSON string may hold U+2028 as it is."""
+    """Yield the value of every line that is not blank."""
+    # Not str.splitlines: a JSON string may contain U+2028 and U+0085 unescaped.
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
             try:
                 record = json.loads(content)
             except json.JSONDecodeError as error:
-                report(InputError(f"{place(file, line)}: broken JSON, {error.msg} at column {error.colno}."))
+                report(InputError(f"{row_place(file, line)}: broken JSON, {error.msg} at column {error.colno}."))
             except (ValueError, RecursionError) as error:
-                report(InputError(f"{place(file, line)}: JSON that cannot be read, {error}."))
+                report(InputError(f"{row_place(file, line)}: JSON that cannot be read, {error}."))
             else:
                 yield line, record
 
 
 def read_json(text: str, file: str, _report: Report) -> Records:
-    """Give each element's index, from 1, and value."""
+    """Yield the elements of one list."""
     if not text.strip():
         return
     try:
@@ -109,43 +110,43 @@ def read_json(text: str, file: str, _report: Report) -> Records:
 
 
 def read_csv(text: str, file: str, report: Report) -> Records:
-    """Give the line on which each record begins and the record as a mapping; the first record names the columns."""
+    """Yield records as mappings, with the line on which each begins; the first record names the columns."""
     return named_records(csv_records(text, file), file, report)
 
 
 def read_tsv(text: str, file: str, report: Report) -> Records:
-    """Read columns between tabs; a quotation mark is a letter like any other."""
+    """Yield records separated by tabs; quotation marks have no special meaning."""
     lines = ((line, content.rstrip("\r").split("\t")) for line, content in enumerate(text.split("\n"), start=1))
     return named_records((pair for pair in lines if pair[1] != [""]), file, report)
 
 
 def read_text(text: str, _file: str, _report: Report) -> Records:
-    """Make every line that is not blank a record of its own."""
+    """Yield every line that is not blank as `{text}`."""
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
             yield line, {"text": content.rstrip("\r")}
 
 
 def named_records(records: Iterator[tuple[int, list[str]]], file: str, report: Report) -> Records:
-    """Name the fields of each record by the first one."""
+    """Yield records as mappings whose keys are the fields of the first record."""
     header: list[str] = []
     for line, fields in records:
         if not header:
             header = [name.strip() for name in fields]
             if len(set(header)) < len(header):
-                raise InputError(f"{place(file, line)}: a column name occurs twice in {', '.join(header)}.")
+                raise InputError(f"{row_place(file, line)}: a column name occurs twice in {', '.join(header)}.")
         elif len(fields) != len(header):
             found = f"the number of fields is {len(fields)}, but the header has {len(header)}"
-            report(InputError(f"{place(file, line)}: {found}."))
+            report(InputError(f"{row_place(file, line)}: {found}."))
         else:
             yield line, dict(zip(header, fields, strict=True))
 
 
 def csv_records(text: str, file: str) -> Iterator[tuple[int, list[str]]]:
-    """Give each non-blank record with the line on which it begins."""
+    """Parse CSV; yield each record that is not blank with the line on which it begins."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
-    # The module refuses fields beyond a limit that is global to the process; a text is never longer than the file.
+    # csv refuses fields beyond a limit that is global to the process; no field is longer than the text.
     limit = csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
         records = []
@@ -154,7 +155,7 @@ def csv_records(text: str, file: str) -> Iterator[tuple[int, list[str]]]:
                 records.append((line, fields))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{place(file, line)}: broken CSV, {error}.") from None
+        raise InputError(f"{row_place(file, line)}: broken CSV, {error}.") from None
     finally:
         csv.field_size_limit(limit)
     yield from records
@@ -170,7 +171,7 @@ READERS: dict[str, Callable[[str, str, Report], Records]] = {
 
 
 def json_type(value: object) -> str:
-    """Name a JSON value with its type, cut where it is long."""
+    """Describe a JSON value by its type and, where it is a scalar, its (truncated) value."""
     match value:
         case None:
             return "null"

@@ -1,6 +1,6 @@
-"""Records that Hugging Face `datasets` reads: Parquet, Arrow, a saved folder, a data set by name; also as a stream."""
+"""Records read by Hugging Face `datasets`: Parquet, Arrow, saved folders, named data sets; also as streams."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ BUILDERS = {
     ".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv",
     ".txt": "text",
 }  # fmt: skip
-"""Which builder of `datasets` reads a file."""
+"""Builder of `datasets` for each file extension."""
 
 
-def load(
+def load_dataset(
     path: str,
     *,
     subset: str | None = None,
@@ -23,15 +23,15 @@ def load(
     split: str | None = None,
     streaming: bool = False,
 ) -> Any:
-    """Load a data set by file, saved folder or name."""
-    import datasets  # seconds of import that text files do not need
+    """Load a data set from a file, a saved folder, or by name."""
+    import datasets  # takes seconds to import, and text files do not need it
 
     kind = BUILDERS.get(Path(path).suffix.lower()) if Path(path).is_file() else None
     if Path(path).suffix.lower() in BUILDERS and not Path(path).exists():
         raise InputError(f"Data file `{path}` does not exist.")
     extra = {"delimiter": "\t"} if path.lower().endswith(".tsv") else {}
     try:
-        with quiet(datasets):
+        with without_progress_bars(datasets):
             if kind is not None:
                 found = datasets.load_dataset(kind, data_files=path, split="train", streaming=streaming, **extra)
             elif (Path(path) / "state.json").exists():
@@ -56,8 +56,8 @@ def load(
 
 
 @contextmanager
-def quiet(datasets: Any) -> Iterator[None]:
-    """Keep the bars of `datasets` off the terminal while it loads."""
+def without_progress_bars(datasets: Any) -> Iterator[None]:
+    """Hide the progress bars of `datasets`."""
     shown = datasets.utils.is_progress_bar_enabled()
     datasets.utils.disable_progress_bars()
     try:
@@ -68,24 +68,19 @@ def quiet(datasets: Any) -> Iterator[None]:
 
 
 def records_of(dataset: Any, path: str) -> Records:
-    """Give every record with its number."""
+    """Yield every record with its number, from 1; classes as their names, texts as `{text}`."""
     classes = {
         name: feature for name, feature in (dataset.features or {}).items() if type(feature).__name__ == "ClassLabel"
     }
     try:
-        for number, record in enumerate(_plain(dataset), start=1):
+        for number, value in enumerate(dataset, start=1):
+            record = dict(value) if isinstance(value, Mapping) else {"text": value}
             for name, feature in classes.items():
                 if isinstance(record.get(name), int) and record[name] >= 0:
                     record[name] = feature.int2str(record[name])
             yield number, record
     except InputError:
         raise
-    except Exception as error:  # a reader of a stream raises whatever its format has
+    except Exception as error:  # a stream raises whatever its reader raises
         reason = str(error).split("\n")[0]
         raise InputError(f"Data set `{path}` cannot be read: {reason.rstrip('.')}.") from error
-
-
-def _plain(dataset: Any) -> Iterable[dict[str, Any]]:
-    """Leave images and audio undecoded: only text is read, and decoding needs packages of its own."""
-    for record in dataset:
-        yield dict(record) if isinstance(record, Mapping) else {"text": record}

@@ -1,4 +1,4 @@
-"""What every row format becomes: one example with its dialogue, and where it was written."""
+"""The row: one training example in the form that every row format is converted to, with its place of origin."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ Answers = Literal["assistant", "call"]
 
 
 class Turn(NamedTuple):
-    """Hold one earlier turn of a dialogue.
+    """Hold one turn of a dialogue.
 
     Attributes:
-        role: Who speaks: user, observation (what a tool gave back), assistant, or call (an assistant calls a tool).
+        role: The speaker: user, observation (a tool's result), assistant, or call (the assistant calls a tool).
         text: What is said.
-        learn: Whether an answer is learnt; without meaning for the others.
+        learn: Whether an answer is learnt; meaningless for other turns.
     """
 
     role: Asks | Answers
@@ -24,23 +24,23 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Hold one example and where it was written, so that every later error can point at it.
+    """Hold one example and its place of origin, which later errors refer to.
 
     Attributes:
-        instruction: What is asked last.
-        input: What it is asked about; empty where the instruction says it all.
+        instruction: The last question.
+        input: Context of the question; may be empty.
         output: The answer to learn.
-        task: The row's own name of its task; None where it has none.
+        task: Task that the row itself names; None where it names none.
         file: The file (or data set) as the user named it.
-        line: Line in texts (that of the row's beginning), index of the element in JSON, of the row elsewhere; from 1.
-        system: What the assistant is told to be; empty where nothing is said.
-        tools: The tools it may call, as JSON; empty where there are none.
-        history: Earlier turns; empty or an even number, asked and answered in turn.
-        asks: Who speaks last before the answer; nobody for plain text, which is learnt whole and without a template.
-        answers: Whether the answer is said or calls a tool.
+        line: Line on which the row begins in text files, element of a JSON list, row number elsewhere; from 1.
+        system: The system message; may be empty.
+        tools: The tools the assistant may call, as JSON; may be empty.
+        history: Earlier turns, questions and answers alternating; empty or of even length.
+        asks: Who speaks before the last answer; nobody for plain text, which is learnt whole and without a template.
+        answers: Whether the last answer is text or calls a tool.
         learn: Whether the last answer is learnt.
-        choices: The answers to choose from; empty where the answer is free.
-        label: The class, for stratified batches; None where there is none.
+        choices: Permitted answers of a multiple-choice question; empty otherwise.
+        label: Class of the row, for stratified batches; None where it has none.
     """
 
     instruction: str
@@ -60,17 +60,17 @@ class Row:
 
     @property
     def user_text(self) -> str:
-        """Join instruction and input by a line break, without the part that is empty."""
+        """Instruction and input, joined by a line break unless one is empty."""
         return "\n".join(part for part in (self.instruction, self.input) if part)
 
     @property
     def place(self) -> str:
-        """Say where the row stands, for error sentences."""
-        return place(self.file, self.line)
+        """Where the row stands, for error sentences."""
+        return row_place(self.file, self.line)
 
     @property
     def turns(self) -> list[tuple[Turn, Turn]]:
-        """Pair what is asked with its answer, the last pair at the end."""
+        """All pairs of question and answer, the last one included."""
         last = (Turn(self.asks, self.user_text), Turn(self.answers, self.output, self.learn))
         return [*zip(self.history[::2], self.history[1::2], strict=True), last]
 
@@ -78,6 +78,6 @@ class Row:
 UNITS = {".json": "element", ".jsonl": "line", ".csv": "line", ".tsv": "line", ".txt": "line"}
 
 
-def place(file: str, line: int) -> str:
-    """Name a row of a file in the words of its format."""
+def row_place(file: str, line: int) -> str:
+    """Name a row by file and line (element, row), for error sentences."""
     return f"`{file}`, {UNITS.get(Path(file).suffix.lower(), 'row')} {line}"

@@ -1,4 +1,4 @@
-"""One source of rows, a file, a folder or a data set by name, and reading it."""
+"""Sources of rows (a file, a folder, or a named data set) and reading them."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -6,32 +6,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtl_opt.data.read.files import READERS, Report, read_records, stop_at_first
-from mtl_opt.data.read.hub import load, records_of
-from mtl_opt.data.read.row_formats import RowSpec, make_row, told_format
+from mtl_opt.data.read.hub import load_dataset, records_of
+from mtl_opt.data.read.row_formats import RowSpec, infer_format, make_row
 from mtl_opt.data.read.rows import Row
 from mtl_opt.errors import InputError
 
 COLUMNAR = (".parquet", ".arrow")
-"""Extensions that `datasets` reads."""
+"""File extensions that only `datasets` reads."""
 
 ROLES = ("main", "auxiliary")
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """Say what a registry adds to the rows of a task.
+    """Hold the settings of one task.
 
     Attributes:
-        weight: Weight for combiners that take given weights.
-        ratio: Share of the task under `mixing: ratios`.
-        role: Whether the task is a main one or only helps the others.
-        group: Group whose mean is reported.
+        weight: Weight of the task for combiners that take given weights.
+        ratio: Share of the task in [0, 1] under `mixing: ratios`.
+        role: "main", or "auxiliary" for a task that only serves the others.
+        group: Group of tasks whose mean metric is reported.
         template: Template of its rows; None for that of the run.
-        metrics: What its answers are measured by; empty for the run's.
-        instruction: Text put before the first thing asked in every row.
+        metrics: Metrics of its answers; empty for those of the run.
+        instruction: Text put before the first question of every row.
         dropout: Dropout of its private parameters; None for that of the run.
         weight_decay: Weight decay of its private parameters; None for that of the run.
-        penalty: Strength of the penalty on its private parameters; None for that of the way of sharing.
+        penalty: Strength of the penalty on its private parameters; None for the default of the sharing method.
     """
 
     weight: float = 1.0
@@ -48,21 +48,21 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class Source:
-    """Say where rows come from and what is known of them.
+    """Describe where rows come from and how they are read.
 
     Attributes:
-        path: A file or a folder; a name or folder of a data set where `hub` is true.
-        hub: Whether `path` goes to `load_dataset` as it is.
+        path: A file or a folder; with `hub`, the name or folder of a data set.
+        hub: Pass `path` to `datasets.load_dataset` as it is.
         subset: Configuration of the data set.
-        split: Its split.
-        folder: Folder within it.
-        spec: How records become rows.
+        split: Split of the data set; None for train.
+        folder: Folder within the data set.
+        spec: How records are converted to rows.
         task: Task of rows that name none themselves.
-        needs_task: Whether every row must name its task.
-        strict: Whether a row that names another task is an error; otherwise the row's own name wins.
-        streaming: Whether rows are read on the way instead of all at once.
-        num_rows: How many rows are taken, drawn the same way in every run; None for all.
-        settings: What holds for its tasks.
+        needs_task: Require every row to name its task.
+        strict: Refuse rows that name another task; otherwise the row's own name takes precedence.
+        streaming: Read rows during training instead of all at once.
+        num_rows: Number of rows to draw, the same ones in every run; None for all.
+        settings: Settings of its tasks.
     """
 
     path: str
@@ -84,7 +84,7 @@ def read_rows(path: str | Path, spec: RowSpec | None = None) -> list[Row]:
 
     Args:
         path: A file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.txt`, `.parquet`, `.arrow`) or a folder of such files.
-        spec: How records become rows; told from the first record by default.
+        spec: How records are converted to rows; by default the format is inferred from the first record.
 
     Returns:
         The rows in the order of the file; at least one.
@@ -97,10 +97,10 @@ def iterate(source: Source, report: Report) -> Iterator[Row]:
 
     Args:
         source: The source.
-        report: Told of every bad row, which is then left out.
+        report: Called with the error of every bad row; where it returns, the row is left out.
 
     Yields:
-        The rows, in the order of the source.
+        The good rows, in the order of the source.
 
     Raises:
         InputError: If the source cannot be read or has no rows at all.
@@ -112,7 +112,7 @@ def iterate(source: Source, report: Report) -> Iterator[Row]:
         for line, record in _records(source, file, report):
             own = found = True
             if spec.formatting is None and (spec.columns or isinstance(record, dict)):
-                spec = replace(spec, formatting=told_format(spec.columns or record))  # type: ignore[arg-type]  # a dict
+                spec = replace(spec, formatting=infer_format(spec.columns or record))  # type: ignore[arg-type]  # a dict
             try:
                 row = make_row(record, file, line, spec)
                 _check_task(row, source)
@@ -127,12 +127,12 @@ def iterate(source: Source, report: Report) -> Iterator[Row]:
 
 
 def _records(source: Source, file: str, report: Report) -> Iterator[tuple[int, object]]:
-    """Read the records of one file, or of a whole data set."""
+    """Read the records of one file, or of a whole data set, with the reader that fits."""
     if source.hub or source.streaming or (file == source.path and Path(file).is_dir()):
         own = {"subset": source.subset, "folder": source.folder, "split": source.split} if source.hub else {}
-        return records_of(load(file, streaming=source.streaming, **own), file)
+        return records_of(load_dataset(file, streaming=source.streaming, **own), file)
     if Path(file).suffix.lower() in COLUMNAR:
-        return records_of(load(file), file)
+        return records_of(load_dataset(file), file)
     return read_records(file, report)
 
 
@@ -149,7 +149,7 @@ def files_of(source: Source) -> list[str]:
 
 
 def _check_task(row: Row, source: Source) -> None:
-    """Refuse a row of another task, or of none where rows must name theirs."""
+    """Raise if a row names another task than its source, or none where it must, or an invalid one."""
     if source.strict and row.task not in {None, source.task}:
         raise InputError(f"{row.place}: the row says task `{row.task}`, but the file belongs to task `{source.task}`.")
     if source.needs_task and row.task is None:
@@ -159,7 +159,7 @@ def _check_task(row: Row, source: Source) -> None:
 
 
 def check_task_name(name: object, where: str) -> None:
-    """Refuse a name that cannot be a TensorBoard tag and a file name."""
+    """Raise if a task name cannot be a TensorBoard tag and a file name."""
     rule = "a task name is a text without `/`, control characters and blanks at its ends"
     if not isinstance(name, str) or name != name.strip() or name in {"", ".", ".."} or "/" in name:
         raise InputError(f"{where}: bad task name {name!r}; {rule}.")

@@ -1,1 +1,1 @@
-"""Rows → tokenised tables, kept on disk and read as views, one per task."""
+"""Rows → tokenised tables, in memory or memory-mapped from the cache, and per-task views and streams of them."""

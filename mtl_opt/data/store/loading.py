@@ -1,4 +1,4 @@
-"""Sources to tasks: sort the rows of all tables by task, and hold out what has no rows to evaluate on."""
+"""Loads all sources, groups their rows by task, and holds out rows of tasks that have none to evaluate on."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ class TaskRows:
     """Hold the rows of every task; all mappings have the same tasks in the same order.
 
     Attributes:
-        train: Rows to train on, at least one per task.
-        train_tokens: The same rows, tokenised; streams where rows are read on the way.
-        eval: Rows to evaluate on; empty where nothing is held out.
+        train: Training rows as text, at least one per task; empty for streams.
+        train_tokens: The same rows, tokenised: a `TokenView`, or `StreamRows` under `streaming`.
+        eval: Evaluation rows as text; empty where nothing is held out.
         eval_tokens: The same rows, tokenised.
-        settings: What the user says of each task.
+        settings: Settings of each task.
         labels: Label of each training row as a number; -1 for none. `[rows]`
-        bad: What is wrong with the rows that were left out.
+        bad: Error sentences of the rows that were left out.
     """
 
     train: dict[str, View[Row]]
@@ -41,20 +41,20 @@ class TaskRows:
 def load_rows(
     entries: Sequence[Entry], opener: Opener, val_size: float, held_out: Sequence[Source] = (), complete: bool = False
 ) -> TaskRows:
-    """Open all sources and sort their rows by task.
+    """Open all sources and group their rows by task.
 
     Args:
-        entries: Where the rows of training come from, and those of evaluation where an entry has its own.
-        opener: How a source is opened.
-        val_size: What to hold out where there are no rows to evaluate on: a share below 1, a number of rows from 1.
-        held_out: Where the rows of evaluation come from for all tasks.
-        complete: Whether `held_out` must have rows of every task.
+        entries: Sources of training rows, and of evaluation rows where an entry has its own.
+        opener: Opens each source.
+        val_size: What to hold out where a task has no evaluation rows: a share below 1, or a number of rows from 1.
+        held_out: Sources of evaluation rows that are shared by all tasks.
+        complete: Require rows of every task in `held_out`.
 
     Returns:
         The rows of every task, tasks in the order of the entries and, within one, of their first row.
 
     Raises:
-        InputError: If a source or row is bad, or a task lacks rows.
+        InputError: If a source or row is bad, or a task has no row to train or (with `complete`) to evaluate on.
     """
     if not (val_size >= 1 and float(val_size).is_integer()) and not 0 <= val_size < 1:
         raise InputError(f"`val_size` must be a share in [0, 1) or a whole number of rows, got {val_size}.")
@@ -80,18 +80,18 @@ def load_rows(
     opened = [*(t for pair in tables for t in pair if t is not None), *others]
     bad = [sentence for table in opened for sentence in table.bad]
     return TaskRows(
-        {task: _rows(parts) for task, parts in train.items()},
-        {task: _tokens(parts) for task, parts in train.items()},
-        {task: _rows(parts) for task, parts in out.items()},
-        {task: _tokens(parts) for task, parts in out.items()},
+        {task: _row_view(parts) for task, parts in train.items()},
+        {task: _token_view(parts) for task, parts in train.items()},
+        {task: _row_view(parts) for task, parts in out.items()},
+        {task: _token_view(parts) for task, parts in out.items()},
         settings,
-        {task: _labels(parts) for task, parts in train.items()},
+        {task: _label_codes(parts) for task, parts in train.items()},
         bad,
     )
 
 
 def _add_held_out(out: dict[str, list[tuple[SourceTable, Numbers]]], table: SourceTable) -> None:
-    """Add the rows of a source to what tasks are evaluated on."""
+    """Append the rows of a source to the evaluation rows of their tasks."""
     for code, task in enumerate(table.tasks):
         indices = np.flatnonzero(table.codes == code)
         if task not in out:
@@ -100,18 +100,18 @@ def _add_held_out(out: dict[str, list[tuple[SourceTable, Numbers]]], table: Sour
         out[task].append((table, indices))
 
 
-def _rows(parts: Sequence[tuple[SourceTable, Numbers]]) -> View[Row]:
-    """See the rows of parts of tables."""
+def _row_view(parts: Sequence[tuple[SourceTable, Numbers]]) -> View[Row]:
+    """Build a view of rows as text."""
     return View([(table.rows, indices) for table, indices in parts])
 
 
-def _tokens(parts: Sequence[tuple[SourceTable, Numbers]]) -> TokenView:
-    """See the tokens of parts of tables."""
+def _token_view(parts: Sequence[tuple[SourceTable, Numbers]]) -> TokenView:
+    """Build a view of the tokens of rows."""
     return TokenView([(table.tokens, indices) for table, indices in parts])
 
 
-def _labels(parts: Sequence[tuple[SourceTable, Numbers]]) -> Numbers:
-    """Number the labels of a task, the same name with the same number in all its tables."""
+def _label_codes(parts: Sequence[tuple[SourceTable, Numbers]]) -> Numbers:  # [rows]
+    """Number the labels of a task consistently across its tables; -1 for none."""
     names: dict[str, int] = {}
     found = []
     for table, indices in parts:
@@ -121,7 +121,7 @@ def _labels(parts: Sequence[tuple[SourceTable, Numbers]]) -> Numbers:
 
 
 def settings_of(entries: Sequence[Entry], tables: Sequence[SourceTable]) -> dict[str, TaskSettings]:
-    """Collect what the user says of each task."""
+    """Collect the settings of each task, which must agree where several entries hold rows of it."""
     found: dict[str, TaskSettings] = {}
     for entry, table in zip(entries, tables, strict=True):
         settings = entry.train.settings
@@ -138,15 +138,15 @@ def settings_of(entries: Sequence[Entry], tables: Sequence[SourceTable]) -> dict
 
 
 def hold_out(task: str, indices: Numbers, val_size: float) -> tuple[Numbers, Numbers]:  # [rows], [rows]
-    """Divide rows in two, the same way in every run: the training seed changes what is drawn, never what is measured.
+    """Split rows into training and evaluation rows, independently of the run's seed, so that runs share one test set.
 
     Args:
-        task: Whose rows, for the error.
+        task: Name of the task, for the error.
         indices: The rows. `[rows]`
-        val_size: A share below 1 (rounded, at least one row), a number of rows from 1; 0 holds out nothing.
+        val_size: A share below 1 (rounded, at least one row), a number of rows from 1, or 0 for none.
 
     Returns:
-        The rows to train on and the rows held out, both in the order given.
+        Training and evaluation rows, both in the order given.
 
     Raises:
         InputError: If no row would be left to train on.

@@ -1,4 +1,4 @@
-"""A source to a table: found in the cache, or read, tokenised and kept there."""
+"""Opens a source as a table: from the cache, or by reading and tokenising it."""
 
 import random
 import tempfile
@@ -11,27 +11,27 @@ import numpy as np
 from mtl_opt.data.read.files import Report, stop_at_first
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings, iterate
-from mtl_opt.data.store import cache
-from mtl_opt.data.store.tables import Numbers, SourceTable, StoredRows, table_of, write_rows
+from mtl_opt.data.store.cache import LINES, load_table, save_table, table_key
+from mtl_opt.data.store.tables import Numbers, SourceTable, StoredRows, TokenTable, write_rows
 from mtl_opt.data.text.encoding import CHUNK, Encoder
 from mtl_opt.data.text.template_names import get_template
 from mtl_opt.data.text.tokens import Tokens
 from mtl_opt.errors import InputError
 
 SMALL = 2000
-"""A source with fewer rows is not put into the default cache: tokenising it takes no longer than looking it up."""
+"""Sources with fewer rows are not cached by default: tokenising them takes no longer than a lookup."""
 
 
 @dataclass(frozen=True)
 class Opener:
-    """Say how a source is opened.
+    """Open sources as tables of rows and tokens.
 
     Attributes:
-        encoder: What makes tokens; its template, prefix and task give way to those of the source.
-        skip_bad_rows: Whether bad rows are left out and listed; otherwise the first one is an error.
-        cache: Folder of the cache; None for none.
-        rebuild: Whether what is cached is made again.
-        keep_small: Whether sources of few rows are cached too.
+        encoder: Tokenises rows; a source's own template, instruction and task take precedence over its own.
+        skip_bad_rows: Leave bad rows out and list them in the table; otherwise the first one raises.
+        cache: Folder of the cache; None disables it.
+        rebuild: Overwrite cached tables instead of reading them.
+        keep_small: Cache sources of fewer than `SMALL` rows too.
     """
 
     encoder: Encoder
@@ -44,18 +44,18 @@ class Opener:
         """Adapt the encoder to a task.
 
         Args:
-            settings: What the user says of it.
-            task: Its name; None where rows name their task themselves.
+            settings: The task's settings; `template` replaces the run's, `instruction` follows the run's prefix.
+            task: Name of the task; None where rows name their task themselves.
 
         Returns:
-            The encoder with the task's template and instruction.
+            The encoder of the task's rows.
         """
         template = get_template(settings.template) if settings.template else self.encoder.template
         prefix = "\n".join(part for part in (self.encoder.prefix.rstrip("\n"), settings.instruction) if part)
         return replace(self.encoder, template=template, prefix=prefix, task=task)
 
     def open(self, source: Source) -> SourceTable:
-        """Read and tokenise a source, or map what is cached.
+        """Memory-map the cached table of a source, or read and tokenise the source.
 
         Args:
             source: The source.
@@ -66,51 +66,51 @@ class Opener:
         encoder = self.encoder_of(source.settings, source.task)
         folder = None
         if self.cache is not None:
-            folder = self.cache / cache.key_of(source, encoder, self.skip_bad_rows)
-            found = None if self.rebuild else cache.restore(folder)
+            folder = self.cache / table_key(source, encoder, self.skip_bad_rows)
+            found = None if self.rebuild else load_table(folder)
             if found is not None:
                 return found
-        return build(source, encoder, self.skip_bad_rows, folder, SMALL if not self.keep_small else 0)
+        return build_table(source, encoder, self.skip_bad_rows, folder, 0 if self.keep_small else SMALL)
 
 
-def build(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: Path | None, small: int) -> SourceTable:
-    """Read and tokenise a source."""
+def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: Path | None, small: int) -> SourceTable:
+    """Read and tokenise a source, and cache the table in `folder` unless it has fewer than `small` rows."""
     errors: list[InputError] = []
     report = errors.append if skip_bad_rows else stop_at_first
-    marks = Marks(source.task)
+    columns = CodeColumns(source.task)
     files: dict[str, int] = {}
     kept: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / cache.LINES
+        path = Path(scratch) / LINES
         ends: list[Numbers] = [np.zeros(1, np.int64)]
 
         def chunks() -> Iterator[list[Tokens]]:
-            for rows, tokens in encoded(_chosen(source, iterate(source, report)), encoder, report):
-                marks.add(rows)
+            for rows, tokens in encoded(_sample(source, iterate(source, report)), encoder, report):
+                columns.add(rows)
                 if folder is None:
                     kept.extend(rows)
-                else:
+                else:  # rows go to disk as they come, since a source that is cached may not fit into memory
                     ends.append(ends[-1][-1] + write_rows(rows, path, files)[1:])
                 yield tokens
 
-        tokens = table_of(chunks())
+        tokens = TokenTable.from_chunks(chunks())
         if not len(tokens):
             raise InputError(f"`{source.path}` has no good row: {errors[0] if errors else 'it is empty'}")
-        found = SourceTable(kept, tokens, *marks.columns(), [str(error) for error in errors])
+        found = SourceTable(kept, tokens, *columns.columns(), [str(error) for error in errors])
         if folder is None:
             return found
         offsets = np.concatenate(ends)
         if len(tokens) >= small:
-            cache.save(found, path, offsets, files, folder)
-            restored = cache.restore(folder)
+            save_table(found, path, offsets, files, folder)
+            restored = load_table(folder)
             if restored is not None:
                 return restored
         lines = np.frombuffer(path.read_bytes(), dtype=np.uint8)
         return replace(found, rows=StoredRows(lines, offsets, list(files)))
 
 
-class Marks:
-    """Collect task and label of every row as numbers.
+class CodeColumns:
+    """Number the tasks and labels of rows in the order in which they first occur.
 
     Args:
         task: Task of rows that name none themselves.
@@ -124,7 +124,7 @@ class Marks:
         self.label_codes: list[Numbers] = []
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take the next rows."""
+        """Append the codes of further rows."""
         names = [row.task or str(self.task) for row in rows]
         codes = [self.tasks.setdefault(name, len(self.tasks)) for name in names]
         self.codes.append(np.array(codes, dtype=np.int32))
@@ -132,34 +132,34 @@ class Marks:
         self.label_codes.append(np.array(labels, dtype=np.int32))
 
     def columns(self) -> tuple[list[str], Numbers, list[str], Numbers]:
-        """Give names and codes."""
+        """Return task names, task codes, label names and label codes (-1 for none)."""
         codes, labels = (np.concatenate([np.zeros(0, np.int32), *part]) for part in (self.codes, self.label_codes))
         return list(self.tasks), codes, list(self.labels), labels
 
 
 def encoded(rows: Iterator[Row], encoder: Encoder, report: Report) -> Iterator[tuple[list[Row], list[Tokens]]]:
-    """Tokenise rows in chunks; where one row of a chunk cannot be, it alone is reported and left out.
+    """Tokenise rows in chunks, reporting and dropping each row that cannot be tokenised.
 
     Args:
-        rows: The rows, read as they are needed.
-        encoder: Turns rows into tokens.
-        report: Called with the error of every row that cannot be tokenised.
+        rows: The rows, consumed lazily.
+        encoder: Tokenises them.
+        report: Called with the error of every bad row.
 
     Yields:
-        The rows of a chunk that were tokenised, and their tokens.
+        The good rows of the next chunk, and their tokens.
     """
     chunk: list[Row] = []
     for row in rows:
         chunk.append(row)
         if len(chunk) == CHUNK:
-            yield encode_good(chunk, encoder, report)
+            yield encode_chunk(chunk, encoder, report)
             chunk = []
     if chunk:
-        yield encode_good(chunk, encoder, report)
+        yield encode_chunk(chunk, encoder, report)
 
 
-def encode_good(rows: list[Row], encoder: Encoder, report: Report) -> tuple[list[Row], list[Tokens]]:
-    """Tokenise a chunk, and where that fails row by row."""
+def encode_chunk(rows: list[Row], encoder: Encoder, report: Report) -> tuple[list[Row], list[Tokens]]:
+    """Tokenise a chunk at once or, where a row of it is bad, row by row."""
     try:
         return rows, encoder.encode_chunk(rows)
     except InputError:
@@ -175,8 +175,8 @@ def encode_good(rows: list[Row], encoder: Encoder, report: Report) -> tuple[list
         return good, tokens
 
 
-def _chosen(source: Source, rows: Iterator[Row]) -> Iterator[Row]:
-    """Take `num_rows` of the rows, drawn the same way in every run, in their order."""
+def _sample(source: Source, rows: Iterator[Row]) -> Iterator[Row]:
+    """Draw `num_rows` of the rows, the same in every run, and yield them in their order."""
     if source.num_rows is None:
         return rows
     every = list(rows)

@@ -1,4 +1,4 @@
-"""Rows read on the way: a stream is shuffled in blocks, so that a resumed run finds the very next row again."""
+"""Streams: rows read and tokenised during training, shuffled block by block so that any position can be resumed."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,25 +13,25 @@ from mtl_opt.data.read.sources import Source, iterate
 from mtl_opt.data.registry import Entry
 from mtl_opt.data.store.loading import TaskRows
 from mtl_opt.data.store.opener import Opener, encoded
-from mtl_opt.data.store.tables import TokenView, View, table_of
+from mtl_opt.data.store.tables import TokenTable, TokenView, View
 from mtl_opt.data.text.encoding import Encoder
 from mtl_opt.data.text.tokens import EncodedRow, Tokens
 from mtl_opt.errors import InputError
 
 
 class StreamRows:
-    """See a stream of unknown length as rows numbered on and on: once it ends it starts again, in a new order.
+    """Index a stream of unknown length like an endless sequence: once it ends it starts again, in a new order.
 
-    Row `n` lies in block `n // buffer_size`; a block is read and tokenised when the first of its rows is asked for, and
-    given in an order of its own. So what comes after row `n` depends on `n` alone, and only one block is in memory.
+    Row `n` lies in block `n // buffer_size`, which is read, tokenised and shuffled when one of its rows is requested.
+    What follows row `n` therefore depends on `n` alone, and only one block is in memory.
 
     Args:
-        source: Where the rows come from; all of one task.
-        encoder: What makes tokens.
+        source: The source; all its rows belong to one task.
+        encoder: Tokenises rows.
         buffer_size: Rows of one block.
-        seed: Decides the order.
-        held_out: Rows at the beginning that are not given.
-        skip_bad_rows: Whether bad rows are left out; otherwise the first one that is met is an error.
+        seed: Seed of the shuffling.
+        held_out: Number of rows at the beginning of the stream to leave out.
+        skip_bad_rows: Leave bad rows out; otherwise the first one raises when it is met.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class StreamRows:
         self.seed = seed
         self.held_out = held_out
         self.skip_bad_rows = skip_bad_rows
-        self.length: int | None = None  # known once the end was met
+        self.length: int | None = None  # known once the end was reached
         self.bad: list[InputError] = []
         self.block: list[Tokens] = []
-        self.block_number = (-1, -1)  # epoch and number within it of the block that is in memory
+        self.block_number = (-1, -1)  # epoch and number of the block in memory
         self.rows: Iterator[Row] = iter(())
-        self.next_block = -1  # the block that `rows` gives next
+        self.next_block = -1  # the block that `rows` yields next
 
     def __getitem__(self, number: int) -> EncodedRow:
         epoch, at = (0, number) if self.length is None else divmod(number, self.length)
@@ -62,13 +62,13 @@ class StreamRows:
         return self.block[at % self.buffer_size].row()
 
     def count(self, block: int) -> int:
-        """Count the rows of the stream, whose end was met in a block.
+        """Count the rows of the stream, whose end was reached in a block.
 
         Args:
-            block: Number of that block, which may be behind the end.
+            block: Number of that block, which may lie past the end.
 
         Returns:
-            The rows.
+            Number of rows in one pass.
 
         Raises:
             InputError: If there are none.
@@ -83,16 +83,16 @@ class StreamRows:
         return length
 
     def read(self, epoch: int, block: int) -> list[Tokens]:
-        """Read and order one block; empty behind the end.
+        """Read and shuffle one block; empty past the end.
 
         Args:
-            epoch: How often the stream has been read before.
+            epoch: Number of completed passes through the stream.
             block: Number of the block.
 
         Returns:
             The tokens of its rows.
         """
-        if self.next_block != block:
+        if self.next_block != block:  # a resumed run, or a new pass: skip to the block
             self.restart()
             for _ in islice(self.rows, block * self.buffer_size):
                 pass
@@ -104,15 +104,15 @@ class StreamRows:
         return found
 
     def restart(self) -> None:
-        """Begin the stream again, behind the rows that are held out."""
+        """Start the stream from its first row that is not held out."""
         report = self.bad.append if self.skip_bad_rows else stop_at_first
-        self.rows = checked(iterate(self.source, report), self.source)
+        self.rows = rows_of_one_task(iterate(self.source, report), self.source)
         for _ in islice(self.rows, self.held_out):
             pass
 
     @property
     def lengths(self) -> np.ndarray:  # [1]
-        """Largest number of tokens a row may have; the rows themselves are not known yet."""
+        """`cutoff_len` alone, as an upper bound: the rows are not known yet."""
         return np.array([self.encoder.cutoff_len])
 
     @property
@@ -122,8 +122,8 @@ class StreamRows:
         return max(max(tokens.ids) for tokens in self.block)
 
 
-def checked(rows: Iterator[Row], source: Source) -> Iterator[Row]:
-    """Refuse rows of another task: how many there will be of each is not known in a stream."""
+def rows_of_one_task(rows: Iterator[Row], source: Source) -> Iterator[Row]:
+    """Yield rows, raising on one of another task: a stream is drawn from under the name of one task."""
     for row in rows:
         if row.task not in {None, source.task}:
             raise InputError(f"{row.place}: the row says task `{row.task}`; a stream holds one task, `{source.task}`.")
@@ -133,21 +133,21 @@ def checked(rows: Iterator[Row], source: Source) -> Iterator[Row]:
 def load_streams(
     entries: Sequence[Entry], opener: Opener, val_size: float, held_out: Sequence[Source], buffer_size: int, seed: int
 ) -> TaskRows:
-    """Open sources as streams; what is evaluated on is read at once.
+    """Open training sources as streams, and read evaluation rows at once.
 
     Args:
-        entries: Where the rows come from, one entry per task.
-        opener: How a source is opened.
-        val_size: Rows at the beginning of each stream that are held out where there are no others to evaluate on.
-        held_out: Where the rows of evaluation come from for all tasks.
+        entries: Sources, one entry per task.
+        opener: Opens the sources of evaluation rows, and adapts its encoder to each task.
+        val_size: Number of rows to hold out at the beginning of a stream without evaluation rows of its own.
+        held_out: Sources of evaluation rows that are shared by all tasks.
         buffer_size: Rows of a stream that are shuffled together.
-        seed: Decides the order.
+        seed: Seed of the shuffling.
 
     Returns:
-        The rows of every task; those to train on are tokens alone.
+        The rows of every task; training rows as tokens only.
 
     Raises:
-        InputError: If a source may hold several tasks, or `val_size` is a share of a number that is not known.
+        InputError: If a source may hold several tasks, or `val_size` is a share.
     """
     if 0 < val_size < 1:
         raise InputError(f"`val_size` must be a number of rows, or 0, with `streaming`, got {val_size}.")
@@ -161,11 +161,11 @@ def load_streams(
         encoder = opener.encoder_of(source.settings, task)
         out = 0 if entry.eval is not None or held_out else int(val_size)
         train[task] = StreamRows(source, encoder, buffer_size, seed, out, opener.skip_bad_rows)
-        stream = checked(iterate(replace(source, streaming=True), stop_at_first), source)
+        stream = rows_of_one_task(iterate(replace(source, streaming=True), stop_at_first), source)
         rows = list(islice(stream, out))
         indices = np.arange(len(rows))
         texts[task] = View[Row]([(rows, indices)])
-        tokens[task] = TokenView([(table_of([encoder.encode_chunk(rows)]), indices)])
+        tokens[task] = TokenView([(TokenTable.from_chunks([encoder.encode_chunk(rows)]), indices)])
         table = next((opener.open(other) for other in (entry.eval, *held_out) if other and other.task == task), None)
         if table is not None:
             every = np.arange(len(table.rows))

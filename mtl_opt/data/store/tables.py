@@ -1,4 +1,4 @@
-"""Rows and tokens of one source in columns, in memory or mapped from files, and views of them by task."""
+"""Columnar storage of the rows and tokens of one source, in memory or memory-mapped, and views of it per task."""
 
 import json
 from array import array
@@ -19,19 +19,19 @@ T = TypeVar("T")
 Numbers = NDArray[Any]
 
 SHORTENED, ANSWER_CUT = 1, 2
-"""Bits of a row's flags."""
+"""Bits of `TokenTable.flags`."""
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """Hold the tokens of many rows, one behind the other.
+    """Store the tokens of many rows back to back.
 
     Attributes:
-        ids: Tokens of all rows.
-        offsets: Where each row begins; one more than there are rows.
-        spans: Begin and end, within its row, of every stretch that is learnt.
-        span_offsets: Where the spans of each row begin; one more than there are rows.
-        flags: `SHORTENED` and `ANSWER_CUT` of every row.
+        ids: Tokens of all rows, uint16 where the vocabulary fits. `[tokens]`
+        offsets: Where each row begins in `ids`. `[rows + 1]`
+        spans: Begin and end, relative to the row, of every learnt span. `[2 * spans]`
+        span_offsets: Where each row begins in `spans`. `[rows + 1]`
+        flags: Bits `SHORTENED` and `ANSWER_CUT` of every row. `[rows]`
     """
 
     ids: Numbers
@@ -60,37 +60,38 @@ class TokenTable:
         """Number of tokens of every row."""
         return np.diff(self.offsets)
 
-
-def table_of(chunks: Iterable[Sequence[Tokens]]) -> TokenTable:
-    """Put the tokens of rows into columns."""
-    ids: list[Numbers] = []
-    lengths, spans, span_counts, flags = array("q"), array("i"), array("q"), array("B")
-    for chunk in chunks:
-        flat = array("i")
-        for tokens in chunk:
-            flat.extend(tokens.ids)
-            lengths.append(len(tokens.ids))
-            spans.extend(tokens.spans)
-            span_counts.append(len(tokens.spans))
-            flags.append(tokens.shortened * SHORTENED + tokens.answer_cut * ANSWER_CUT)
-        numbers = np.frombuffer(flat, dtype=np.int32)
-        ids.append(numbers.astype(np.uint16) if not len(numbers) or numbers.max() < 2**16 else numbers)
-    return TokenTable(
-        np.concatenate(ids) if ids else np.zeros(0, np.uint16),
-        np.cumsum([0, *lengths], dtype=np.int64),
-        np.frombuffer(spans, dtype=np.int32) if spans else np.zeros(0, np.int32),
-        np.cumsum([0, *span_counts], dtype=np.int64),
-        np.frombuffer(flags, dtype=np.uint8) if flags else np.zeros(0, np.uint8),
-    )
+    @classmethod
+    def from_chunks(cls, chunks: Iterable[Sequence[Tokens]]) -> Self:
+        """Collect the tokens of rows, chunk by chunk, into columns."""
+        ids: list[Numbers] = []
+        lengths, spans, span_counts, flags = array("q"), array("i"), array("q"), array("B")
+        for chunk in chunks:
+            flat = array("i")
+            for tokens in chunk:
+                flat.extend(tokens.ids)
+                lengths.append(len(tokens.ids))
+                spans.extend(tokens.spans)
+                span_counts.append(len(tokens.spans))
+                flags.append(tokens.shortened * SHORTENED + tokens.answer_cut * ANSWER_CUT)
+            numbers = np.frombuffer(flat, dtype=np.int32)
+            ids.append(numbers.astype(np.uint16) if not len(numbers) or numbers.max() < 2**16 else numbers)
+        # np.frombuffer refuses an empty buffer.
+        return cls(
+            np.concatenate(ids) if ids else np.zeros(0, np.uint16),
+            np.cumsum([0, *lengths], dtype=np.int64),
+            np.frombuffer(spans, dtype=np.int32) if spans else np.zeros(0, np.int32),
+            np.cumsum([0, *span_counts], dtype=np.int64),
+            np.frombuffer(flags, dtype=np.uint8) if flags else np.zeros(0, np.uint8),
+        )
 
 
 class StoredRows(Sequence[Row]):
-    """Read rows from a mapped file when they are asked for.
+    """Parse rows lazily from a file of JSON lines.
 
     Args:
-        lines: The file, as bytes.
-        offsets: Where each row's line begins; one more than there are rows.
-        files: Names of the files that rows come from.
+        lines: The file, as bytes. `[bytes]`
+        offsets: Where each row's line begins. `[rows + 1]`
+        files: Names of the source files, to which the stored rows refer by number.
     """
 
     def __init__(self, lines: Numbers, offsets: Numbers, files: Sequence[str]) -> None:
@@ -109,16 +110,16 @@ class StoredRows(Sequence[Row]):
 
 
 def row_values(row: Row, files: dict[str, int]) -> list[Any]:
-    """Write a row as plain values; `files` numbers the names of files."""
+    """Convert a row to JSON values; new file names are added to `files`."""
     file = files.setdefault(row.file, len(files))
     rest: list[Any] = [row.system, row.tools, [list(turn) for turn in row.history], row.asks, row.answers, row.learn]
     rest += [list(row.choices), row.label]
-    plain = ["", "", [], "user", "assistant", True, [], None]
+    plain = ["", "", [], "user", "assistant", True, [], None]  # most rows: nothing but a question and an answer
     return [row.instruction, row.input, row.output, row.task, file, row.line, *([] if rest == plain else rest)]
 
 
 def row_from(values: list[Any], files: Sequence[str]) -> Row:
-    """Read a row from plain values."""
+    """Rebuild a row from the values that `row_values` made."""
     instruction, text, output, task, file, line, *rest = values
     if not rest:
         return Row(instruction, text, output, task, files[file], line)
@@ -132,32 +133,32 @@ def row_from(values: list[Any], files: Sequence[str]) -> Row:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """Hold what was read of one source.
+    """Hold the rows and tokens of one source.
 
     Attributes:
-        rows: Its rows.
-        tokens: Their tokens; None where none were asked for.
+        rows: Its rows as text.
+        tokens: The same rows, tokenised; None while only the rows are known.
         tasks: Names of the tasks, in the order of their first row.
-        codes: Index among `tasks` of every row.
-        labels: The labels that occur.
-        label_codes: Index among `labels` of every row; -1 where it has none.
-        bad: What is wrong with the rows that were left out.
+        codes: Index into `tasks` of every row. `[rows]`
+        labels: The distinct labels.
+        label_codes: Index into `labels` of every row; -1 where it has none. `[rows]`
+        bad: Error sentences of the rows that were left out.
     """
 
     rows: Sequence[Row]
     tokens: TokenTable | None
     tasks: list[str]
-    codes: Numbers  # [rows]
+    codes: Numbers
     labels: list[str]
-    label_codes: Numbers  # [rows]
+    label_codes: Numbers
     bad: list[str]
 
 
 class View(Sequence[T], Generic[T]):
-    """See some of the rows of some tables as one sequence.
+    """Present selected rows of one or more tables as one sequence, without copying them.
 
     Args:
-        parts: Tables and the indices of the rows that are seen, in order.
+        parts: Pairs of a table and the indices of its selected rows, in order. `[selected]`
     """
 
     def __init__(self, parts: Sequence[tuple[Any, Numbers]]) -> None:
@@ -186,33 +187,33 @@ class View(Sequence[T], Generic[T]):
         return (table[index] for table, indices in self.parts for index in indices.tolist())
 
     def pick(self, positions: Numbers) -> Self:  # [picked]
-        """See some of the rows that are seen.
+        """Select some of the rows of the view.
 
         Args:
-            positions: Which, from 0, ascending. `[picked]`
+            positions: Ascending positions within the view, from 0. `[picked]`
 
         Returns:
-            A view of these rows.
+            A view of the selected rows.
         """
         ends = [0, *self.ends]
-        cut = [positions[(positions >= low) & (positions < high)] - low for low, high in pairwise(ends)]
-        return type(self)([(table, own[at]) for (table, own), at in zip(self.parts, cut, strict=True)])
+        local = [positions[(positions >= low) & (positions < high)] - low for low, high in pairwise(ends)]
+        return type(self)([(table, own[at]) for (table, own), at in zip(self.parts, local, strict=True)])
 
     def column(self, of: Callable[[Any], Numbers]) -> Numbers:  # [rows]
-        """Collect one number per row.
+        """Collect one number per row of the view.
 
         Args:
-            of: Gives the numbers of all rows of a table.
+            of: Returns such a column of a whole table.
 
         Returns:
-            The numbers of the rows that are seen. `[rows]`
+            The numbers of the selected rows. `[rows]`
         """
         found = [np.asarray(of(table))[indices] for table, indices in self.parts]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 class TokenView(View[EncodedRow]):
-    """See the tokens of some rows of some tables as one sequence."""
+    """Present the tokens of selected rows of one or more `TokenTable`s as one sequence of `EncodedRow`s."""
 
     @property
     def lengths(self) -> Numbers:  # [rows]
@@ -221,22 +222,22 @@ class TokenView(View[EncodedRow]):
 
     @property
     def num_shortened(self) -> int:
-        """Number of rows that lost tokens."""
+        """Number of rows that were truncated."""
         return int((self.column(lambda table: table.flags) & SHORTENED > 0).sum())
 
     @property
     def num_answers_cut(self) -> int:
-        """Number of rows of which an answer lost tokens."""
+        """Number of rows in which an answer was truncated."""
         return int((self.column(lambda table: table.flags) & ANSWER_CUT > 0).sum())
 
     @property
     def largest_id(self) -> int:
-        """Largest token id of the tables that are seen."""
+        """Largest token id in the tables, selected or not."""
         return max((int(table.ids.max()) for table, _ in self.parts if len(table.ids)), default=0)
 
 
-def write_rows(rows: Iterable[Row], path: Path, files: dict[str, int]) -> Numbers:
-    """Write rows to a file that `StoredRows` reads."""
+def write_rows(rows: Iterable[Row], path: Path, files: dict[str, int]) -> Numbers:  # [rows + 1]
+    """Append rows to a file that `StoredRows` reads, and return the offsets of their lines."""
     offsets, at = array("q", [0]), 0
     with path.open("ab") as file:
         for row in rows:

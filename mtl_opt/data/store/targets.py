@@ -1,4 +1,4 @@
-"""Answers to targets: label names to class indices, texts to numbers, and token rows that carry them."""
+"""Targets of heads: answers as class indices or numbers, and token rows that carry them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,26 +17,26 @@ from mtl_opt.errors import InputError, UnknownNameError
 
 
 def label_names(rows: Iterable[Row], words: bool) -> list[str]:
-    """Collect the labels that occur.
+    """Collect the label names of a task.
 
     Args:
         rows: Rows of one task.
-        words: Whether every word has a label.
+        words: Whether each word has a label, or each row one.
 
     Returns:
-        The names, sorted; whole numbers by size.
+        The distinct names without missing ones: whole numbers by value, then texts in alphabetical order.
     """
-    found = {label for row in rows for label in _labels(row, words)} - {MISSING, ""}
+    found = {label for row in rows for label in _label_texts(row, words)} - {MISSING, ""}
     return sorted(found, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
-def _labels(row: Row, words: bool) -> list[str]:
-    """Read the labels of a row as texts."""
+def _label_texts(row: Row, words: bool) -> list[str]:
+    """Return the label texts of a row."""
     return row.output.split() if words else [row.output.strip()]
 
 
 def class_of(label: str, names: Sequence[str], task: str, row: Row) -> int | None:
-    """Find the class of a label."""
+    """Return the class index of a label given by name or index; None where it is missing."""
     if label in {"", MISSING}:
         return None
     if label in names:
@@ -52,7 +52,7 @@ def class_of(label: str, names: Sequence[str], task: str, row: Row) -> int | Non
 
 
 def number_of(text: str, task: str, row: Row) -> float:
-    """Read the number that a row should give."""
+    """Parse a regression target; NaN where it is missing."""
     if not text.strip():
         return nan
     try:
@@ -65,12 +65,12 @@ def number_of(text: str, task: str, row: Row) -> float:
 
 
 class TargetView(TokenView):
-    """See tokens of some rows together with what a head should give for them.
+    """Present the tokens of selected rows together with the targets of a head.
 
     Args:
-        parts: Tables and the indices of the rows that are seen, in order.
+        parts: Pairs of a table and the indices of its selected rows, in order. `[selected]`
         targets: Class or number of each row, NaN where it is missing. `[rows]`
-        words: Per row the places and classes of its labelled words; None for a head with one value per row.
+        words: Token positions and classes of the labelled words of each row; None for a head with one value per row.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TargetView(TokenView):
         return (self[index] for index in range(len(self)))
 
     def _with_target(self, row: EncodedRow, index: int) -> EncodedRow:
-        """Put the target of a row to its tokens."""
+        """Attach the target of a row to its tokens."""
         if self.words is None:
             return replace(row, labels=[IGNORE_INDEX] * len(row.input_ids), target=float(self.targets[index]))
         labels = np.full(len(row.input_ids), IGNORE_INDEX)
@@ -111,21 +111,21 @@ class TargetView(TokenView):
 def with_targets(
     task: str, rows: View[Row], tokens: TokenView, names: Sequence[str] | None, *, words: bool, skip_bad_rows: bool
 ) -> tuple[View[Row], TargetView, list[str]]:
-    """Put targets to the tokens of a task.
+    """Attach the targets of a head to the tokens of a task.
 
     Args:
-        task: Name of the task.
+        task: Name of the task, for errors.
         rows: Its rows, as text.
         tokens: The same rows, tokenised.
-        names: Names of its classes; None for numbers.
-        words: Whether every word has a label.
-        skip_bad_rows: Whether rows with a bad answer are left out; otherwise the first one is an error.
+        names: Names of its classes; None for regression.
+        words: Whether each word has a label, or each row one.
+        skip_bad_rows: Leave out rows whose answer is no target; otherwise the first one raises.
 
     Returns:
-        Rows and tokens that are kept, and what is wrong with those left out.
+        The kept rows, their tokens with targets, and the error sentences of those left out.
 
     Raises:
-        InputError: If an answer is no label or number of the task.
+        InputError: If an answer is neither a label of the task nor, for regression, a finite number.
     """
     kept = np.ones(len(rows), dtype=bool)
     targets, tagged, bad = [], list[tuple[Numbers, Numbers]](), []
@@ -134,10 +134,10 @@ def with_targets(
         try:
             if places is not None:
                 assert names is not None
-                tagged.append(_tags(task, row, names, places[index]))
+                tagged.append(_word_classes(task, row, names, places[index]))
                 targets.append(0.0 if len(tagged[-1][0]) else nan)
             else:
-                targets.append(_value(task, row, names))
+                targets.append(_target(task, row, names))
         except InputError as error:
             if not skip_bad_rows:
                 raise
@@ -148,23 +148,23 @@ def with_targets(
     return rows.pick(chosen), TargetView(tokens.pick(chosen).parts, found, tagged if words else None), bad
 
 
-def _value(task: str, row: Row, names: Sequence[str] | None) -> float:
-    """Read the class or the number of a row."""
+def _target(task: str, row: Row, names: Sequence[str] | None) -> float:
+    """Parse the class or number of a row; NaN where it is missing."""
     if names is None:
         return number_of(row.output, task, row)
     found = class_of(row.output.strip(), names, task, row)
     return nan if found is None else float(found)
 
 
-def _tags(task: str, row: Row, names: Sequence[str], places: Numbers) -> tuple[Numbers, Numbers]:
-    """Find place and class of every labelled word that has a token."""
+def _word_classes(task: str, row: Row, names: Sequence[str], places: Numbers) -> tuple[Numbers, Numbers]:
+    """Return token position and class of every labelled word that has a token."""
     classes = [class_of(tag, names, task, row) for tag in row.output.split()]
     pairs = [(int(at), c) for (at, end), c in zip(places, classes, strict=False) if end > at and c is not None]
     return np.array([at for at, _ in pairs], dtype=np.int32), np.array([c for _, c in pairs], dtype=np.int32)
 
 
 def _word_places(tokens: TokenView) -> list[Numbers]:
-    """Give begin and end of every word's first token, row by row. `[words, 2]`."""
+    """Return begin and end of the first token of every word, per row `[words, 2]`."""
     found = []
     for table, indices in tokens.parts:
         for index in indices.tolist():

@@ -1,1 +1,1 @@
-"""Rows → text → tokens: templates, what is learnt of a row, how a long one is cut."""
+"""Rows → text → tokens: templates, loss masks, and truncation of long rows."""

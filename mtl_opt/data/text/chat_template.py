@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template: rendered by the tokenizer, and taken apart to see what of it may be cut."""
+"""The tokenizer's own chat template: rendered by the tokenizer, and split into parts that may be truncated."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mtl_opt.data.text.tokens import Part
 from mtl_opt.errors import InputError
 
 PROBE = "mtlopttextofuser"
-"""Stands for a text where a chat template is asked what it puts around one."""
+"""Placeholder for a text, rendered to find what a chat template puts around it."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class ChatTemplate(Template):
     """Use the chat template that comes with the tokenizer.
 
     Attributes:
-        name: The template's name.
+        name: Name of the template.
         tokenizer: The tokenizer; None until `filled`.
-        joined: Prompt and answer are tokenised as one text.
-        opens: The template writes its own beginning of sequence.
+        joined: True: prompt and answer are tokenised as one text.
+        opens: False: the template writes its own beginning of sequence.
     """
 
     name: str
@@ -35,13 +35,13 @@ class ChatTemplate(Template):
     opens: bool = False
 
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "ChatTemplate":
-        """Take the tokenizer."""
+        """Bind the tokenizer, which must have a chat template."""
         if not tokenizer.chat_template:
             raise InputError(f"Template `{self.name}` needs a chat template, and the tokenizer has none; try `chatml`.")
         return ChatTemplate(self.name, tokenizer)
 
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
-        """Give what is asked and what answers it in turn, as differences of the rendered dialogue."""
+        """Return questions and answers in turn, each as the difference of two renderings of the dialogue."""
         messages, tools = self.messages(row, prefix)
         skipped = len(messages) - 2 * len(learn)
         texts, done = list[str](), ""
@@ -53,18 +53,18 @@ class ChatTemplate(Template):
             prompt = self.rendered(messages[: end - 1], tools, row.place, ask=True)
             full = whole if end == len(messages) else self.rendered(messages[:end], tools, row.place)
             if not (prompt.startswith(done) and full.startswith(prompt) and whole.startswith(full)):
-                raise no_prefix(row, number < len(learn) - 1)
+                raise prefix_error(row, number < len(learn) - 1)
             texts += [prompt[len(done) :], full[len(prompt) :]]
             done = full
         return texts
 
     def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
-        """Give the same, and of what kind each piece is; one piece where the template changes texts."""
+        """Split the segments into parts; a question is one part where the template changes texts."""
         texts = self.segments(row, prefix, learn)
         pieces = self.pieces(row, prefix)
         found: list[list[Part]] = []
         for number, text in enumerate(texts):
-            inside, pieces = split(pieces, len(text))
+            inside, pieces = split_parts(pieces, len(text))
             answers = number % 2 == 1
             learnt = number < len(texts) - 1 or learn[-1]
             found.append([Part(text, "answer" if learnt else "history")] if answers else inside)
@@ -73,7 +73,7 @@ class ChatTemplate(Template):
         return found
 
     def pieces(self, row: Row, prefix: str) -> list[Part]:
-        """Take the rendered dialogue apart; empty where the template does not show the texts as they are."""
+        """Split the rendered dialogue into parts; empty where the template does not reproduce texts unchanged."""
         messages, tools = self.messages(row, prefix)
         contents = [str(message["content"]) for message in messages]
         kinds = ["system"] * (len(messages) - 2 * len(row.turns)) + ["history"] * (2 * len(row.turns))
@@ -87,14 +87,14 @@ class ChatTemplate(Template):
             found += [Part(frame, "frame"), Part(content, kind)]
         found.append(Part(text, "frame"))
         whole = self.rendered(messages, tools, row.place)
-        for strip in (str, str.strip):
+        for strip in (str, str.strip):  # many templates trim what they are given
             candidate = [Part(strip(p.text), p.kind) if p.kind != "frame" else p for p in found]
             if "".join(part.text for part in candidate) == whole:
                 return with_tools(candidate, self.rendered(probed, None, row.place)) if tools else candidate
         return []
 
     def messages(self, row: Row, prefix: str) -> tuple[list[dict[str, Any]], list[Any] | None]:
-        """Write a row as messages and tools."""
+        """Convert a row to the messages and tools that `apply_chat_template` takes."""
         tools = tools_of(row)
         system = row.system
         if row.tools and tools is None:
@@ -108,12 +108,12 @@ class ChatTemplate(Template):
         return messages, tools
 
     def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Find what the template puts behind an answer."""
+        """Return what the template puts after an answer."""
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": PROBE}]
         return self.filled(tokenizer).rendered(messages, None, "").rpartition(PROBE)[2].strip() or None
 
     def rendered(self, messages: list[dict[str, Any]], tools: list[Any] | None, where: str, ask: bool = False) -> str:
-        """Render a dialogue; with `ask` up to where the next answer begins."""
+        """Render a dialogue; with `ask`, up to where the next answer begins."""
         try:
             return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=ask)
         except (TemplateError, ValueError, TypeError, KeyError, IndexError) as error:
@@ -122,13 +122,13 @@ class ChatTemplate(Template):
 
 
 def tools_of(row: Row) -> list[Any] | None:
-    """Read the tools of a row; None where there are none or they are no list of objects."""
+    """Parse the tools of a row; None where there are none, or they are no list of objects."""
     return _parsed_tools(row.tools) if row.tools else None
 
 
 @lru_cache(maxsize=1000)
 def _parsed_tools(text: str) -> list[Any] | None:
-    """Read tools from JSON."""
+    """Parse tools from JSON."""
     try:
         tools = json.loads(text)
     except ValueError:
@@ -138,7 +138,7 @@ def _parsed_tools(text: str) -> list[Any] | None:
 
 
 def answer_message(answer: Turn, structured: bool) -> dict[str, Any]:
-    """Write an answer as a message; a call as a call where the template knows calls."""
+    """Convert an answer to a message, a tool call to `tool_calls` where the template knows them."""
     if answer.role == "call" and structured:
         try:
             calls = [json.loads(line) for line in answer.text.splitlines()]
@@ -153,8 +153,8 @@ def answer_message(answer: Turn, structured: bool) -> dict[str, Any]:
     return {"role": "assistant", "content": answer.text}
 
 
-def split(pieces: list[Part], length: int) -> tuple[list[Part], list[Part]]:
-    """Divide pieces at a position of their text."""
+def split_parts(pieces: list[Part], length: int) -> tuple[list[Part], list[Part]]:
+    """Split parts at a character position of their joined text."""
     left: list[Part] = []
     for number, part in enumerate(pieces):
         if len(part.text) > length:
@@ -166,7 +166,7 @@ def split(pieces: list[Part], length: int) -> tuple[list[Part], list[Part]]:
 
 
 def with_tools(pieces: list[Part], without: str) -> list[Part]:
-    """Find the tools within the first frame: what the template does not write where there are none."""
+    """Mark the tools within the first frame: what the template writes only where there are tools."""
     first = pieces[0].text
     bare = without[: without.find(PROBE)]
     before = num_common(first, bare)
@@ -176,13 +176,13 @@ def with_tools(pieces: list[Part], without: str) -> list[Part]:
 
 
 def num_common(first: str, second: str) -> int:
-    """Count the letters with which two texts begin alike."""
+    """Return the length of the longest common prefix."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
-def no_prefix(row: Row, earlier: bool = False) -> InputError:
-    """Build the error for a chat template that writes the same prompt in two ways."""
+def prefix_error(row: Row, earlier: bool = False) -> InputError:
+    """Build the error for a chat template that renders the same prompt in two ways."""
     way = "set `mask_history: true` or choose" if earlier else "choose"
     return InputError(
         f"{row.place}: with the tokenizer's chat template the prompt is not a token prefix of prompt and answer, so "

@@ -1,4 +1,4 @@
-"""Rows to tokens: what of a row is learnt, and how a long one is cut."""
+"""The encoder: tokenises rows, marks what of each is learnt, and truncates long ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,41 +8,41 @@ from itertools import accumulate
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.read.rows import Row
-from mtl_opt.data.text.chat_template import no_prefix
-from mtl_opt.data.text.head_rows import encode_for_heads
+from mtl_opt.data.text.chat_template import prefix_error
+from mtl_opt.data.text.head_rows import HeadEncoder
 from mtl_opt.data.text.templates import Template
 from mtl_opt.data.text.tokens import (
     EncodedRow,
     Part,
     Segment,
     Tokens,
-    cut,
+    cut_row,
     kinds_of_tokens,
-    merged,
+    merge_spans,
     opening_ids,
     tokenise,
 )
 from mtl_opt.errors import InputError
 
 CHUNK = 1000
-"""Rows tokenised in one call: enough to keep all cores busy, few enough that what lies around them stays small."""
+"""Rows tokenised in one call: enough to keep all cores busy, few enough that temporary objects stay small."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Make tokens of rows.
+    """Tokenise rows.
 
     Attributes:
-        tokenizer: Any tokenizer of transformers; a fast one is quick.
-        template: What stands around what is asked and answered.
+        tokenizer: Any tokenizer of transformers; a fast one is much quicker.
+        template: Template around questions and answers.
         cutoff_len: Largest number of tokens of a row, at least 2.
-        prefix: Text on a line of its own before the first thing asked; `{task}` in it is the row's task.
+        prefix: Text on a line of its own before the first question; `{task}` in it becomes the row's task.
         task: Task of rows that name none themselves.
         mask_history: Whether only the last answer of a dialogue is learnt.
-        learn_prompt: Whether what is asked is learnt too.
-        allow_cutting: Whether a row that is too long is cut; otherwise it is an error.
-        heads: What an answer is of tasks that a head answers: "row" (one value per row) or "words" (one label per
-            word). Their rows are what is asked alone, with the tokenizer's own tokens around it and no template.
+        learn_prompt: Whether questions are learnt too.
+        allow_cutting: Whether rows that are too long are truncated; otherwise they raise.
+        heads: Kind of target, per task that a head answers: "row" (one per row) or "words" (one label per word). Of
+            their rows only the question is tokenised, with the tokenizer's own marks and no template.
 
     Raises:
         InputError: If `cutoff_len` is below 2.
@@ -66,12 +66,12 @@ class Encoder:
 
     @cached_property
     def filled(self) -> Template:
-        """The template with the tokenizer's own marks."""
+        """The template, bound to the tokenizer."""
         return self.template.filled(self.tokenizer)
 
     @cached_property
     def opening(self) -> list[int]:
-        """Tokens that come before everything; a chat template writes them itself."""
+        """Tokens at the beginning of every row; a chat template writes them itself."""
         if self.template.joined:
             return []
         own = opening_ids(self.tokenizer)
@@ -80,57 +80,57 @@ class Encoder:
 
     @cached_property
     def text_opening(self) -> list[int]:
-        """Token that comes before plain text, so that its first token has something to follow."""
+        """Tokens before plain text, at least one, so that its first token can be learnt."""
         own = opening_ids(self.tokenizer)
         found = [self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, self.tokenizer.pad_token_id]
         return own or [next(token for token in found if token is not None)]
 
     def encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
-        """Tokenise rows and cut those that are too long.
-
-        Args:
-            rows: The rows.
-
-        Returns:
-            The tokens of each row, with labels.
-        """
+        """Tokenise rows, with labels."""
         return [tokens.row() for chunk in self.chunks(rows) for tokens in chunk]
 
     def chunks(self, rows: Sequence[Row]) -> Iterator[list[Tokens]]:
-        """Tokenise rows in chunks.
-
-        Args:
-            rows: The rows.
-
-        Yields:
-            The tokens of the next rows.
-        """
+        """Tokenise rows in chunks of `CHUNK`."""
         for start in range(0, len(rows), CHUNK):
             yield self.encode_chunk(rows[start : start + CHUNK])
 
     def encode_chunk(self, rows: Sequence[Row]) -> list[Tokens]:
-        """Tokenise rows in one call of the tokenizer.
+        """Tokenise rows in one call of the tokenizer per kind of answer.
 
         Args:
-            rows: The rows.
+            rows: The rows, of any tasks.
 
         Returns:
-            The tokens of each row.
-        """
-        return encode_for_heads(self, rows) if self.heads else self.encode_answered(rows)
-
-    def encode_answered(self, rows: Sequence[Row]) -> list[Tokens]:
-        """Tokenise rows whose answers are text.
-
-        Args:
-            rows: The rows.
-
-        Returns:
-            The tokens of each row.
+            The tokens of each row, in the order of the rows.
 
         Raises:
-            InputError: If template and tokenizer do not go together, or a row is too long and must not be cut.
+            InputError: If a row is bad: without answer, without tokens, or too long where it may not be truncated.
         """
+        if not self.heads:
+            return self.encode_answered(rows)
+        places: dict[str, list[int]] = {"text": [], "row": [], "words": []}
+        for i, row in enumerate(rows):
+            places[self.heads.get(row.task or self.task or "", "text")].append(i)
+        for i in places["text"]:
+            if not rows[i].output.strip():
+                raise InputError(
+                    f"{rows[i].place}: the answer is empty; only a task with a head may lack one in a row."
+                )
+        found: dict[int, Tokens] = {}
+        for kind, own in places.items():
+            found |= zip(own, self.encode_kind(kind, [rows[i] for i in own]), strict=True)
+        return [found[i] for i in range(len(rows))]
+
+    def encode_kind(self, kind: str, rows: Sequence[Row]) -> list[Tokens]:
+        """Tokenise rows whose answers are all of one kind: "text", "row" or "words"."""
+        if kind == "text":
+            return self.encode_answered(rows)
+        head = HeadEncoder(self.tokenizer, self.cutoff_len, self.allow_cutting)
+        encode = head.encode_rows if kind == "row" else head.encode_words
+        return encode(rows, [self.prefix_of(row) for row in rows])
+
+    def encode_answered(self, rows: Sequence[Row]) -> list[Tokens]:
+        """Tokenise rows whose answers are text."""
         all_texts = [self.texts(row) for row in rows]
         ids = self.token_lists(rows, all_texts)
         found, start = [], 0
@@ -143,7 +143,7 @@ class Encoder:
             if num_tokens <= self.cutoff_len:
                 found.append(Tokens(*self.joined(row, opening, mine)))
             elif self.allow_cutting:
-                found.append(cut(self.parts(row, opening, mine), self.cutoff_len, row.place))
+                found.append(cut_row(self.parts(row, opening, mine), self.cutoff_len, row.place))
             else:
                 raise InputError(
                     f"{row.place}: the row has {num_tokens} tokens, `cutoff_len` is {self.cutoff_len} and `truncation` "
@@ -152,13 +152,13 @@ class Encoder:
         return found
 
     def prompt(self, row: Row) -> list[int]:
-        """Tokenise what comes before the last answer, to generate from: the tokens that `encode` puts before it.
+        """Tokenise everything before the last answer, exactly as `encode` does, to generate from.
 
         Args:
-            row: The row; its last answer is not looked at.
+            row: The row; its last answer is ignored.
 
         Returns:
-            Token ids; a prompt that is too long is cut in the order of a row.
+            Token ids; a prompt that is too long is truncated like a row.
         """
         texts = self.texts(row)[:-1]
         ids = self.token_lists([row], [texts])
@@ -166,51 +166,33 @@ class Encoder:
         whole = opening + [token for part in ids for token in part]
         if len(whole) <= self.cutoff_len:
             return whole
-        # One more token than fits stands for the answer that is to come.
+        # `cut_row` needs an answer: a placeholder of one token stands for the one to come, and is dropped again.
         answer = Segment([-1], ["answer"], True)
-        return cut([*self.parts(row, opening, ids), answer], self.cutoff_len + 1, row.place).ids[:-1]
+        return cut_row([*self.parts(row, opening, ids), answer], self.cutoff_len + 1, row.place).ids[:-1]
 
     def stop_text(self) -> str | None:
-        """Give the text at which a generated answer ends.
-
-        Returns:
-            The text; None where the eos token alone ends it.
-        """
+        """Return the text at which a generated answer ends; None where only the eos token ends it."""
         return self.template.stop_text(self.tokenizer)
 
     def texts(self, row: Row) -> list[str]:
-        """Give what is asked and what answers it in turn, as it is tokenised; plain text has nothing that is asked.
-
-        Args:
-            row: The row.
-
-        Returns:
-            The texts.
-        """
+        """Return questions and answers in turn, as they are tokenised; the question of plain text is empty."""
         if row.asks == "nobody":
             return ["", row.output + str(self.tokenizer.eos_token or "")]
         return self.filled.segments(row, self.prefix_of(row), self.learnt(row))
 
     def learnt(self, row: Row) -> list[bool]:
-        """Tell which answers are learnt.
-
-        Args:
-            row: The row.
-
-        Returns:
-            One truth value per answer.
-        """
+        """Return whether each answer is learnt."""
         earlier = [turn.learn and not self.mask_history for turn in row.history[1::2]]
         return [*earlier, row.learn]
 
     def prefix_of(self, row: Row) -> str:
-        """Write the row's task into the prefix."""
+        """Return the prefix with the row's task, and a line break at its end."""
         if not self.prefix:
             return ""
         return self.prefix.replace("{task}", row.task or self.task or "").rstrip("\n") + "\n"
 
     def token_lists(self, rows: Sequence[Row], all_texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        """Tokenise the texts of rows; with a joined template every text as it continues the ones before it."""
+        """Tokenise the texts of rows; with a joined template, each text as the continuation of the ones before it."""
         if not self.template.joined:
             return tokenise([text for texts in all_texts for text in texts], self.tokenizer)
         plain = [row.asks == "nobody" for row in rows]
@@ -221,28 +203,28 @@ class Encoder:
             before: list[int] = []
             for mine in ids[start : start + len(texts)]:
                 if mine[: len(before)] != before:
-                    raise no_prefix(row)
+                    raise prefix_error(row)
                 found.append(mine[len(before) :])
                 before = [] if alone else mine
             start += len(texts)
         return found
 
     def check_tokens(self, row: Row, ids: Sequence[Sequence[int]]) -> None:
-        """Refuse a row whose prompt or answer has no token."""
+        """Raise if the prompt or an answer of a row has no tokens."""
         if row.asks != "nobody" and not (ids[0] or self.opening):
             raise self.no_token(row, "prompt")
         if not all(ids[1::2]):
             raise self.no_token(row, "answer")
 
     def no_token(self, row: Row, part: str) -> InputError:
-        """Build the error for a text that the tokenizer makes nothing of."""
+        """Build the error for a text without tokens."""
         return InputError(
             f"{row.place}: the tokenizer makes no token of the {part} in template `{self.template.name}`."
         )
 
     def joined(self, row: Row, opening: list[int], ids: Sequence[list[int]]) -> tuple[list[int], tuple[int, ...]]:
-        """Join the tokens of a row that fits, and tell what of them is learnt."""
-        if len(ids) == 2 and row.learn and not self.learn_prompt:
+        """Concatenate the tokens of a row that fits, and return them with the learnt spans."""
+        if len(ids) == 2 and row.learn and not self.learn_prompt:  # most rows: one question, one answer
             whole = opening + ids[0]
             begin = len(whole)
             whole = whole + ids[1]
@@ -252,17 +234,17 @@ class Encoder:
             if learn and tokens:
                 spans += [len(whole), len(whole) + len(tokens)]
             whole += tokens
-        return whole, merged(spans)
+        return whole, merge_spans(spans)
 
     def learnt_texts(self, row: Row, num_texts: int) -> list[bool]:
-        """Tell which of the texts are learnt; `num_texts` may leave the last answer out."""
+        """Return whether each text is learnt; `num_texts` may leave the last answer out."""
         answers = self.learnt(row)
         if (num_texts + 1) // 2 != len(answers):  # the template folded what is not learnt
             answers = [*(learn for learn in answers[:-1] if learn), answers[-1]]
         return [learn for answer in answers for learn in (self.learn_prompt, answer or self.learn_prompt)][:num_texts]
 
     def parts(self, row: Row, opening: list[int], ids: Sequence[list[int]]) -> list[Segment]:
-        """Find the kind of every token of a row that is to be cut."""
+        """Return the segments of a row that is to be truncated, with the kind of every token."""
         if row.asks == "nobody":
             parts = [[], [Part(self.texts(row)[1], "answer")]]
         else:
@@ -281,15 +263,15 @@ class Encoder:
 def encode_rows(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: Template, cutoff_len: int
 ) -> list[EncodedRow]:
-    """Tokenise rows and cut those that are too long, with every answer learnt.
+    """Tokenise rows with an `Encoder` of default settings: every answer is learnt, long rows are truncated.
 
     Args:
         rows: The rows.
-        tokenizer: Any tokenizer of transformers; a fast one is quick.
-        template: What stands around what is asked and answered.
+        tokenizer: Any tokenizer of transformers; a fast one is much quicker.
+        template: Template around questions and answers.
         cutoff_len: Largest number of tokens of a row, at least 2.
 
     Returns:
-        The tokens of each row.
+        The tokens of each row, with labels.
     """
     return Encoder(tokenizer, template, cutoff_len).encode(rows)

@@ -1,12 +1,10 @@
-"""The templates by name, with the strings that LLaMA-Factory uses under these names."""
+"""Registry of templates by name, with the strings that LLaMA-Factory uses under these names."""
 
 from mtl_opt.data.text.chat_template import ChatTemplate
 from mtl_opt.data.text.templates import Template, TextTemplate
 from mtl_opt.errors import UnknownNameError
 
-QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-
-IM_START = {
+CHATML = {
     "before": "<|im_start|>user\n",
     "after": "<|im_end|>\n<|im_start|>assistant\n",
     "end": "<|im_end|>\n",
@@ -31,13 +29,13 @@ TEMPLATES: dict[str, Template] = {
         ),
         TextTemplate(
             "chatml",
-            **IM_START,  # type: ignore[arg-type]  # texts, and a pair of texts for `system`
+            **CHATML,  # type: ignore[arg-type]  # texts, and a pair of texts for `system`
             observation=("<|im_start|>tool\n", "<|im_end|>\n<|im_start|>assistant\n"),
         ),
         TextTemplate(
             "qwen",
-            **IM_START,  # type: ignore[arg-type]
-            default_system=QWEN_SYSTEM,
+            **CHATML,  # type: ignore[arg-type]
+            default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
             observation=(
                 "<|im_start|>user\n<tool_response>\n",
                 "\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
@@ -72,13 +70,13 @@ TEMPLATES: dict[str, Template] = {
 
 
 def get_template(name: str) -> Template:
-    """Find a template.
+    """Look up a template.
 
     Args:
         name: A key of `TEMPLATES`.
 
     Returns:
-        The template.
+        The template, not yet bound to a tokenizer.
 
     Raises:
         InputError: If there is none of that name.

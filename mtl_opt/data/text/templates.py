@@ -1,4 +1,4 @@
-"""Row to text: what stands around what is asked and behind an answer."""
+"""Templates: the text around questions and answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from mtl_opt.data.text.tokens import Part
 from mtl_opt.errors import InputError
 
 TOOLS = 'Tools that can be called by answering with {"name": ..., "arguments": {...}}:\n'
-"""Stands before the tools of a row, behind what the system says."""
+"""Introduces the tools of a row, after the system message."""
 
 
 class Template(ABC):
-    """Say what stands around what is asked and behind an answer.
+    """Define the text around questions and answers.
 
     Attributes:
-        name: The template's name in the configuration.
-        joined: Whether prompt and answer are tokenised as one text, as chat models were trained, or apart.
-        opens: Whether a beginning of sequence comes first even where the tokenizer adds none by itself.
+        name: Name of the template in the configuration.
+        joined: Whether prompt and answer are tokenised as one text, as chat models were trained, or separately.
+        opens: Whether a beginning-of-sequence token comes first even where the tokenizer itself adds none.
     """
 
     name: str
@@ -30,41 +30,41 @@ class Template(ABC):
 
     @abstractmethod
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "Template":
-        """Write the tokenizer's own marks into the texts; what is asked of a template comes after that."""
+        """Bind the template to a tokenizer, which all other methods need."""
 
     @abstractmethod
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
-        """Give what is asked and what answers it in turn; `prefix` comes before the first thing asked.
+        """Return questions and answers in turn, with `prefix` before the first question.
 
-        Answers that are not learnt may be folded into what is asked: there are two texts per answer that is.
+        Answers that are not learnt may be folded into the next question: there are two texts per learnt answer.
         """
 
     @abstractmethod
     def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
-        """Give the same, and of what kind each piece of it is."""
+        """Return the same texts, each split into parts of known kind."""
 
     @abstractmethod
     def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Give the text at which a generated answer ends; None where the eos token alone ends it."""
+        """Return the text at which a generated answer ends; None where only the eos token ends it."""
 
 
 @dataclass(frozen=True)
 class TextTemplate(Template):
-    """Put fixed texts around; `{eos}` and `{bos}` in them are the tokenizer's tokens.
+    """Surround questions and answers with fixed texts, in which `{eos}` and `{bos}` are the tokenizer's tokens.
 
     Attributes:
-        name: The template's name.
-        before: Before what a user says.
-        after: Behind it, up to where the answer begins.
-        end: Behind an answer.
-        system: Around what the system says.
-        default_system: What it says where the row says nothing.
-        observation: Around what a tool gave back; None: as what a user says.
-        fused: Whether the system's words stand within the first thing asked instead of before it.
-        again: Before everything asked but the first.
-        stop: Text at which a generated answer ends; None where the eos token alone ends it.
-        opens: Whether a beginning of sequence comes first even where the tokenizer adds none by itself.
-        joined: Prompt and answer are tokenised apart.
+        name: Name of the template.
+        before: Text before a question.
+        after: Text after a question, up to where the answer begins.
+        end: Text after an answer.
+        system: Texts before and after the system message.
+        default_system: System message of rows without one.
+        observation: Texts before and after a tool's result; None for those of a question.
+        fused: Whether the system message stands within the first question instead of before it.
+        again: Text before every question but the first.
+        stop: Text at which a generated answer ends; None where only the eos token ends it.
+        opens: Whether a beginning-of-sequence token comes first even where the tokenizer itself adds none.
+        joined: False: prompt and answer are tokenised separately.
     """
 
     name: str
@@ -81,7 +81,7 @@ class TextTemplate(Template):
     joined: bool = False
 
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "TextTemplate":
-        """Write eos and bos into the texts."""
+        """Substitute eos and bos in the texts."""
         texts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         needs_eos = any("{eos}" in str(text) for text in texts.values())
         if needs_eos and tokenizer.eos_token_id is None:
@@ -96,13 +96,14 @@ class TextTemplate(Template):
         return replace(self, **{name: write(text) for name, text in texts.items() if name != "name"})
 
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
-        """Give what is asked and what answers it in turn."""
+        """Return questions and answers in turn."""
+        # Most rows are a single question: no need to split it into parts.
         if not row.history and not row.system and not row.tools and row.asks == "user" and not self.default_system:
             return [f"{self.before}{prefix}{row.user_text}{self.after}", row.output + self.end]
         return ["".join(part.text for part in parts) for parts in self.parts(row, prefix, learn)]
 
     def parts(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[list[Part]]:
-        """Give the same, and of what kind each piece of it is."""
+        """Return the same texts, each split into parts of known kind."""
         found: list[list[Part]] = []
         turns = row.turns
         for number, (question, answer) in enumerate(turns):
@@ -116,14 +117,14 @@ class TextTemplate(Template):
         return found
 
     def asked(self, question: Turn, kind: str, prefix: str) -> list[Part]:
-        """Put the texts of its role around what is asked."""
+        """Surround a question with the texts of its role."""
         before, after = self.before, self.after
         if question.role == "observation" and self.observation is not None:
             before, after = self.observation
         return [Part(before, "frame"), Part(prefix, "frame"), Part(question.text, kind), Part(after, "frame")]
 
     def system_parts(self, row: Row) -> list[Part]:
-        """Give what the system says, with the row's tools behind it; nothing where it says nothing."""
+        """Return the system message followed by the row's tools; nothing where there is neither."""
         before, after = self.system
         said = Part(row.system, "system") if row.system else Part(self.default_system, "frame")
         if not said.text and not row.tools:
@@ -133,5 +134,5 @@ class TextTemplate(Template):
         return [Part(before, "frame"), said, *tools, Part(after, "frame")]
 
     def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:  # noqa: ARG002 - the text is fixed
-        """Give the template's own `stop`."""
+        """Return `stop`."""
         return self.stop

@@ -1,4 +1,4 @@
-"""Text to tokens: tokenise many texts at once, mask the prompt, and cut a row that is too long where it hurts least."""
+"""Tokens of rows: batched tokenisation, the compact and the labelled form of a row, and truncation of long rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.errors import InputError
 
 CUT_ORDER = ("tools", "history", "system", "question", "frame")
-"""What a long row loses, in this order, each from its left; answers only where they alone are too long."""
+"""Kinds of text in the order in which a long row loses them, each from its left; answers are truncated last."""
 
 
 class Part(NamedTuple):
-    """Hold a piece of text of one kind: one of `CUT_ORDER`, or `answer`."""
+    """Hold a piece of text and its kind: one of `CUT_ORDER`, or `answer`."""
 
     text: str
     kind: str
@@ -28,10 +28,9 @@ class EncodedRow:
     Attributes:
         input_ids: Prompt and answer.
         labels: `IGNORE_INDEX` on the prompt, the token itself on the answer; not shifted.
-        shortened: Whether tokens were cut to fit `cutoff_len`.
-        answer_cut: Whether tokens of an answer were among them.
-        target: Of a task whose head gives one value per row: index of the class, or the number; NaN where the row has
-            none. None of other tasks.
+        shortened: Whether the row was truncated to `cutoff_len`.
+        answer_cut: Whether an answer was truncated.
+        target: Class index or number of a task whose head has one target per row, NaN where missing; None otherwise.
     """
 
     input_ids: list[int]
@@ -42,13 +41,13 @@ class EncodedRow:
 
 
 class Tokens(NamedTuple):
-    """Hold the tokens of one row and where what is learnt begins and ends: the compact form of `EncodedRow`.
+    """Hold the tokens of one row and the spans that are learnt: the compact form of `EncodedRow`.
 
     Attributes:
         ids: All tokens.
-        spans: Begin and end of every stretch that is learnt, one after the other.
-        shortened: Whether tokens were cut.
-        answer_cut: Whether tokens of an answer were among them.
+        spans: Begin and end of every learnt span, flattened.
+        shortened: Whether the row was truncated.
+        answer_cut: Whether an answer was truncated.
     """
 
     ids: list[int]
@@ -57,7 +56,7 @@ class Tokens(NamedTuple):
     answer_cut: bool = False
 
     def row(self) -> EncodedRow:
-        """Write the labels out."""
+        """Expand the spans to labels."""
         labels = [IGNORE_INDEX] * len(self.ids)
         for begin, end in zip(self.spans[::2], self.spans[1::2], strict=True):
             labels[begin:end] = self.ids[begin:end]
@@ -65,13 +64,13 @@ class Tokens(NamedTuple):
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """See to it that rows can be padded: a missing pad token is replaced by the eos token.
+    """Ensure that rows can be padded: where the pad token is missing, use the eos token.
 
     Args:
-        tokenizer: Is changed where it has no pad token.
+        tokenizer: The tokenizer; modified in place where it has no pad token.
 
     Returns:
-        Sentences on what was changed.
+        Sentences for the user about what was changed.
 
     Raises:
         InputError: If there is no eos token either.
@@ -85,20 +84,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokenise texts as they are, without tokens around them."""
+    """Tokenise texts without special tokens around them."""
     if not texts:
         return []
     if not tokenizer.is_fast:
         return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    # Asked once, transformers puts its padding and truncation on the backend back to none; then the backend alone,
-    # without the characters of each token, is quicker than transformers around it.
+    # A call through transformers resets padding and truncation of the backend. The backend alone, which need not keep
+    # the character offsets of tokens, is then faster than transformers.
     tokenizer(texts[0], add_special_tokens=False, verbose=False)
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 
 
 def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Find the tokens, such as a beginning of sequence, that the tokenizer itself puts before a text."""
+    """Return the tokens, such as a beginning of sequence, that the tokenizer itself puts before a text."""
     (plain,) = tokenise(["a"], tokenizer)
     whole = tokenizer("a")["input_ids"]
     starts = range(len(whole) - len(plain) + 1)
@@ -106,11 +105,9 @@ def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def kinds_of_tokens(parts: Sequence[Part], ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Tell for every token of a text which part it belongs to: the one in which it ends.
-
-    So a token that holds the frame's last blank and the user's first word belongs to the user, and one that holds the
-    user's last letter and the frame behind it belongs to the frame.
-    """
+    """Return the kind of every token of a text: that of the part in which the token ends."""
+    # A token that holds the frame's last blank and the user's first word thus belongs to the user, and one that holds
+    # the user's last letter and the frame after it belongs to the frame.
     if tokenizer.is_fast:
         encoding = tokenizer.backend_tokenizer.encode("".join(part.text for part in parts), add_special_tokens=False)
         ends = list(accumulate((end for _, end in encoding.offsets), max))
@@ -121,7 +118,8 @@ def kinds_of_tokens(parts: Sequence[Part], ids: Sequence[int], tokenizer: PreTra
                 number += 1
             kinds.append(parts[number].kind)
         return kinds
-    # Tokenised apart, a part may differ by a token or two where it touches the next: the longest one takes these.
+    # Tokenised on its own, a part may differ by a token or two where it touches the next; the longest part absorbs
+    # the difference.
     counts = [len(tokens) for tokens in tokenise([part.text for part in parts], tokenizer)]
     longest = counts.index(max(counts))
     counts[longest] = max(0, counts[longest] + len(ids) - sum(counts))
@@ -130,11 +128,11 @@ def kinds_of_tokens(parts: Sequence[Part], ids: Sequence[int], tokenizer: PreTra
 
 
 class Segment(NamedTuple):
-    """Hold the tokens of a stretch that is asked or answered, while a row is cut.
+    """Hold the tokens of one question or answer while a row is truncated.
 
     Attributes:
         ids: Its tokens.
-        kinds: Kind of every token.
+        kinds: Kind of every token: one of `CUT_ORDER`, or `answer`.
         learn: Whether it is learnt.
     """
 
@@ -143,11 +141,11 @@ class Segment(NamedTuple):
     learn: bool
 
 
-def cut(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
-    """Cut a row that is too long: the prompt first, in the order of `CUT_ORDER`; answers only where they alone are."""
-    room = cutoff_len - 1
+def cut_row(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
+    """Truncate a row: first the prompt, in the order of `CUT_ORDER`; answers only where they alone are too long."""
+    room = cutoff_len - 1  # one token of the prompt stays in any case
     answers = [sum(kind == "answer" for kind in segment.kinds) for segment in segments]
-    kept = shares(answers, room)
+    kept = fit_sizes(answers, room)
     if any(count and not kept[i] for i, count in enumerate(answers)):
         raise InputError(
             f"{where}: {sum(map(bool, answers))} answers do not fit into `cutoff_len` {cutoff_len}, not even in part."
@@ -158,6 +156,7 @@ def cut(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
         for j, kind in enumerate(segment.kinds)
         if kind != "answer"
     ]
+    # The last token before the first answer goes last: the answer is predicted from it.
     first = max((place for place in order if place[1] == 0), key=lambda place: place[2], default=None)
     order.sort(key=lambda place: (place == first, place))
     doomed = {place[1:] for place in order[: max(0, len(order) - (cutoff_len - sum(kept)))]}
@@ -172,25 +171,25 @@ def cut(segments: Sequence[Segment], cutoff_len: int, where: str) -> Tokens:
                 ids.append(token)
         if segment.learn and len(ids) > begin:
             spans += [begin, len(ids)]
-    return Tokens(ids, merged(spans), shortened=True, answer_cut=sum(kept) < sum(answers))
+    return Tokens(ids, merge_spans(spans), shortened=True, answer_cut=sum(kept) < sum(answers))
 
 
-def shares(sizes: Sequence[int], room: int) -> list[int]:
-    """Fit sizes into a room by lowering the largest ones to the same level."""
+def fit_sizes(sizes: Sequence[int], room: int) -> list[int]:
+    """Reduce sizes to a sum of at most `room` by lowering the largest ones to a common level."""
     if sum(sizes) <= room:
         return list(sizes)
     level = next(level for level in range(max(sizes), -1, -1) if sum(min(size, level) for size in sizes) <= room)
     found = [min(size, level) for size in sizes]
     left = room - sum(found)
-    for i in reversed(range(len(sizes))):  # what is over goes to the last answers, which the others lead to
+    for i in reversed(range(len(sizes))):  # the remainder goes to the last answers, to which the others lead
         if left and sizes[i] > level:
             found[i] += 1
             left -= 1
     return found
 
 
-def merged(spans: Sequence[int]) -> tuple[int, ...]:
-    """Join spans that touch."""
+def merge_spans(spans: Sequence[int]) -> tuple[int, ...]:
+    """Merge adjacent spans."""
     joined: list[int] = []
     for begin, end in zip(spans[::2], spans[1::2], strict=True):
         if joined and joined[-1] == begin:

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.read.files import stop_at_first
-from mtl_opt.data.read.hub import quiet
+from mtl_opt.data.read.hub import without_progress_bars
 from mtl_opt.data.read.sources import Source, iterate, read_rows
 from mtl_opt.data.registry import task_entries
 from mtl_opt.data.store.opener import Opener
@@ -24,7 +24,7 @@ ROWS = [{"instruction": f"问 {i}", "output": f"a {i}"} for i in range(47)]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sets")
     (path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
-    with quiet(datasets):
+    with without_progress_bars(datasets):
         data = datasets.Dataset.from_list(ROWS)
         (path / "named").mkdir()
         data.to_parquet(path / "named" / "train.parquet")

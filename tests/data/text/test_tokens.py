@@ -11,10 +11,10 @@ from mtl_opt.data.text.tokens import (
     Segment,
     Tokens,
     check_tokenizer,
-    cut,
+    cut_row,
+    fit_sizes,
     kinds_of_tokens,
     opening_ids,
-    shares,
     tokenise,
 )
 from mtl_opt.errors import InputError
@@ -81,13 +81,13 @@ def test_tools_go_first_then_history_then_system_then_the_question() -> None:
     row = [Segment(list(range(6)), kinds, False), Segment([9], ["answer"], True)]
     lost = []
     for cutoff_len in range(7, 1, -1):
-        kept = cut(row, cutoff_len, "here").ids
+        kept = cut_row(row, cutoff_len, "here").ids
         lost.append([i for i in range(6) if i not in kept])
     assert lost == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [0, 1, 2, 3, 4]]
 
 
 def test_every_answer_keeps_a_part_and_the_longest_loses_most() -> None:
-    found = cut(segments(50, 2, 20), 20, "here")
+    found = cut_row(segments(50, 2, 20), 20, "here")
     assert len(found.ids) == 20
     assert found.answer_cut
     kept = [sum(1000 * n <= i < 1000 * (n + 1) for i in found.ids) for n in (1, 2, 3)]
@@ -97,12 +97,12 @@ def test_every_answer_keeps_a_part_and_the_longest_loses_most() -> None:
 
 def test_more_answers_than_tokens_are_refused() -> None:
     with pytest.raises(InputError, match=r"here: 4 answers do not fit into `cutoff_len` 4"):
-        cut(segments(3, 3, 3, 3), 4, "here")
+        cut_row(segments(3, 3, 3, 3), 4, "here")
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=6), room=st.integers(0, 100))
 def test_shares_of_a_room_are_as_even_as_the_sizes_allow(sizes: list[int], room: int) -> None:
-    found = shares(sizes, room)
+    found = fit_sizes(sizes, room)
     assert sum(found) == min(room, sum(sizes))
     assert all(0 <= kept <= size for kept, size in zip(found, sizes, strict=True))
     level = max(found, default=0)

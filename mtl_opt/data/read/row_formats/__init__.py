@@ -1,4 +1,4 @@
-"""Records to rows: one function per format, and telling a format from the columns."""
+"""Row formats: one function per format converts a record to a row; the format can be inferred from the columns."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from mtl_opt.data.read.row_formats.plain import (
     token_classification,
 )
 from mtl_opt.data.read.row_formats.record import TASK_KEYS, Record, RowSpec
-from mtl_opt.data.read.rows import Row, place
+from mtl_opt.data.read.rows import Row, row_place
 from mtl_opt.errors import InputError
 
-__all__ = ["COLUMNS", "FORMATS", "TASK_KEYS", "RowSpec", "make_row", "told_format"]
+__all__ = ["COLUMNS", "FORMATS", "TASK_KEYS", "RowSpec", "infer_format", "make_row"]
 
 FORMATS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "alpaca": alpaca,
@@ -30,15 +30,15 @@ FORMATS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "classification": classification,
     "token_classification": token_classification,
 }
-"""Row formats by the name of `formatting`."""
+"""Row formats by their name in `formatting`."""
 
 COLUMNS = (
     "prompt", "query", "response", "history", "messages", "system", "tools",
     "completion", "text", "label", "question", "choices", "answer", "tokens", "tags", "task",
 )  # fmt: skip
-"""Names that `columns` of a registry may give a column to."""
+"""Names that `columns` of a registry entry may map to columns."""
 
-TELLING = (
+FORMAT_KEYS = (
     ("messages", "openai"),
     ("conversations", "sharegpt"),
     ("chat_rounds", "chat_rounds"),
@@ -47,44 +47,44 @@ TELLING = (
     ("tokens", "token_classification"),
     ("label", "classification"),
 )
-"""Keys that tell a format, the first one found wins; of an alpaca row `instruction` does."""
+"""Keys that identify a format; the first one found decides, and `instruction` (alpaca) decides before all."""
 
 
-def told_format(keys: Mapping[str, Any]) -> str:
-    """Tell a format from the keys of a record, or of a registry's `columns`.
+def infer_format(keys: Mapping[str, Any]) -> str:
+    """Infer a format from the keys of a record, or of `columns` of a registry entry.
 
     Args:
-        keys: The keys that are there.
+        keys: A mapping with these keys.
 
     Returns:
-        Name of the format; alpaca where nothing tells another.
+        Name of the format; alpaca by default.
     """
     if "instruction" in keys:
         return "alpaca"
-    for key, name in TELLING:
+    for key, name in FORMAT_KEYS:
         if key in keys and (key != "label" or "text" in keys):
             return name
     return "text" if "text" in keys else "alpaca"
 
 
 def make_row(values: object, file: str, line: int, spec: RowSpec) -> Row:
-    """Check one record and make it a row.
+    """Check one record and convert it to a row.
 
     Args:
-        values: The record.
+        values: The record, which must be a mapping.
         file: Its file as the user named it.
-        line: Its line.
-        spec: How it is read; `formatting` is told from the record where it is None.
+        line: Its line, from 1.
+        spec: How it is read; where `formatting` is None, the format is inferred.
 
     Returns:
         The row.
 
     Raises:
-        InputError: If the record is no row of the format.
+        InputError: If the record does not fit the format.
     """
-    where = place(file, line)
+    where = row_place(file, line)
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: a row must be an object, got {json_type(values)}.")
     record = Record(values, where, spec)
-    fields = FORMATS[spec.formatting or told_format(spec.columns or values)](record)
+    fields = FORMATS[spec.formatting or infer_format(spec.columns or values)](record)
     return Row(file=file, line=line, **{"task": record.task(), **fields})

@@ -1,4 +1,4 @@
-"""Rows of several turns: sharegpt, messages of OpenAI's form, MFTCoder's rounds; tools, calls and observations."""
+"""Row formats of dialogues: sharegpt, OpenAI messages, MFTCoder rounds; with tools, calls and observations."""
 
 import contextlib
 import json
@@ -10,27 +10,27 @@ from mtl_opt.data.read.row_formats.record import Record, checked_text
 from mtl_opt.data.read.rows import Turn
 from mtl_opt.errors import InputError
 
-ROLES = {
+ROLE_NAMES = {
     "human": "user", "user": "user",
     "gpt": "assistant", "assistant": "assistant", "bot": "assistant",
     "system": "system", "developer": "system",
     "observation": "observation", "tool": "observation", "function": "observation", "ipython": "observation",
     "function_call": "call",
 }  # fmt: skip
-"""What the names of roles in common files mean."""
+"""Role of each name that is common in data files."""
 
-TAGS = {
+TAG_ROLES = {
     "user_tag": "user",
     "assistant_tag": "assistant",
     "observation_tag": "observation",
     "function_tag": "call",
     "system_tag": "system",
 }
-"""What a registry's tags name."""
+"""Role that each tag of a registry entry renames."""
 
 
 class Message(NamedTuple):
-    """Hold one message; `role` is one of the values of `ROLES`."""
+    """Hold one message; `role` is a value of `ROLE_NAMES`."""
 
     role: str
     text: str
@@ -40,23 +40,23 @@ class Message(NamedTuple):
 def sharegpt(record: Record) -> dict[str, Any]:
     """Read `{conversations: [{from, value}], system, tools}`."""
     default = "conversations" if "conversations" in record.values or "messages" not in record.values else "messages"
-    return of_messages(record, default)
+    return message_fields(record, default)
 
 
 def openai(record: Record) -> dict[str, Any]:
-    """Read `{messages: [{role, content}], tools}`, with `tool_calls` and contents in parts."""
-    return of_messages(record, "messages")
+    """Read `{messages: [{role, content}], tools}`, with `tool_calls` and multi-part contents."""
+    return message_fields(record, "messages")
 
 
 def chat_rounds(record: Record) -> dict[str, Any]:
     """Read MFTCoder's `{id, data_name, chat_rounds: [{role, content}]}`; `data_name` names the task."""
-    return {**of_messages(record, "chat_rounds"), "task": record.task(("data_name",))}
+    return {**message_fields(record, "chat_rounds"), "task": record.task(("data_name",))}
 
 
-def of_messages(record: Record, default: str) -> dict[str, Any]:
-    """Read a list of messages and what stands beside it."""
+def message_fields(record: Record, default: str) -> dict[str, Any]:
+    """Read a list of messages, and the system message and tools beside it."""
     column, messages = record.required("messages", default)
-    fields = dialogue(messages_of(column, messages, record), record)
+    fields = dialogue_fields(messages_of(column, messages, record), record)
     fields["system"] = fields["system"] or record.optional("system", "system")
     fields["tools"] = tools_text(record)
     return fields
@@ -87,10 +87,10 @@ def one_message(message: Mapping[str, Any], what: str, record: Record, default_l
         raise InputError(
             f"{record.where}: {what} has no `{role_key}`; it has {', '.join(map(str, message)) or 'none'}."
         )
-    own = {tags[tag]: role for tag, role in TAGS.items() if tag in tags}
-    role = own.get(str(name)) or ROLES.get(str(name))
+    own = {tags[tag]: role for tag, role in TAG_ROLES.items() if tag in tags}
+    role = own.get(str(name)) or ROLE_NAMES.get(str(name))
     if role is None:
-        allowed = ", ".join(dict.fromkeys([*own, *ROLES]))
+        allowed = ", ".join(dict.fromkeys([*own, *ROLE_NAMES]))
         raise InputError(f"{record.where}: {what} has the unknown role {name!r}. Allowed: {allowed}.")
     text = content_text(message.get(content_key), f"{what}, `{content_key}`", record)
     calls = message.get("tool_calls")
@@ -103,7 +103,7 @@ def one_message(message: Mapping[str, Any], what: str, record: Record, default_l
 
 
 def content_text(content: object, what: str, record: Record) -> str:
-    """Join the parts of a content; thoughts stand between the marks that reasoning models use."""
+    """Join the parts of a content, with reasoning inside the `<think>` tags of reasoning models."""
     if content is None:
         return ""
     if not isinstance(content, list):
@@ -124,10 +124,10 @@ def content_text(content: object, what: str, record: Record) -> str:
 
 
 def call_text(call: Any) -> str:
-    """Write a call of a tool as one JSON object."""
+    """Serialise a tool call as one JSON object."""
     function = call.get("function", call) if isinstance(call, Mapping) else call
     if isinstance(function, Mapping) and isinstance(function.get("arguments"), str):
-        with contextlib.suppress(ValueError):  # arguments that are no JSON are shown as the text they are
+        with contextlib.suppress(ValueError):  # arguments that are not JSON stay text
             function = {"name": function.get("name"), "arguments": json.loads(function["arguments"])}
     return json.dumps(function, ensure_ascii=False)
 
@@ -144,15 +144,15 @@ def is_learnt(message: Mapping[str, Any], what: str, record: Record, default: bo
 
 
 def tools_text(record: Record) -> str:
-    """Read the tools: a text as it is, a list as JSON."""
+    """Read the tools: a text as it is, anything else as JSON."""
     tools = record.value("tools", "tools")
     if not tools:
         return ""
     return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
 
 
-def dialogue(messages: Sequence[Message], record: Record) -> dict[str, Any]:
-    """Check that questions and answers alternate, and tell the last pair from the history."""
+def dialogue_fields(messages: Sequence[Message], record: Record) -> dict[str, Any]:
+    """Check that questions and answers alternate, and split the messages into history and last pair."""
     system, turns = "", list[Turn]()
     if messages[0].role == "system":
         system, messages = messages[0].text, messages[1:]

@@ -1,9 +1,9 @@
-"""Rows of one question and one answer: alpaca, prompt and completion, plain text, multiple choice, classification."""
+"""Row formats of single answers: alpaca, prompt and completion, plain text, (token) classification, multiple choice."""
 
 from typing import Any
 
 from mtl_opt.data.read.files import json_type
-from mtl_opt.data.read.row_formats.dialogue import dialogue, messages_of
+from mtl_opt.data.read.row_formats.dialogue import dialogue_fields, messages_of
 from mtl_opt.data.read.row_formats.record import Record, checked_text
 from mtl_opt.data.read.rows import Turn
 from mtl_opt.errors import InputError
@@ -11,13 +11,13 @@ from mtl_opt.errors import InputError
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 TAG_COLUMNS = ("tags", "ner_tags", "pos_tags", "labels")
-"""Columns that hold the tags of words, the first one found wins."""
+"""Columns that may hold the tags of words; the first one found counts."""
 
 MISSING = "-100"
-"""What stands for a missing label, as in data sets made for transformers."""
+"""Label that stands for a missing one, as in data sets made for transformers."""
 
 END_MARKS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>")
-"""What completions made for one tokenizer end with; the template writes the end that the run's own tokenizer knows."""
+"""End marks of completions made for one tokenizer; they are removed, since the template writes the run's own."""
 
 
 def alpaca(record: Record) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def prompt_completion(record: Record) -> dict[str, Any]:
     answer_column, answer = record.required(name, "completion")
     if isinstance(prompt, list) and isinstance(answer, list):
         asked = messages_of(column, prompt, record, default_learn=False)
-        return dialogue([*asked, *messages_of(answer_column, answer, record)], record)
+        return dialogue_fields([*asked, *messages_of(answer_column, answer, record)], record)
     text = record.text(name, "completion")
     text = text.removesuffix(next((mark for mark in END_MARKS if text.endswith(mark)), ""))
     fields = {"instruction": record.text("prompt", "prompt"), "input": "", "output": text}
@@ -68,7 +68,7 @@ def prompt_completion(record: Record) -> dict[str, Any]:
 
 
 def plain_text(record: Record) -> dict[str, Any]:
-    """Read `{text}`, learnt whole."""
+    """Read `{text}`, which is learnt whole."""
     name = "text" if record.spec.columns.get("text") or not record.spec.columns else "prompt"
     text = record.text(name, "text")
     if not text.strip():
@@ -136,7 +136,7 @@ def multiple_choice(record: Record) -> dict[str, Any]:
 
 
 def right_letter(answer: object, texts: list[str], letters: list[str]) -> str | None:
-    """Find the letter of an answer given as index, letter or text."""
+    """Return the letter of an answer given as index, letter or text; None where it fits no choice."""
     if isinstance(answer, int) and not isinstance(answer, bool):
         return letters[answer] if 0 <= answer < len(letters) else None
     if answer in letters:
@@ -149,7 +149,7 @@ def right_letter(answer: object, texts: list[str], letters: list[str]) -> str | 
 
 
 def check_pair(question: str, answer: str, record: Record, columns: tuple[str | None, ...]) -> None:
-    """Refuse a row that asks nothing or answers nothing; `columns` are those of the question, then the answer's."""
+    """Raise if question or answer is empty; `columns` are those of the question, then the answer's."""
     *asked, answered = (str(column) for column in columns)
     if not answer.strip() and not record.spec.labels:
         raise InputError(f"{record.where}: `{answered}` is empty; a row needs an answer to learn.")

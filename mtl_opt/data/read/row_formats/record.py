@@ -1,4 +1,4 @@
-"""One record as its format reads it: by the names of the format, from the columns of the user, each value checked."""
+"""A record as the row formats read it: by the format's own names, from the user's columns, with checked values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from mtl_opt.data.read.files import json_type
 from mtl_opt.errors import InputError
 
 TASK_KEYS = ("task_name", "task", "channel", "task_id")
-"""Keys under which a row names its own task, the first one found wins."""
+"""Keys under which a row may name its own task; the first one found counts."""
 
 
 @dataclass(frozen=True)
 class RowSpec:
-    """Say how records become rows.
+    """Describe how records are converted to rows.
 
     Attributes:
-        formatting: Name of the format; None to tell it from the columns.
-        columns: Column of each name of the format; empty for the format's own. A name left out is not read.
-        tags: Names of roles and of the keys of a message; empty for the usual ones.
-        labels: Whether answers are labels of a head: they may be numbers, and missing (null, empty or no key).
+        formatting: Name of the format; None to infer it.
+        columns: Column of each of the format's names, where a name left out is not read; empty for the default columns.
+        tags: Names of roles and of the keys of a message; empty for the defaults.
+        labels: Whether answers are labels of a head, which may be numbers, or missing (null, empty or no key).
     """
 
     formatting: str | None = None
@@ -30,7 +30,7 @@ class RowSpec:
 
 @dataclass(frozen=True)
 class Record:
-    """Hold one record while it is read.
+    """Give access to one record by the names of its format.
 
     Attributes:
         values: Its values by column.
@@ -43,11 +43,11 @@ class Record:
     spec: RowSpec
 
     def column(self, name: str, default: str) -> str | None:
-        """Find the column of a name of the format."""
+        """Return the column of a name of the format; None where it is not read."""
         return self.spec.columns.get(name) if self.spec.columns else default
 
     def required(self, name: str, default: str) -> tuple[str, Any]:
-        """Find the column and value of what a row must have."""
+        """Return column and value of a required name."""
         column = self.column(name, default) or default
         if column not in self.values:
             found = ", ".join(map(str, self.values)) or "none"
@@ -55,31 +55,31 @@ class Record:
         return column, self.values[column]
 
     def text(self, name: str, default: str) -> str:
-        """Read a text that a row must have."""
+        """Read a required text."""
         return checked_text(*self.required(name, default), self.where)
 
     def answer(self, name: str, default: str) -> str:
-        """Read the answer: a text that a row must have, or a label, which may be a number or missing."""
+        """Read the answer: a required text or, where answers are labels, also a number or nothing."""
         value = self.value(name, default)
         if not self.spec.labels or isinstance(value, str):
             return self.text(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float | None):
-            return self.text(name, default)  # says what is wrong
+            return self.text(name, default)  # raises
         return "" if value is None else str(value)
 
     def optional(self, name: str, default: str) -> str:
-        """Read a text that may be absent or null."""
+        """Read an optional text; empty where it is absent or null."""
         column = self.column(name, default)
         value = None if column is None else self.values.get(column)
         return "" if value is None else checked_text(str(column), value, self.where)
 
     def value(self, name: str, default: str) -> Any:
-        """Read a value that may be absent."""
+        """Read an optional value; None where it is absent."""
         column = self.column(name, default)
         return None if column is None else self.values.get(column)
 
     def task(self, extra: Sequence[str] = ()) -> str | None:
-        """Read the task that the row names itself."""
+        """Read the task that the row itself names; None where it names none."""
         keys = (*TASK_KEYS, *extra)
         if "task" in self.spec.columns:
             keys = () if self.spec.columns["task"] is None else (str(self.spec.columns["task"]),)
@@ -96,7 +96,7 @@ class Record:
 
 
 def checked_text(key: str, value: object, where: str) -> str:
-    """Check a value that must be a text."""
+    """Check that a value is a text that UTF-8 can encode."""
     if not isinstance(value, str):
         raise InputError(f"{where}: `{key}` must be a string, got {json_type(value)}.")
     if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):

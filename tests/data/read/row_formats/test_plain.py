@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mtl_opt.data.read.row_formats import RowSpec, make_row, told_format
+from mtl_opt.data.read.row_formats import RowSpec, infer_format, make_row
 from mtl_opt.data.read.rows import Row, Turn
 from mtl_opt.errors import InputError
 
@@ -38,7 +38,7 @@ ASK = {"role": "user", "content": "a"}
     ],
 )
 def test_a_format_is_told_from_the_keys(record: dict[str, Any], name: str) -> None:
-    assert told_format(record) == name
+    assert infer_format(record) == name
 
 
 def test_alpaca_reads_system_and_history() -> None:
