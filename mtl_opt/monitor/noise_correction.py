@@ -42,7 +42,7 @@ def correct_noise(
     blocks: Tensor,  # [blocks, tasks, tasks]
     power: Tensor,  # [blocks, tasks]
     steps: int,
-) -> CorrectedCosines | None:  # blocks [blocks, tasks, tasks], power [blocks, tasks]
+) -> CorrectedCosines | None:
     """Estimate the cosines of the expected gradients from independent blocks of steps.
 
     The gradient of a batch is signal plus noise, and the noise shrinks its cosines towards 0. The blocks hold unbiased

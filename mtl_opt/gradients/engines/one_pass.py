@@ -76,7 +76,7 @@ class OnePass:
         self,
         scaled: Tensor,  # [tasks]
         present: Sequence[int],
-    ) -> None:  # scaled [tasks]
+    ) -> None:
         """Add the gradient of every present task's loss to its row, in one backward."""
         self.differentiate(scaled[list(present)].sum(), retain_graph=False)
 
@@ -97,7 +97,7 @@ class OnePass:
         scaled: Tensor,  # [tasks]
         present: Sequence[int],
         tasks: Sequence[str],
-    ) -> None:  # scaled [tasks]
+    ) -> None:
         """Check that no task's loss depends on rows or private parameters of another task.
 
         It costs one backward per task and leaves no trace. A `ValueError` names the two tasks.

@@ -41,7 +41,7 @@ class PerTask:
         self,
         scaled: Tensor,  # [rows]
         present: Sequence[int],
-    ) -> None:  # scaled [rows]
+    ) -> None:
         """Add the gradient of every present loss to its row."""
         take = self._from_backward if self.sharded else self._from_grad
         for row in present:

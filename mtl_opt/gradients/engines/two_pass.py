@@ -52,7 +52,7 @@ class TwoPass:
         self,
         scaled: Tensor,  # [rows]
         present: Sequence[int],
-    ) -> None:  # scaled [rows]
+    ) -> None:
         """Add the inner products of all gradients, in one backward that keeps the graph."""
         if self.buffer.second_pass is not None:
             raise ValueError(
@@ -69,7 +69,7 @@ class TwoPass:
         scaled: Tensor,  # [rows]
         present: Sequence[int],
         tasks: Sequence[str],
-    ) -> None:  # scaled [rows]
+    ) -> None:
         """Check that no task's loss depends on rows or private parameters of another task."""
         self.wiring.verify(scaled, present, tasks)
 

@@ -97,7 +97,7 @@ def check_rows_apart(
     inputs: tuple[Any, ...],
     options: dict[str, Any],
     segments: Segments,
-) -> None:  # x [batch, ...]
+) -> None:
     """Raise unless the output of an unknown layer for a row is the same whatever other rows are in the batch.
 
     It is run once on the whole batch and once on each task's rows, and its state is put back. This finds layers that

@@ -20,7 +20,7 @@ class OtherRowsError(ValueError):
 def rows_of_tasks(
     x: Tensor,  # [batch, ...] or [batch, seq, ...]
     num_tasks: int,
-) -> Segments:  # x [batch, ...]
+) -> Segments:
     """Find the rows of every task in an input, from the innermost open `task_rows` context."""
     segments = current_segments(num_tasks)
     if segments is None:
