@@ -5,7 +5,6 @@ of arguments (from `at_least` on) convert nothing and raise `ValueError`, with t
 """
 
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -151,11 +150,14 @@ def at_least(name: str, value: Any, smallest: int) -> int:
 
 
 def positive(name: str, value: Any, *, zero: bool = False) -> float:
-    """Check that an argument is a finite number above 0; with `zero`, 0 passes too."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value < 0 or (value == 0 and not zero):
+    """Check that an argument is a finite number above 0, or also 0; a tensor of one number counts as one."""
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found) or found < 0 or (found == 0 and not zero):
         raise ValueError(f"`{name}` must be a number {'of at least' if zero else 'above'} 0, got {value!r}.")
-    return float(value)
+    return found
 
 
 def named(name: str, value: Any, allowed: Sequence[str]) -> str:

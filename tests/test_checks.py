@@ -1,6 +1,7 @@
 """Values out of range are refused in one sentence with name, rule and value."""
 
 import pytest
+import torch
 
 from mtl_opt.checks import (
     at_least,
@@ -104,7 +105,7 @@ def test_a_name_that_is_not_allowed_is_refused(value):
 
 
 def test_an_argument_that_is_allowed_comes_back():
-    assert positive("lr", 2) == 2.0
+    assert positive("lr", 2) == positive("lr", torch.tensor(2)) == 2.0
     assert positive("lr", 0, zero=True) == 0.0
     assert fraction("beta", 0) == 0.0
     assert at_least("x", 2, 2) == 2
