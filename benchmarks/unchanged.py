@@ -140,7 +140,7 @@ def read(path: Path) -> Any:
         return [numbers(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     cells = [re.split(r" [|&] ", line) for line in path.read_text(encoding="utf-8").splitlines()]
     timed = {i for line in cells for i, cell in enumerate(line) if cell.strip("| \\").startswith(TIMED)}
-    return [[cell for i, cell in enumerate(line) if i not in timed] for line in cells]
+    return [[cell.strip("|-: ") for i, cell in enumerate(line) if i not in timed] for line in cells]  # padding is none
 
 
 def differences(old: Any, new: Any) -> list[str]:
