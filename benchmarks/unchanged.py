@@ -138,7 +138,7 @@ def read(path: Path) -> Any:
         return numbers(json.loads(path.read_text(encoding="utf-8")))
     if path.suffix == ".jsonl":
         return [numbers(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    cells = [re.split(r" [|&] ", line) for line in path.read_text(encoding="utf-8").splitlines()]
+    cells = [re.split(r" [|&] ", line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip("|-: ")]
     timed = {i for line in cells for i, cell in enumerate(line) if cell.strip("| \\").startswith(TIMED)}
     return [[cell.strip("|-: ") for i, cell in enumerate(line) if i not in timed] for line in cells]  # padding is none
 
