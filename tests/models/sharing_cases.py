@@ -6,9 +6,11 @@ import torch
 from torch import nn
 from transformers import OPTConfig, OPTForCausalLM
 
+from mtl_opt import Sum, TaskGradients
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.examples.tiny_llama import new_llama, train_tokenizer
-from mtl_opt.models import LoraSettings, build_sharing, share, task_losses
+from mtl_opt.models import LoraSettings, build_sharing, private_parameters, row_terms, share, task_losses
+from mtl_opt.models.sharing import LinearLayer, SharingContext
 
 TASKS = ("qa", "摘要", "anger")
 LORA = LoraSettings(rank=3, alpha=6)
@@ -64,3 +66,51 @@ def make_opt(name: str, *, seed: int = 0, projected: int = 16, bare: bool = Fals
         share(model, build_sharing(name, arguments), TASKS, LORA)
         stir(model)
     return model
+
+
+GROUPED = {"map": {"layers": "组"}, "groups": {"组": [["anger", "qa"], ["摘要"]]}}
+
+
+def one_adapter(name, tasks=TASKS, lora=LORA, **arguments):
+    """Build the adapter of one linear layer, moved from its start."""
+    torch.manual_seed(0)
+    sharing = build_sharing(name, arguments)
+    layer = LinearLayer("up", nn.Linear(6, 5), 0, 1)
+    model = nn.ModuleDict({"up": layer.module})
+    sharing.apply(SharingContext(model, tasks, lora, (layer,)))
+    adapter = model["up"].adapter
+    stir(adapter)
+    return adapter
+
+
+def inputs(ids: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw inputs of five tokens for rows of these tasks."""
+    ids = torch.tensor(ids)
+    x = torch.randn(len(ids), 5, 6, generator=torch.Generator().manual_seed(3))
+    return ids, x.requires_grad_()
+
+
+def jacobian(model, batch, engine):
+    """Take the rows and the private gradients of one step."""
+    model.train()
+    own = private_parameters(model)
+    grads = TaskGradients(model, TASKS, engine, private=own, verify=engine == "one_pass")
+    with grads.rows(batch.task_ids):
+        grads.backward(*losses(model, batch))
+    rows = grads.jacobian.clone()
+    grads.combine(Sum())
+    private = [torch.zeros(1) if p.grad is None else p.grad.clone() for group in own.values() for p in group]
+    grads.zero()
+    return rows, private
+
+
+def losses(model, batch):
+    """Compute the tasks' losses; of an encoder something that every token and the pooled output take part in."""
+    if hasattr(model, "lm_head"):
+        return task_losses(model, batch, len(TASKS))
+    found = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    rows = found.last_hidden_state.square().mean((1, 2)) + found.pooler_output.sum(1)
+    sums = torch.zeros(len(TASKS)).index_add(0, batch.task_ids, rows)
+    counts = batch.task_ids.bincount(minlength=len(TASKS))
+    terms = row_terms(model)
+    return sums / counts.clamp(min=1) + (0 if terms is None else terms), counts

@@ -87,13 +87,6 @@ def test_without_bitsandbytes_one_sentence_says_so(folder, monkeypatch):
         load_model(folder, lora=LoraSettings(), quantization=QuantizationSettings(4))
 
 
-def test_rslora_scales_by_the_root_of_the_rank_and_dora_learns_magnitudes(folder):
-    layer = load_model(folder, lora=LoraSettings(rank=4, alpha=6, rslora=True)).base_model.model.model.layers[0]
-    assert layer.self_attn.q_proj.scaling["default"] == 3
-    names = [name for name, p in load_model(folder, lora=LoraSettings(dora=True)).named_parameters() if p.requires_grad]
-    assert any("lora_magnitude_vector" in name for name in names)
-
-
 @pytest.mark.parametrize("lora", [LoraSettings(), None], ids=["lora", "full"])
 def test_checkpointing_keeps_layer_inputs_only_and_gives_the_same_gradient(folder, lora):
     ids, kept, gradients = torch.arange(3, 43).view(2, 20), [], []

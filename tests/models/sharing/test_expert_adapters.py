@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from models.sharing_cases import LORA, TASKS, make_batch, make_model, stir
+from models.sharing_cases import GROUPED, LORA, TASKS, inputs, jacobian, make_batch, make_model, one_adapter, stir
 from references import experts_reference as literal
 from torch import nn
 
@@ -12,7 +12,7 @@ from mtl_opt import Sum, TaskGradients
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError
 from mtl_opt.models import SHARING, LoraSettings, build_sharing, private_parameters, share, task_losses
-from mtl_opt.models.sharing import LinearLayer, PrivateLora, SharedLora, SharingContext
+from mtl_opt.models.sharing import LinearLayer, SharedLora, SharingContext
 
 CASES = [
     ("mtl_lora", {}, literal.mtl_lora),
@@ -31,25 +31,6 @@ CASES = [
 ]
 NAMES = ["selective", "mtl_lora", "hydra", "experts", "sparse_experts"]
 IDS = [(0, 0, 1, 1, 2, 2), (2, 0, 1, 0), (1, 1), ((0, 0, 2, 2, 2), (1, 2, 2, 0, 0))]
-GROUPED = {"map": {"layers": "组"}, "groups": {"组": [["anger", "qa"], ["摘要"]]}}
-
-
-def one_adapter(name, tasks=TASKS, lora=LORA, **arguments):
-    """Build the adapter of one linear layer, moved from its start."""
-    torch.manual_seed(0)
-    sharing = build_sharing(name, arguments)
-    layer = LinearLayer("up", nn.Linear(6, 5), 0, 1)
-    model = nn.ModuleDict({"up": layer.module})
-    sharing.apply(SharingContext(model, tasks, lora, (layer,)))
-    adapter = model["up"].adapter
-    stir(adapter)
-    return adapter
-
-
-def inputs(ids):
-    ids = torch.tensor(ids)
-    x = torch.randn(len(ids), 5, 6, generator=torch.Generator().manual_seed(3))
-    return ids, x.requires_grad_()
 
 
 @pytest.mark.parametrize("ids", IDS)
@@ -130,27 +111,6 @@ def test_tasks_with_equal_private_parameters_get_the_same(name):
     torch.testing.assert_close(found[2], found[0])
 
 
-def test_mtl_lora_begins_at_the_base_model_with_mixtures_that_differ():
-    layer = LinearLayer("up", nn.Linear(6, 5), 0, 1)
-    model = nn.ModuleDict({"up": layer.module})
-    build_sharing("mtl_lora", {}).apply(SharingContext(model, TASKS, LORA, (layer,)))
-    adapter = model["up"].adapter
-    ids, x = inputs((0, 1, 2))
-    with task_rows(ids):
-        assert not adapter(x).any()
-    mixture = adapter.mixture([0, 1, 2]).detach()
-    torch.testing.assert_close(mixture.sum(1), torch.ones(3))
-    assert float(mixture.std(0).min()) > 1e-3  # equal ones would keep all second matrices equal for ever
-    assert all(torch.equal(t, torch.eye(LORA.rank)) for t in adapter.task_transform)
-
-
-def test_a_small_temperature_overflows_nowhere():
-    adapter = one_adapter("mtl_lora", temperature=1e-3)
-    for mixture in adapter.task_mixture:
-        mixture.data = torch.tensor([50.0, -50.0, 49.0])
-    assert adapter.mixture([0])[0].tolist() == [1, 0, 0]
-
-
 @pytest.mark.parametrize("name", ["mtl_lora", "experts"])
 def test_dropout_of_a_task_is_its_own(name):
     layer = LinearLayer("up", nn.Linear(6, 5), 0, 1)
@@ -166,34 +126,6 @@ def test_dropout_of_a_task_is_its_own(name):
         y, full = adapter.train()(x), adapter.eval()(x)
     assert not y[1].any()
     torch.testing.assert_close(y[[0, 2]], full[[0, 2]])
-
-
-def jacobian(model, batch, engine):
-    """Take the rows and the private gradients of one step."""
-    model.train()
-    own = private_parameters(model)
-    grads = TaskGradients(model, TASKS, engine, private=own, verify=engine == "one_pass")
-    with grads.rows(batch.task_ids):
-        grads.backward(*losses(model, batch))
-    rows = grads.jacobian.clone()
-    grads.combine(Sum())
-    private = [torch.zeros(1) if p.grad is None else p.grad.clone() for group in own.values() for p in group]
-    grads.zero()
-    return rows, private
-
-
-def losses(model, batch):
-    """Compute the tasks' losses; of an encoder something that every token and the pooled output take part in."""
-    if hasattr(model, "lm_head"):
-        return task_losses(model, batch, len(TASKS))
-    found = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-    rows = found.last_hidden_state.square().mean((1, 2)) + found.pooler_output.sum(1)
-    sums = torch.zeros(len(TASKS)).index_add(0, batch.task_ids, rows)
-    counts = batch.task_ids.bincount(minlength=len(TASKS))
-    from mtl_opt.models import row_terms
-
-    terms = row_terms(model)
-    return sums / counts.clamp(min=1) + (0 if terms is None else terms), counts
 
 
 def other_architecture(kind):
@@ -308,23 +240,6 @@ def test_every_name_is_described():
     for name in NAMES:
         assert SHARING[name].summary
         assert "20" in SHARING[name].paper  # a year
-
-
-def test_all_in_one_group_is_shared_and_all_alone_private():
-    together = one_adapter("selective", map={"up": "a"}, groups={"a": [list(TASKS)]})
-    alone = one_adapter("selective", map={"up": "a"}, groups={"a": [[task] for task in TASKS]})
-    layer = LinearLayer("up", nn.Linear(6, 5), 0, 1)
-    shared, private = SharedLora(layer, LORA), PrivateLora(layer, LORA, TASKS)
-    shared.load_state_dict(together.groups[0].state_dict())
-    for task, adapter in enumerate(alone.groups):
-        private.task_A[task].data, private.task_B[task].data = adapter.task_A.data, adapter.task_B.data
-    for case in IDS:
-        ids, x = inputs(case)
-        with task_rows(ids):
-            torch.testing.assert_close(together(x), shared(x))
-            torch.testing.assert_close(alone(x), private(x))
-    assert not together.task_parameters()
-    assert list(alone.task_parameters()) == list(TASKS)
 
 
 def test_rank_and_scale_follow_the_settings():

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from models.sharing.test_expert_adapters import GROUPED, jacobian
-from models.sharing_cases import TASKS, make_batch, make_model
+from models.sharing_cases import GROUPED, TASKS, jacobian, make_batch, make_model
 
 from mtl_opt import TaskGradients
 from mtl_opt.errors import InputError

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from models.sharing.test_expert_adapters import inputs, one_adapter
-from models.sharing_cases import TASKS, losses_of, make_batch, make_model
+from models.sharing_cases import TASKS, inputs, losses_of, make_batch, make_model, one_adapter
 from references import experts_reference as literal
 from torch import nn
 

@@ -2,24 +2,11 @@
 
 import pytest
 import torch
-from models.sharing_cases import LORA, TASKS
+from models.sharing_cases import TASKS
 from references.sharing_reference import as_multihead
-from transformers import (
-    BertConfig,
-    BertModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    MambaConfig,
-    MambaForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
 
 from mtl_opt import TaskAttention, TaskGradients, task_rows
-from mtl_opt.errors import InputError
-from mtl_opt.models import build_sharing, private_parameters, share
-from mtl_opt.models.sharing import PrivateLora, SharedLora
-from mtl_opt.models.sharing.parts.blocks import attention_layers
+from mtl_opt.models import private_parameters
 
 X = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor(
@@ -106,65 +93,3 @@ def test_bad_arguments_and_rows_are_refused():
         attention(X)
     with task_rows(torch.zeros(6, dtype=torch.long)), pytest.raises(ValueError, match=r"`mask` must be \[6, 5\]"):
         attention(X, MASK[:, :3])
-
-
-SIZES = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-MODELS = {
-    "gpt2": (
-        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)),
-        {"attn.c_attn", "attn.c_proj"},
-    ),
-    "bert": (
-        lambda: BertModel(BertConfig(**SIZES)),
-        {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"},
-    ),
-    "qwen2": (
-        lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1)),
-        {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"},
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_attention_is_found_by_name_and_made_private(kind):
-    build, wanted = MODELS[kind]
-    model = build()
-    assert {layer.path.split(".1.")[1] for layer in attention_layers(model, [1])} == wanted
-    share(model, build_sharing("task_attention", {"layers": [1]}), TASKS, LORA)
-    kinds = {name.removesuffix(".adapter"): type(m) for name, m in model.named_modules() if name.endswith(".adapter")}
-    for name, cls in kinds.items():
-        private = ".1." in name and name.split(".1.")[1] in wanted
-        assert cls is (PrivateLora if private else SharedLora), name
-    ids = torch.tensor([2, 0, 1])
-    tokens = torch.randint(0, 64, (3, 5), generator=torch.Generator().manual_seed(0))
-    with task_rows(ids):
-        assert model(input_ids=tokens)[0].isfinite().all()
-
-
-def test_attention_is_private_even_where_other_layers_are_adapted():
-    from dataclasses import replace
-
-    model = MODELS["qwen2"][0]()
-    share(model, build_sharing("task_attention", {"layers": 1}), TASKS, replace(LORA, target=("down_proj",)))
-    found = {n.split("layers.")[1] for n, m in model.named_modules() if isinstance(m, PrivateLora)}
-    assert found == {f"1.self_attn.{p}_proj.adapter" for p in "qkvo"}
-    assert sum(isinstance(m, SharedLora) for m in model.modules()) == 2
-
-
-def test_an_architecture_without_attention_is_refused():
-    model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4))
-    with pytest.raises(InputError, match=r"block 1 of MambaForCausalLM.*not supported \(linear layers there: dt_proj"):
-        share(model, build_sharing("task_attention", {}), TASKS, LORA)
-
-
-@pytest.mark.parametrize("layers", [0, True, [], [1, 1], [-1], "last", 1.5])
-def test_layers_that_are_none_are_refused(layers):
-    for name in ("task_attention", "mtan", "disentangled"):
-        with pytest.raises(InputError, match="`layers` must be a whole number of last blocks"):
-            build_sharing(name, {"layers": layers})
-
-
-def test_layers_that_the_model_has_not_are_refused():
-    for layers, message in ((3, "at most 2"), ([0, 2], "from 0 to 1, got 2")):
-        with pytest.raises(ValueError, match=message):
-            share(MODELS["qwen2"][0](), build_sharing("mtan", {"layers": layers}), TASKS, LORA)

@@ -4,26 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models.head_cases import SPECS, TEXT, batch_of, decoder, rows_of, with_heads
+from models.head_cases import SPECS, batch_of, decoder, rows_of, with_heads
 from references.heads_reference import literal_losses
 
 from mtl_opt import PCGrad, TaskGradients
-from mtl_opt.batch import IGNORE_INDEX, task_rows
-from mtl_opt.errors import InputError
+from mtl_opt.batch import task_rows
 from mtl_opt.models import (
-    HEADS,
     LoraSettings,
-    MultiTaskModel,
     build_sharing,
     enable_checkpointing,
-    predict,
     private_parameters,
     put_heads,
     share,
     task_losses,
 )
-from mtl_opt.models.heads.base import POOLINGS
-from mtl_opt.models.heads.files import load_heads
 
 KINDS = ("encoder", "decoder")
 IDS = {"encoder": [2, 0, 0, 1, 3, 1, 0, 2, 3], "decoder": [2, 0, 0, 1, 3, 1, 0, 2, 4, 5, 4, 3]}
@@ -153,95 +147,6 @@ def test_halves_go_to_losses_of_their_own():
     torch.testing.assert_close(grads.jacobian, wanted, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-def test_poolings_do_not_see_padding(side):
-    hidden = torch.randn(2, 5, 3)
-    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-    if side == "left":
-        mask = mask.flip(1)
-    kept = [row[m.bool()] for row, m in zip(hidden, mask, strict=True)]
-    hidden = hidden.masked_fill(mask[..., None] == 0, torch.inf)
-    wanted = {"cls": [r[0] for r in kept], "mean": [r.mean(0) for r in kept], "last": [r[-1] for r in kept]}
-    for name, rows in wanted.items():
-        torch.testing.assert_close(POOLINGS[name](hidden, mask), torch.stack(rows))
-
-
-def test_predictions_are_in_the_words_of_the_task():
-    model = with_heads("encoder")
-    batch = batch_of(model, [0, 1, 2, 3])
-    found = predict(model, batch)
-    with torch.no_grad():
-        outputs = {output.task: output for output in model.outputs(batch)}
-    assert found[0] == SPECS["情感"]["labels"][int(outputs["情感"].values.argmax())]
-    assert found[1] == pytest.approx(float(outputs["score"].values))
-    assert len(found[2]) == 2  # two labelled words
-    assert set(found[2]) <= {"O", "B"}
-    nothing = replace(batch, labels=torch.full_like(batch.labels, IGNORE_INDEX))
-    assert len(predict(model, nothing)[2]) == int(batch.attention_mask[2].sum())
-    text = with_heads("decoder")
-    with pytest.raises(InputError, match="`qa` answers in text"):
-        predict(text, batch_of(text, [4]))
-
-
-def test_generation_asks_each_rows_own_output_adapter():
-    model = with_heads("decoder")
-    model.eval()
-    ids = torch.randint(1, 61, (3, 4))
-    tasks = torch.tensor([4, 5, 4])
-    with task_rows(tasks), torch.no_grad():
-        arguments = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
-        found = model.generate(input_ids=ids, eos_token_id=None, **arguments)
-        for row, task in enumerate(tasks.tolist()):
-            said = ids[row : row + 1]
-            for _ in range(3):  # the literal way: the whole row again for every token
-                hidden = model.base.model(input_ids=said).last_hidden_state
-                logits = model.heads[task].adapt(hidden, model.base.lm_head(hidden))
-                said = torch.cat([said, logits[:, -1].argmax(-1, keepdim=True)], 1)
-            assert found[row].tolist() == said[0].tolist()
-    assert type(model.base.get_output_embeddings()) is torch.nn.Linear
-    with pytest.raises(ValueError, match="task_rows"):
-        model.generate(input_ids=ids, max_new_tokens=1, pad_token_id=0)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_heads_come_back_from_disk(kind, tmp_path):
-    model = with_heads(kind)
-    model.save_pretrained(tmp_path)
-    fresh = with_heads(kind)
-    assert not torch.equal(fresh.heads[0].layers[1].weight, model.heads[0].layers[1].weight)
-    load_heads(fresh.heads.by_task(), tmp_path)
-    for name, value in model.heads.state_dict().items():
-        assert torch.equal(fresh.heads.state_dict()[name], value)
-    assert (tmp_path / "adapter_model.safetensors").exists()
-    assert "差" in (tmp_path / "heads.json").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"other": {"type": "regression"}}, "are for tasks"),
-        ({"topic": {"type": "classification", "labels": ["b", "a"], "hidden": 8}}, "made for labels a, b"),
-        ({"topic": {"type": "regression", "hidden": 8}}, "made for type classification"),
-        ({"score": {"type": "regression", "pooling": "mean"}}, "made for pooling last"),
-    ],
-)
-def test_heads_of_something_else_are_refused(changes, sentence, tmp_path):
-    with_heads("encoder").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=sentence):
-        load_heads(with_heads("encoder", specs=SPECS | changes).heads.by_task(), tmp_path)
-
-
-def test_damaged_heads_are_refused_in_one_sentence(tmp_path):
-    model = with_heads("encoder")
-    model.save_pretrained(tmp_path)
-    (tmp_path / "heads.safetensors").write_bytes(b"torn")
-    with pytest.raises(InputError, match="No heads could be loaded"):
-        load_heads(model.heads.by_task(), tmp_path)
-    (tmp_path / "heads.json").unlink()
-    with pytest.raises(InputError, match=r"heads\.json"):
-        load_heads(model.heads.by_task(), tmp_path)
-
-
 def test_private_are_the_heads_and_nothing_else():
     model = with_heads("decoder")
     own = private_parameters(model)
@@ -249,25 +154,6 @@ def test_private_are_the_heads_and_nothing_else():
     ids = {id(p) for parameters in own.values() for p in parameters}
     assert ids == {id(p) for p in model.heads.parameters()}
     assert model.task_parameters().keys() == own.keys()
-
-
-def test_a_whole_model_leaves_an_output_layer_that_nobody_asks_frozen():
-    assert not put_heads(decoder(), SPECS, "tiny").base.lm_head.weight.requires_grad
-    assert put_heads(decoder(), SPECS | TEXT, "tiny").base.lm_head.weight.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("kind", "specs", "sentence"),
-    [
-        ("encoder", {"a": None}, "task `a` has no head"),
-        ("encoder", {"a": {"type": "lm"}}, "needs a causal language model"),
-        ("decoder", {"a": {"type": "regression", "pooling": "cls"}}, "has seen nothing else"),
-        ("encoder", {"a": {"type": "classification", "labels": ["x"]}}, "`heads.a`: `labels` must be at least two"),
-    ],
-)
-def test_heads_that_a_model_cannot_carry_are_refused(kind, specs, sentence):
-    with pytest.raises(InputError, match=sentence):
-        with_heads(kind, specs=specs)
 
 
 @pytest.mark.parametrize("name", ["sparse_experts", "disentangled"])
@@ -326,10 +212,3 @@ def test_packed_rows_are_refused():
     batch = batch_of(model, [0])
     with pytest.raises(ValueError, match="packed"):
         model(replace(batch, position_ids=batch.input_ids), 4)
-
-
-def test_every_type_says_what_it_is():
-    for cls in HEADS.values():
-        assert cls.summary
-        assert cls.__doc__
-    assert issubclass(MultiTaskModel, torch.nn.Module)
