@@ -118,7 +118,7 @@ def answer_text(ids: Sequence[int], tokenizer: Any, stop: str | None) -> str:
 
 
 class TextStream:
-    """Give an answer's text out as it grows, in whole characters and without what ends it.
+    """Stream an answer's text as it grows, in whole characters and without what ends it.
 
     Args:
         tokenizer: The tokenizer.
@@ -135,7 +135,7 @@ class TextStream:
         self.written = 0
 
     def put(self, value: Tensor) -> None:  # [1, seq] first, then [1]
-        """Take the prompt first, then every new token."""
+        """Receive the prompt first, then every new token."""
         if not self.prompt_seen:
             self.prompt_seen = True
             return
@@ -148,7 +148,7 @@ class TextStream:
         self._give(text[:safe])
 
     def end(self) -> None:
-        """Give out what is left."""
+        """Write the rest of the answer."""
         self._give(answer_text(self.ids, self.tokenizer, self.stop))
 
     def _give(self, text: str) -> None:

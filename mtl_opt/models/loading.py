@@ -119,7 +119,7 @@ def load_base(
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
-    """Put saved adapters into the model, to be trained further."""
+    """Load saved adapters into the model, trainable."""
     try:
         if not (folder / "adapter_model.safetensors").exists():  # peft would look for it on the hub
             raise FileNotFoundError("there is no adapter_model.safetensors")
@@ -129,5 +129,5 @@ def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
 
 
 def _cannot_load(what: str, name_or_path: str, error: Exception) -> str:
-    """Say in one sentence that a model or tokenizer could not be loaded."""
+    """Format the sentence for a model or tokenizer that could not be loaded."""
     return f"`model_name_or_path`: no {what} could be loaded from `{name_or_path}` ({first_line(error)})."

@@ -15,7 +15,7 @@ from mtl_opt.errors import InputError
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Say how LoRA adapters are put into the model.
+    """Settings of the LoRA adapters in a model.
 
     Attributes:
         rank: Rank of every adapter.
@@ -40,7 +40,7 @@ class LoraSettings:
 
 
 def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
-    """Put fresh adapters into the target layers."""
+    """Wrap a model by peft with fresh adapters in the target layers."""
     config = lora_config(model, lora)
     if not isinstance(config.target_modules, str):
         _check_targets(model, sorted(config.target_modules))
@@ -48,7 +48,7 @@ def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
 
 
 def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
-    """Say to peft what `lora` says."""
+    """Translate the settings into a configuration of peft."""
     return LoraConfig(
         task_type="FEATURE_EXTRACTION" if model.get_output_embeddings() is None else "CAUSAL_LM",
         r=lora.rank,
@@ -62,7 +62,8 @@ def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
-    """Refuse a target that no linear layer is named after: peft would only complain when all are wrong."""
+    """Raise if a target matches no linear layer."""
+    # peft itself complains only when none of the targets matches.
     names = {
         path for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)
     }  # Conv1D: GPT-2's

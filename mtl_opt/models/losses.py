@@ -51,7 +51,7 @@ def _next_token(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
 
 
 def _inputs(batch: TaskBatch) -> dict[str, Any]:
-    """Say what the model gets: packed rows are told apart by their positions, which begin again with each row."""
+    """Select the model's inputs: packed rows are told apart by positions that restart with each row."""
     if batch.position_ids is None:
         return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     # transformers builds the mask from positions only where there is neither a mask nor a cache

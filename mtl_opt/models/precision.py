@@ -1,4 +1,4 @@
-"""What makes a model fit: a base quantised by bitsandbytes, activation checkpointing, and torch.compile."""
+"""How a model is run: quantised by bitsandbytes, checkpointed, compiled by torch, or in evaluation mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ COMPILERS = ("inductor", "aot_eager", "eager", "cudagraphs")
 
 @dataclass(frozen=True)
 class QuantizationSettings:
-    """Say how the frozen base is stored.
+    """Storage format of the frozen base.
 
     Attributes:
         bit: 4 or 8.
@@ -64,7 +64,7 @@ def keep_weights(model: nn.Module) -> None:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode while the context is open, and restore its mode."""
+    """Switch a model to evaluation mode inside the context, and restore its mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -74,7 +74,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def enable_checkpointing(model: Any) -> None:
-    """Let the model compute each layer's activations again in the backward instead of keeping them.
+    """Recompute each layer's activations in the backward pass instead of storing them.
 
     Non-reentrant: the other kind cannot be differentiated per task. The embedding's output is made to require a
     gradient, so that a model whose first layers are frozen is checkpointed too.
@@ -95,7 +95,7 @@ def enable_checkpointing(model: Any) -> None:
 
 
 def compile_model(model: nn.Module, backend: str) -> None:
-    """Compile the model's forward where it stands: names of parameters and what is saved stay as they are.
+    """Compile the model's forward in place: parameter names and saved files stay the same.
 
     Args:
         model: The model, with its adapters.

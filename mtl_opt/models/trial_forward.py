@@ -73,7 +73,7 @@ def check_routing(model: Any, name: str) -> None:
 
 
 def _noting(path: str, entered: list[str]) -> Any:
-    """Make a hook that notes which layer is called."""
+    """Build a hook that records the path of the layer being called."""
 
     def note(module: nn.Module, inputs: Any) -> None:  # noqa: ARG001 - the signature of a hook
         entered.append(path)

@@ -22,13 +22,13 @@ Specs = Mapping[str, Mapping[str, Any] | None]
 
 
 def is_encoder(config: Any) -> bool:
-    """Tell whether a model of transformers lets every token see those behind it."""
+    """Return whether a model of transformers attends in both directions."""
     stacks = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
     return not stacks and getattr(config, "model_type", None) in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def kind_of_model(config: Any, source: str) -> str:
-    """Tell what a model is."""
+    """Classify an architecture as "encoder" or "decoder"; raise if it is neither."""
     kind = getattr(config, "model_type", None)
     remote = getattr(config, "auto_map", None) or {}
     if not getattr(config, "is_encoder_decoder", False):
@@ -45,7 +45,7 @@ def kind_of_model(config: Any, source: str) -> str:
 
 
 def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, Any]]:
-    """Fill in what depends on the model, and refuse heads that it cannot carry."""
+    """Complete head specifications for a kind of model; raise for heads that it cannot carry."""
     found = {}
     for task, spec in specs.items():
         full: dict[str, Any] = {"type": "lm", "rank": 0} if spec is None else dict(spec)
@@ -63,19 +63,20 @@ def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, 
 
 
 def auto_class(kind: str) -> Any:
-    """Choose what loads a model."""
+    """Return the class of transformers that loads this kind of model."""
     return AutoModel if kind == "encoder" else AutoModelForCausalLM
 
 
 def without_pooler(model: Any) -> Any:
-    """Take the pooler off an encoder: heads pool themselves, and adapters on it would never get a gradient."""
+    """Remove the pooler of an encoder."""
+    # Heads pool by themselves, so adapters on it would never get a gradient.
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None
     return model
 
 
 def put_heads(backbone: Any, specs: Specs, source: str, trained: str | Path | None = None) -> MultiTaskModel:
-    """Put heads on a backbone.
+    """Attach a head per task to a backbone.
 
     Args:
         backbone: A model of transformers, a peft model around one, or one with a way of sharing in it.

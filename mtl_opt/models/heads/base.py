@@ -13,7 +13,7 @@ from mtl_opt.errors import InputError
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Hold the rows of one task in a batch, as the shared model has read them.
+    """Rows of one task in a batch, as read by the shared model.
 
     Attributes:
         hidden: Last hidden states. `[rows, seq, dim]`
@@ -35,7 +35,7 @@ class HeadRows:
 
 @dataclass(frozen=True)
 class Output:
-    """Hold the outputs of one task's head for its rows in a batch.
+    """Outputs of one task's head for its rows in a batch.
 
     Attributes:
         task: Name of the task.
@@ -87,7 +87,7 @@ class Head(nn.Module, ABC):
         """
 
     def describe(self) -> dict[str, Any]:
-        """Say with which options the head was made.
+        """Return the options that the head was built with.
 
         Returns:
             Plain values: the arguments of the constructor that are not sizes of the model.
@@ -112,7 +112,7 @@ def labelled(targets: Tensor | None) -> Tensor:  # [rows] -> [rows]
 
 
 def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Refuse labels between which nothing can be told apart."""
+    """Check that there are at least two labels, all different."""
     names = tuple(str(label) for label in labels)
     if len(names) < 2 or len(set(names)) < len(names):
         raise InputError(f"`labels` must be at least two different names, got {', '.join(names) or 'none'}.")
@@ -136,7 +136,7 @@ def projection(dim: int, outputs: int, hidden: int, dropout: float) -> nn.Sequen
 
 
 def first(hidden: Tensor, mask: Tensor) -> Tensor:  # [rows, seq, dim], [rows, seq] -> [rows, dim]
-    """Take the first token that is no padding: `[CLS]` of an encoder."""
+    """Select the first token that is not padding: `[CLS]` of an encoder."""
     return _at(hidden, mask.long().argmax(1))
 
 
@@ -148,12 +148,12 @@ def mean(hidden: Tensor, mask: Tensor) -> Tensor:  # [rows, seq, dim], [rows, se
 
 
 def last(hidden: Tensor, mask: Tensor) -> Tensor:  # [rows, seq, dim], [rows, seq] -> [rows, dim]
-    """Take the last token that is no padding: the only one of a causal model that has seen the whole row."""
+    """Select the last token that is not padding: the only one of a causal model that has seen the whole row."""
     return _at(hidden, mask.shape[1] - 1 - mask.long().flip(1).argmax(1))
 
 
 def _at(hidden: Tensor, places: Tensor) -> Tensor:  # [rows, seq, dim], [rows] -> [rows, dim]
-    """Take one token of every row."""
+    """Select one token of every row."""
     return hidden[torch.arange(len(hidden), device=hidden.device), places]
 
 

@@ -41,7 +41,7 @@ class LanguageModelHead(Head):
             nn.init.zeros_(self.B.weight)
 
     def adapt(self, hidden: Tensor, logits: Tensor) -> Tensor:  # [..., dim], [..., vocabulary] -> [..., vocabulary]
-        """Add what the private adapter says.
+        """Add the logits of the private adapter.
 
         Args:
             hidden: Hidden states. `[..., dim]`
@@ -55,7 +55,7 @@ class LanguageModelHead(Head):
         return logits + self.scale * self.B(self.A(like(hidden, self.A))).to(logits.dtype)
 
     def output_lora(self) -> tuple[Tensor, Tensor] | None:
-        """Give the private adapter as what it adds to the weight of the output layer, `B A`.
+        """Return the factors of what the private adapter adds to the output layer's weight, `B A`.
 
         Returns:
             `A` `[rank, dim]` and `B` with the scale in it `[vocabulary, rank]`; None with rank 0.
@@ -92,7 +92,7 @@ class LanguageModelHead(Head):
         return F.cross_entropy(logits.to(precise), targets[learnt], reduction="sum"), learnt.sum()
 
     def _logits(self, rows: HeadRows, hidden: Tensor) -> Tensor:  # [..., dim] -> [..., vocabulary]
-        """Ask the shared output layer and the adapter."""
+        """Compute logits by the shared output layer and the private adapter."""
         assert rows.output is not None
         return self.adapt(hidden, rows.output(hidden))
 

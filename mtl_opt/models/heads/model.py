@@ -16,7 +16,7 @@ from mtl_opt.models.sharing.base import private_parameters
 
 
 class MultiTaskModel(nn.Module):
-    """Put a head per task on one encoder or decoder.
+    """Combine one encoder or decoder with a head per task.
 
     The backbone reads the rows of all tasks in one forward; each head sees the rows of its own task alone, so a row
     cannot change what another task's head learns. Heads are private parameters (`task_parameters`), everything else
@@ -58,15 +58,11 @@ class MultiTaskModel(nn.Module):
         return self.get_input_embeddings().num_embeddings if text else 0
 
     def get_input_embeddings(self) -> Any:
-        """Give the embedding of the backbone.
-
-        Returns:
-            The layer.
-        """
+        """Return the embedding layer of the backbone."""
         return self.base.get_input_embeddings()
 
     def head_at(self, place: int) -> Any:
-        """Give the head of a loss.
+        """Look up the head that computes a loss.
 
         Args:
             place: Index of a task, plus the number of tasks in the second half.
@@ -77,14 +73,7 @@ class MultiTaskModel(nn.Module):
         return self.heads[place % len(self.tasks)]
 
     def head_of(self, task: str) -> Any:
-        """Give the head of a task.
-
-        Args:
-            task: Its name.
-
-        Returns:
-            The head.
-        """
+        """Look up the head of a task by name."""
         return self.heads[self.tasks.index(task)]
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -114,7 +103,7 @@ class MultiTaskModel(nn.Module):
         return inner(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
 
     def outputs(self, batch: TaskBatch) -> list[Output]:
-        """Compute what every head says of its rows.
+        """Compute the outputs of every head for its rows.
 
         Args:
             batch: Rows of any tasks.
@@ -148,7 +137,7 @@ class MultiTaskModel(nn.Module):
         return torch.stack(sums) / totals.clamp(min=1), totals
 
     def parts(self, batch: TaskBatch, learning: bool = False) -> Iterator[tuple[int, Tensor, HeadRows]]:
-        """Read a batch in one forward, and cut it into what each head sees.
+        """Run the backbone once and split its hidden states by head.
 
         Args:
             batch: Rows of any tasks.
@@ -167,11 +156,9 @@ class MultiTaskModel(nn.Module):
             yield owner, rows, HeadRows(hidden[rows], mask, labels, targets, self.base.get_output_embeddings(), own)
 
     def _shared_logits(self, hidden: Tensor, batch: TaskBatch) -> tuple[Tensor, Tensor] | None:  # -> [learnt]
-        """Ask an output layer that is trained once for all tasks, told whose positions these are.
-
-        Once, because engine two_pass takes the Gramian of each call of a layer: that of two calls lacks what one has
-        with the other.
-        """
+        """Call a trained output layer once for the learnt positions of all text tasks."""
+        # One call, because engine two_pass computes the Gramian per call of a layer: the sum over two calls would
+        # lack the inner products between them.
         output = self.base.get_output_embeddings()
         if output is None or not output.weight.requires_grad:
             return None  # each head asks by itself: no logits are copied
@@ -198,7 +185,7 @@ class MultiTaskModel(nn.Module):
 
     @contextmanager
     def own_outputs(self) -> Iterator[None]:
-        """Put the private output adapters behind the shared output layer, so that the backbone answers with them.
+        """Replace the output layer by one that adds the private output adapter of each row.
 
         Yields:
             Nothing; a `task_rows` context says whose rows are read.
@@ -221,7 +208,7 @@ class MultiTaskModel(nn.Module):
         (enable or self.base.gradient_checkpointing_enable)(arguments)
 
     def enable_input_require_grads(self) -> None:
-        """Let the embedding's output require a gradient, so that frozen first layers are checkpointed too."""
+        """Make the embedding's output require a gradient, so that frozen first layers are checkpointed too."""
         self.base.enable_input_require_grads()
 
     def save_pretrained(self, folder: str | Path, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -242,7 +229,7 @@ class MultiTaskModel(nn.Module):
 
 
 class Heads(nn.ModuleList):
-    """Hold the heads of all tasks, and say whose parameters they are.
+    """Register the heads of all tasks, each private to its own.
 
     Args:
         tasks: Names of the tasks.

@@ -24,7 +24,7 @@ SIZES = ("dim", "vocabulary")
 
 
 def head_options(kind: str) -> dict[str, Any]:
-    """List what can be said of a head.
+    """List the options of a type of head.
 
     Args:
         kind: One of `HEADS`.
@@ -42,7 +42,7 @@ def head_options(kind: str) -> dict[str, Any]:
 
 
 def reads(kind: str) -> str:
-    """Tell what an answer of a task with such a head is.
+    """Return the form of the answers that a type of head gives.
 
     Args:
         kind: One of `HEADS`.

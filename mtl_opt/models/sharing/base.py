@@ -1,4 +1,4 @@
-"""What a way of sharing is: it decides which parameters all tasks train and which belong to one."""
+"""The interface of a way of sharing: which parameters all tasks train, and which belong to one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from mtl_opt.models.sharing.parts.layers import AdaptedLinear, LinearLayer, find
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """Say what the user wants for the private parameters of one task.
+    """Options for the private parameters of one task.
 
     Attributes:
         dropout: Dropout on the input of its adapters; None for that of all.
@@ -33,7 +33,7 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class SharingContext:
-    """Hold what a way of sharing is applied to.
+    """The model, tasks and settings that a way of sharing is applied to.
 
     Attributes:
         model: The frozen model.
@@ -74,13 +74,13 @@ class Sharing(ABC):
     paper: ClassVar[str] = "–"
     """Where it comes from."""
     penalises: ClassVar[bool] = False
-    """Whether `tasks.NAME.penalty` has a meaning."""
+    """True if `tasks.NAME.penalty` is read."""
     present: Sequence[int] | None = None
     """Tasks with rows in the step under way, set before `penalty`: others must not move. None counts all."""
 
     @abstractmethod
     def apply(self, context: SharingContext) -> None:
-        """Put modules into the model, in place.
+        """Insert the modules into the model, in place.
 
         Args:
             context: The model and what is known of the tasks. A `ValueError` or `InputError` says what does not fit.
@@ -99,7 +99,7 @@ class Sharing(ABC):
         return None
 
     def optimizer_options(self) -> dict[int, dict[str, float]]:
-        """Say which parameters are trained with settings of their own.
+        """Return optimizer settings of parameters that differ from the run's.
 
         Returns:
             By identity of a parameter: `learning_rate_factor` (times that of the run) and `weight_decay` (where the
@@ -108,7 +108,7 @@ class Sharing(ABC):
         return {}
 
     def report(self) -> dict[str, float]:
-        """Say what there is to watch while training, such as mixing strengths.
+        """Return values to monitor during training, such as mixing strengths.
 
         Returns:
             Numbers by name.
@@ -117,7 +117,7 @@ class Sharing(ABC):
 
 
 class AdapterSharing(Sharing):
-    """Put an adapter beside every target layer; a subclass chooses it layer by layer."""
+    """Add an adapter to every target layer; a subclass chooses it layer by layer."""
 
     @abstractmethod
     def adapter(self, layer: LinearLayer, context: SharingContext) -> nn.Module:
@@ -167,14 +167,14 @@ def share(
 
 
 def note_tokens(model: nn.Module) -> None:
-    """Let a model's embedding note how many tokens the rows have, for layers that see all tokens below each other."""
+    """Record the sequence length at the embedding, for layers whose input is flattened to `[batch * seq, dim]`."""
     embedding_of = getattr(model, "get_input_embeddings", None)
     if callable(embedding_of):
         embedding_of().register_forward_pre_hook(_note)
 
 
 def _note(module: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG001 - the signature of a hook
-    """Note the length of rows of token ids."""
+    """Record the sequence length of token ids."""
     if inputs and isinstance(inputs[0], Tensor):
         note_row_length(inputs[0])
 
@@ -217,7 +217,7 @@ def row_terms(model: nn.Module) -> Tensor | None:  # -> [tasks]
 
 
 def over_processes(value: Tensor) -> Tensor:
-    """Add up a tensor over all processes; every one of them must ask."""
+    """Sum a tensor over all processes; a collective, so every process must call it."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value
     on_gpu = dist.get_backend() == "nccl"

@@ -52,11 +52,11 @@ class StitchedLora(nn.Module):
         return self.lora_B(z * shares.to(z.dtype)) * self.scaling
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are: the adapters are shared."""
+        """List the private mixing proportions by task; the adapters are shared."""
         return parameters_by_task(self.tasks, self.stitch)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # -> [tasks · rank, in]
-        """Give the adapters side by side, in the proportions of a task."""
+        """Return all adapters side by side, in the proportions of a task."""
         shares = self.stitch[task].repeat_interleave(self.rank)
         return self.lora_A.weight, self.lora_B.weight * (shares * self.scaling)
 

@@ -46,7 +46,7 @@ class SharedPrivateLora(nn.Module):
         return self.shared(x) + self.private(x)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # -> [2 rank, in]
-        """Give both adapters side by side."""
+        """Return the shared and the private adapter as one of twice the rank."""
         (a, b), (own_a, own_b) = self.shared.lora_of(task), self.private.lora_of(task)
         return torch.cat([a, own_a]), torch.cat([b, own_b], 1)
 

@@ -106,7 +106,7 @@ class GatedLora(nn.Module):
         return self.lora_B(gated) if own is None else self.lora_B(gated) + own
 
     def _gated(self, h: Tensor, x: Tensor | None, segments: Segments) -> tuple[Tensor, Tensor | None]:
-        """Multiply what the shared experts give by the gates, and compute what the private ones add."""
+        """Weight the features of the shared experts by the gates, and compute the output of the private ones."""
         inputs = (h,) if x is None else (h, x)
         if segments.equal:
             split = (t.reshape(len(self.tasks), -1, t.shape[-1]) for t in inputs)
@@ -125,7 +125,7 @@ class GatedLora(nn.Module):
     def _of_tasks(
         self, tasks: Sequence[int], h: Tensor, x: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:  # [tasks, rows, experts * rank], [tasks, rows, in]
-        """Do it for tasks with equally many rows, in products over all of them."""
+        """Gate the experts of tasks with equally many rows, in products batched over the tasks."""
         gates = self._gates(tasks, x)[..., None].to(h.dtype)  # [tasks, rows or 1, experts, 1]
         shared = (h.unflatten(-1, (self.num_shared, self.rank)) * gates[..., : self.num_shared, :]).flatten(-2)
         if x is None or not len(self.task_A):
@@ -141,7 +141,7 @@ class GatedLora(nn.Module):
         return logits.float().softmax(-1) * self.scaling
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are.
+        """List the private parameters by task.
 
         Returns:
             Gate and private experts of each task.
@@ -149,7 +149,7 @@ class GatedLora(nn.Module):
         return parameters_by_task(self.tasks, *(g for g in (self.task_gate, self.task_A, self.task_B) if len(g)))
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor] | None:
-        """Give the matrices of a task.
+        """Return the low-rank factors of a task.
 
         Args:
             task: Its index.

@@ -70,7 +70,7 @@ class RoutedLora(nn.Module):
         return self.lora_B(mixed.flatten(-2))
 
     def lora_of(self, task: int) -> None:
-        """Say that what is added is no fixed product: the router sees every token.
+        """Return None: the router depends on the token, so there is no fixed product for a task.
 
         Args:
             task: Any task.

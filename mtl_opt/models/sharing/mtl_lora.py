@@ -108,7 +108,7 @@ class MixedLora(nn.Module):
         return self.lora_B(self._mix(self.lora_A(x), segments))
 
     def _mix(self, h: Tensor, segments: Segments) -> Tensor:  # [*ids, ..., rank] -> [*ids, ..., num_b * rank]
-        """Transform every row as its task says, once per second matrix, weighted."""
+        """Apply the task's transformation to every row, once per second matrix, with its mixture weight."""
         if not segments.equal:
             return by_task(h, segments, lambda task, rows: F.linear(rows, self._matrices([task])[0].to(rows.dtype)))
         rows = h.reshape(len(self.tasks), -1, h.shape[-1])
@@ -116,7 +116,7 @@ class MixedLora(nn.Module):
         return z.view(*h.shape[:-1], z.shape[-1])
 
     def _matrices(self, tasks: Sequence[int]) -> Tensor:  # -> [tasks, num_b * rank, rank]
-        """Put `s softmax(w_t / τ)_n Λ_t` of all n below each other, in float32."""
+        """Stack `s softmax(w_t / τ)_n Λ_t` over n, in float32."""
         transforms = torch.stack([self.task_transform[task] for task in tasks])
         if self.diagonal:
             transforms = transforms.diag_embed()
@@ -124,7 +124,7 @@ class MixedLora(nn.Module):
         return (weights[:, :, None, None] * transforms[:, None]).flatten(1, 2)
 
     def mixture(self, tasks: Sequence[int]) -> Tensor:  # -> [tasks, num_b]
-        """Say how much of every second matrix tasks take.
+        """Compute the weights of the second matrices for some tasks.
 
         Args:
             tasks: Their indices.
@@ -135,7 +135,7 @@ class MixedLora(nn.Module):
         return (torch.stack([self.task_mixture[task] for task in tasks]) / self.temperature).softmax(-1)
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are.
+        """List the private parameters by task.
 
         Returns:
             Transformation and mixture of each task.
@@ -143,7 +143,7 @@ class MixedLora(nn.Module):
         return parameters_by_task(self.tasks, self.task_transform, self.task_mixture)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
-        """Give the matrices of a task.
+        """Return the low-rank factors of a task.
 
         Args:
             task: Its index.

@@ -115,7 +115,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _no_layer(pattern: str, names: Mapping[str, Sequence[str]]) -> str:
-    """Say that a pattern fits nothing, with near names."""
+    """Format the sentence for a pattern that matches no layer, with near names."""
     near = get_close_matches(pattern, dict.fromkeys(part for parts in names.values() for part in parts), n=3)
     example = next(iter(names))
     hint = f" Did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else f" A layer is `{example}`."
@@ -123,7 +123,7 @@ def _no_layer(pattern: str, names: Mapping[str, Sequence[str]]) -> str:
 
 
 def _checked_groups(groups: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, list[list[str]]]:
-    """Refuse what is no partition."""
+    """Check the form of the partitions."""
     if not isinstance(groups, Mapping):
         raise ValueError(f"`groups` must be a mapping from names to lists of lists of tasks, got {groups!r}.")
     for name, partition in groups.items():
@@ -140,7 +140,7 @@ def _checked_groups(groups: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, 
 
 
 def _checked_map(map: Mapping[str, str] | None, groups: Mapping[str, object]) -> dict[str, str] | None:
-    """Refuse unknown kinds."""
+    """Check that every pattern maps to a known kind or partition."""
     if map is None:
         return None
     if not isinstance(map, Mapping) or not map:

@@ -106,7 +106,7 @@ class SparseExperts(AdapterSharing):
 
 
 class TokenRoutedLora(nn.Module):
-    """What the adapters of one layer share: the router.
+    """The router of one layer, shared by both ways of dispatch.
 
     Args:
         layer: The layer it adds to.
@@ -143,7 +143,7 @@ class TokenRoutedLora(nn.Module):
         raise NotImplementedError
 
     def pick(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Ask the router.
+        """Route every token to its top-k experts.
 
         Args:
             x: Tokens. `[..., in]`
@@ -160,7 +160,7 @@ class TokenRoutedLora(nn.Module):
         return logits, experts, gates * self.scaling
 
     def take_row_terms(self) -> Tensor | None:  # -> [tasks]
-        """Hand over the terms of the last forward in training, those of all layers at once to whoever asks first.
+        """Return the terms of the last training forward; the first layer asked returns those of all layers.
 
         Returns:
             Balance loss and z-loss of every task, means over its tokens and the layers; None where there are none.
@@ -169,7 +169,7 @@ class TokenRoutedLora(nn.Module):
         return self.terms.take()
 
     def lora_of(self, task: int) -> None:
-        """Say that what is added is no fixed product: the router sees every token.
+        """Return None: the router depends on the token, so there is no fixed product for a task.
 
         Args:
             task: Any task.
@@ -177,7 +177,7 @@ class TokenRoutedLora(nn.Module):
 
 
 class MaskedLora(TokenRoutedLora):
-    """All experts in one product, those that a token has not picked set to zero."""
+    """Compute all experts in one product, with zero gates for those that a token did not pick."""
 
     @override
     def add_experts(self, layer: LinearLayer, rank: int, num_experts: int) -> None:
@@ -194,7 +194,7 @@ class MaskedLora(TokenRoutedLora):
 
 
 class SparseLora(TokenRoutedLora):
-    """The tokens of every expert gathered, and only active experts computed."""
+    """Gather the tokens of every expert and compute the active experts only."""
 
     @override
     def add_experts(self, layer: LinearLayer, rank: int, num_experts: int) -> None:

@@ -87,5 +87,5 @@ def _output_path(model: Any) -> str:
 
 
 def has_conv1d(model: nn.Module) -> bool:
-    """Tell whether adapted layers store their weights as `[in, out]`, as GPT-2 does."""
+    """Return whether adapted layers store their weights as `[in, out]`, as GPT-2 does."""
     return any(isinstance(m.base_layer, Conv1D) for m in model.modules() if isinstance(m, AdaptedLinear))

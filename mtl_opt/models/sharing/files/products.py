@@ -1,4 +1,4 @@
-"""What is left of adapters once the task is fixed: one product per layer, and what of them is no product."""
+"""Adapters of a fixed task: one low-rank product per layer, and merging it into the base weights."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ LONGEST = 120
 
 @dataclass(frozen=True)
 class TaskProducts:
-    """Hold what a model adds to its base for the rows of one task.
+    """What a model adds to its base for the rows of one task.
 
     Attributes:
         matrices: `A` `[rank, in]` and the scaled `B` `[out, rank]` of every adapted layer, by its path in the base.
@@ -76,7 +76,7 @@ def products_of(model: nn.Module, task: int) -> TaskProducts | str:
 
 
 def head_product(model: nn.Module, task: int) -> tuple[Tensor, Tensor] | None:
-    """Say what the head of a task adds to the weight of the output layer.
+    """Return the factors of what a task's head adds to the weight of the output layer.
 
     Args:
         model: A model, with heads or without.
@@ -124,7 +124,7 @@ def _sum(weight: Tensor, update: Tensor, dtype: torch.dtype) -> nn.Parameter:
 
 
 def _merge_output(model: Any, products: TaskProducts, dtype: torch.dtype) -> None:
-    """Put what stands at the output layer into its weight, and untie it from the embedding."""
+    """Merge the rotation and the head's adapter into the output weight, and untie it from the embedding."""
     output = model.get_output_embeddings()
     if output.weight is model.get_input_embeddings().weight:
         model.config.tie_word_embeddings = False

@@ -24,7 +24,7 @@ PROJECTION = re.compile(
 
 
 def check_blocks(blocks: Blocks) -> Blocks:
-    """Refuse what names no blocks, whatever the model."""
+    """Check the form of `layers`, whatever the model."""
     if blocks is None:
         return None
     if isinstance(blocks, int) and not isinstance(blocks, bool):
@@ -41,7 +41,7 @@ def check_blocks(blocks: Blocks) -> Blocks:
 
 
 def chosen_blocks(blocks: Blocks, num_blocks: int) -> list[int]:
-    """Say which blocks are meant."""
+    """Resolve `layers` to block numbers of a model."""
     if num_blocks == 0:
         raise ValueError("the model has no numbered transformer blocks, so its architecture is not supported.")
     if blocks is None:

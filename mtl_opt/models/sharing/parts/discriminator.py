@@ -9,7 +9,7 @@ from mtl_opt.batch import Segments, current_task_rows
 
 
 class TaskDiscriminator(nn.Module):
-    """Tell from a shared feature which task its row belongs to: `softmax(D z + d)`, `z` scaled to mean square 1.
+    """Classify a shared feature by the task of its row: `softmax(D z + d)`, `z` scaled to mean square 1.
 
     The features see the reversed gradient of its cross-entropy, as a term of their own task that is 0 in value. The
     discriminator's own gradient is summed beside it and handed out by `own_term`, so that it is no row of any task
@@ -36,7 +36,7 @@ class TaskDiscriminator(nn.Module):
 
     @override
     def forward(self, features: Tensor, segments: Segments, kept: Tensor | None) -> None:
-        """Judge features, in training."""
+        """Compute the adversarial term and accumulate the discriminator's own gradient."""
         ids = current_task_rows()
         assert ids is not None
         with torch.autocast(features.device.type, enabled=False):
@@ -52,6 +52,7 @@ class TaskDiscriminator(nn.Module):
             mean = torch.zeros_like(counts).index_add(0, chosen, entropy) / counts.clamp(min=1)
         if self._taken is segments:
             return
+        # Gradient reversal: 0 in value, with the gradient -λ ∇ CE for the features.
         self._term = self.strength * (mean.detach() - mean)
         self._count(z.detach().flatten(0, -2), logits.detach(), chosen, counted)
         self._current = segments
@@ -63,7 +64,8 @@ class TaskDiscriminator(nn.Module):
         chosen: Tensor,  # [tokens]
         counted: Tensor,  # [tokens]
     ) -> None:
-        """Add up the discriminator's gradient, apart for the tasks that the tokens belong to."""
+        """Accumulate the discriminator's gradient by the task of the tokens."""
+        # The gradient of softmax cross-entropy with respect to the logits is p - y.
         known = F.one_hot(chosen, self.num_tasks).to(z)
         wrong = (logits.softmax(-1) - known) * counted[:, None]
         left = (known[:, :, None] * wrong[:, None, :]).flatten(1)  # [tokens, tasks · tasks]
@@ -74,13 +76,13 @@ class TaskDiscriminator(nn.Module):
         self._counts = counts if self._counts is None else self._counts + counts
 
     def take_row_terms(self) -> Tensor | None:  # -> [tasks]
-        """Hand out the term of the last rows, once."""
+        """Return the term of the last rows, once."""
         term, self._term = self._term, None
         self._taken = self._current
         return term
 
     def take_sums(self) -> Tensor:  # -> [tasks, tasks * (dim + 1) + 1]
-        """Hand out what was added up over the micro-batches of a step, to be summed over processes."""
+        """Return the sums over the micro-batches of a step, to be summed over processes, and reset them."""
         if self._sums is None or self._counts is None:
             size = self.num_tasks * (self.classifier.in_features + 1) + 1
             return torch.zeros(self.num_tasks, size, device=self.classifier.weight.device)

@@ -1,4 +1,4 @@
-"""Tokens to experts and back: only what the experts of a token need is copied."""
+"""Dispatch of tokens to experts and back, with one copy per token and expert."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from typing_extensions import override
 
 
 class DispatchPlan:
-    """Say which tokens every expert gets, in token order.
+    """Assignment of tokens to experts, in token order.
 
     Args:
         experts: The experts that every token goes to, none twice. `[tokens, top_k]`
@@ -34,7 +34,7 @@ class DispatchPlan:
         return _Dispatch.apply(x, self.tokens)
 
     def by_expert(self, values: Tensor) -> tuple[Tensor, ...]:  # [tokens, top_k] -> [size] each
-        """Hand every pick's value to its expert."""
+        """Group the values of all picks by expert."""
         return _Sort.apply(values.flatten(), self.order).split(self._sizes)
 
 

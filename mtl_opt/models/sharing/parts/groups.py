@@ -35,7 +35,7 @@ class OwnLora(nn.Module):
         return F.linear(F.linear(x, self.task_A), self.task_B) * self.scaling
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - it has one
-        """Give the matrices."""
+        """Return the low-rank factors."""
         return self.task_A, self.task_B * self.scaling
 
 
@@ -83,7 +83,7 @@ class GroupLora(nn.Module):
         return y.unflatten(0, segments.shape) if len(segments.shape) > 1 else y
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are.
+        """List the private parameters by task.
 
         Returns:
             The matrices of every task that is a group of its own.
@@ -92,7 +92,7 @@ class GroupLora(nn.Module):
         return {self.tasks[task]: list(adapter.parameters()) for task, adapter in alone.items()}
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
-        """Give the matrices of a task.
+        """Return the low-rank factors of a task.
 
         Args:
             task: Its index.

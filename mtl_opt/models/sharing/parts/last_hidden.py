@@ -1,4 +1,4 @@
-"""The module of a model that gives the last hidden state, found by what its output layer is seen to read."""
+"""Finding the module that computes the last hidden state, by comparing outputs with the output layer's input."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -57,7 +57,7 @@ def _read_by(model: Any, base: nn.Module, output: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _read_few_tokens(model: Any) -> None:
-    """Read a few tokens."""
+    """Run the model on two rows of four tokens."""
     embedding = model.get_input_embeddings()
     tokens = torch.arange(8, device=embedding.weight.device).view(2, 4) % embedding.num_embeddings
     with evaluation_mode(model):
@@ -65,7 +65,7 @@ def _read_few_tokens(model: Any) -> None:
 
 
 def _alike(state: Tensor, read: Tensor) -> bool:
-    """Tell whether two tensors are the same up to a factor and rounding."""
+    """Return whether two tensors are equal up to a factor and rounding."""
     if state.shape != read.shape:
         return False
     a, b = state.float().flatten(), read.float().flatten()
@@ -73,6 +73,6 @@ def _alike(state: Tensor, read: Tensor) -> bool:
 
 
 def last_hidden(output: Any) -> Tensor | None:
-    """Take the hidden state out of what a module gives."""
+    """Extract the hidden state from a module's output."""
     found = output[0] if isinstance(output, tuple) and output else getattr(output, "last_hidden_state", output)
     return found if isinstance(found, Tensor) else None

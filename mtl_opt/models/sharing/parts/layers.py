@@ -56,13 +56,13 @@ class Adapter(Protocol):
         """Compute what is added: `[*rows, ..., in]` to `[*rows, ..., out]`."""
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor] | None:
-        """Give `A` `[rank, in]` and the scaled `B` `[out, rank]` of a task; None where what is added is no product."""
+        """Return `A` `[rank, in]` and the scaled `B` `[out, rank]` of a task; None if there is no fixed product."""
 
 
 class AdaptedLinear(nn.Module):
     """Add the output of an adapter to that of a frozen linear layer, whose place it takes.
 
-    An input with the tokens of all rows below each other, `[batch * seq, in]`, reaches the adapter with its rows apart.
+    An input that is flattened over the rows, `[batch * seq, in]`, is unflattened to `[batch, seq, in]` for the adapter.
 
     Args:
         base: The layer: `nn.Linear`, transformers' `Conv1D`, or one that bitsandbytes has quantised.
@@ -93,7 +93,7 @@ class AdaptedLinear(nn.Module):
 
 
 def find_layers(model: nn.Module, target: str | Sequence[str]) -> list[LinearLayer]:
-    """Find the linear layers that adapters go to."""
+    """Find the linear layers to adapt: all but the output layer, or those that `target` names."""
     output_of = getattr(model, "get_output_embeddings", None)
     output = output_of() if callable(output_of) else None
     found = {
@@ -114,6 +114,6 @@ def find_layers(model: nn.Module, target: str | Sequence[str]) -> list[LinearLay
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module in the place of another."""
+    """Replace a module of a model by its path."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)

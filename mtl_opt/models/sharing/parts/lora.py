@@ -21,7 +21,7 @@ def fresh_a(rank: int, layer: LinearLayer) -> nn.Parameter:  # [rank, in]
 
 
 def fresh_b(layer: LinearLayer, rank: int) -> nn.Parameter:  # [out, rank]
-    """Make the second matrix of an adapter: zeros, so that training starts from the base model."""
+    """Create the second matrix of an adapter: zeros, so that training starts from the base model."""
     return nn.Parameter(torch.zeros(layer.out_features, rank, device=layer.device))
 
 
@@ -54,7 +54,7 @@ class SharedLora(nn.Module):
         return self.lora_B(self.lora_A(x)) * self.scaling
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the same for all
-        """Give the matrices.
+        """Return the low-rank factors.
 
         Args:
             task: Any task.
@@ -102,7 +102,7 @@ class PrivateLora(nn.Module):
         return F.linear(F.linear(x, self.task_A[task]), self.task_B[task])
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are.
+        """List the private parameters by task.
 
         Returns:
             The two matrices of each task.
@@ -110,7 +110,7 @@ class PrivateLora(nn.Module):
         return parameters_by_task(self.tasks, self.task_A, self.task_B)
 
     def lora_of(self, task: int) -> tuple[Tensor, Tensor]:
-        """Give the matrices of a task.
+        """Return the low-rank factors of a task.
 
         Args:
             task: Its index.

@@ -49,5 +49,5 @@ class PrivateLinear(nn.Module):
         return F.linear(x, self.weights[task], self.biases[task])
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are."""
+        """List the private parameters by task."""
         return parameters_by_task(self.tasks, self.weights, self.biases)

@@ -1,4 +1,4 @@
-"""Rotations of the last hidden states, one per task, and what is seen of the gradients that come back through them."""
+"""Rotations of the last hidden state, one per task, and the gradients recorded on the way back."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from mtl_opt.models.sharing.parts.routing import by_task, parameters_by_task, ro
 
 
 class Watch(torch.autograd.Function):
-    """Pass features on; on the way back, add up each task's gradient and scale it."""
+    """Identity in the forward; the backward accumulates each task's gradient and scales it."""
 
     @staticmethod
     @override
@@ -91,7 +91,7 @@ class Rotations(nn.Module):
         return torch.matrix_exp(precise - precise.mT).to(lower.dtype)
 
     def _current(self) -> Tensor:  # -> [tasks, dim / block, block, block]
-        """Give the blocks of all tasks, computed once per change of the parameters."""
+        """Return the blocks of all tasks, cached until the parameters change."""
         version = tuple(x for p in self.angles for x in (p._version, p.data_ptr()))
         if self._known is None or self._known[0] != version:
             with torch.no_grad(), torch.autocast(self.sums.device.type, enabled=False):
@@ -112,7 +112,7 @@ class Rotations(nn.Module):
         return r
 
     def take(self) -> Tensor:  # -> [tasks, dim + 1]
-        """Hand out what was seen since the last step."""
+        """Return gradient sums and token counts since the last step, and reset them."""
         found = torch.cat([self.sums, self.tokens[:, None]], 1)
         self.sums.zero_()
         self.tokens.zero_()
@@ -129,7 +129,8 @@ class Rotations(nn.Module):
         return (1 - back @ mean).sum()
 
     def balance(self, sums: Tensor, tokens: Tensor) -> None:  # [tasks, dim], [tasks]
-        """Set what the gradients of the next step are multiplied by, so that all tasks come to one norm."""
+        """Set the gradient factors of the next step so that all tasks get the same norm."""
+        # Target norm Σ_t w_t n_t with w_t ∝ n_t / n_t(0): tasks that learn slowly count for more.
         norms = sums.norm(dim=-1) / tokens.clamp(min=1)
         here = (norms > 0) & norms.isfinite()
         self.first_norms.copy_(torch.where(here & (self.first_norms == 0), norms, self.first_norms))
@@ -138,11 +139,11 @@ class Rotations(nn.Module):
         self.factors.copy_(torch.where(here, target / norms.clamp(min=torch.finfo(norms.dtype).tiny), self.factors))
 
     def output_matrix_of(self, task: int) -> Tensor:  # [dim, dim]
-        """Give the rotation of a task: with the output layer's `W` its logits are `(W R) z`."""
+        """Return the rotation of a task: with the output layer's `W` its logits are `(W R) z`."""
         return torch.block_diag(*self._current()[task])
 
     def task_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Say whose the parameters are."""
+        """List the private parameters by task."""
         return parameters_by_task(self.tasks, self.angles)
 
 
@@ -150,6 +151,6 @@ def _turned(
     z: Tensor,  # [..., n, dim]
     matrices: Tensor,  # [..., dim / block, block, block]
 ) -> Tensor:  # [..., n, dim]
-    """Multiply every block of features by its matrix."""
+    """Rotate every block of features by its matrix."""
     blocks = z.unflatten(-1, matrices.shape[-3:-1]).transpose(-3, -2)  # [..., dim / block, n, block]
     return (blocks @ matrices.mT).transpose(-3, -2).flatten(-2)

@@ -1,4 +1,4 @@
-"""Balance loss and z-loss of every task, from what the routers of all layers say in one forward."""
+"""Balance loss and z-loss of every task, from the logits of all routers in one forward."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +67,7 @@ class RouterTerms:
         return terms, (shares.sum(1) / present).max(-1).values.sum()
 
     def owners(self, shape: torch.Size) -> Tensor | None:  # -> [tokens]
-        """Say which task owns each token."""
+        """Return the task of each token, or None outside any context."""
         ids = self._current()
         if ids is None:
             return None
@@ -77,7 +77,7 @@ class RouterTerms:
         return self._known[key]
 
     def _matrix(self, shape: torch.Size) -> Tensor | None:  # -> [tasks, tokens]
-        """Give 1 / count where a token is real and the task's own, 0 elsewhere and for absent tasks."""
+        """Build the matrix that averages over each task's real tokens; its rows are 0 for absent tasks."""
         owners = self.owners(shape)
         if owners is None:
             return None
@@ -92,7 +92,7 @@ class RouterTerms:
         return self._known[key]
 
     def _current(self) -> Tensor | None:
-        """Give the open ids, and forget what was known of others or with another mask."""
+        """Return the open task ids, and clear the cache when ids or mask have changed."""
         ids, mask = current_task_rows(), self.padding.mask
         if ids is not self._seen[0] or mask is not self._seen[1]:
             self._seen = (ids, mask)
@@ -101,5 +101,5 @@ class RouterTerms:
 
 
 def _recomputing() -> bool:
-    """Tell whether this forward is that of activation checkpointing, in the middle of a backward."""
+    """Return whether this forward is a recomputation by checkpointing, inside a backward."""
     return bool(torch._C._current_graph_task_id() != -1)

@@ -1,4 +1,4 @@
-"""Which rows go to which task's parameters: products per task without a loop over rows or tokens."""
+"""Routing of rows to the parameters of their task, and which tokens are padding."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Rows = slice | Tensor
 
 
 class OtherRowsError(ValueError):
-    """Say that a module was called with something else than the rows whose tasks are known."""
+    """Raised when a module's input does not have the rows whose tasks are known."""
 
 
 def rows_of_tasks(
@@ -48,7 +48,7 @@ def in_order(
     parts: Sequence[Tensor],  # [rows, ...] each
     where: Sequence[Rows],
 ) -> Tensor:  # [all rows, ...]
-    """Put parts of a batch back where their rows were."""
+    """Concatenate parts of a batch in the original order of its rows."""
     ends = [rows.stop for rows in where if isinstance(rows, slice)]
     begins = [rows.start for rows in where if isinstance(rows, slice)]
     joined = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
@@ -79,7 +79,7 @@ class TaskDropout:
         self.alike = len(set(self.shares)) == 1
 
     def __call__(self, x: Tensor, segments: Segments, training: bool) -> Tensor:  # [*ids, ..., in]
-        """Drop."""
+        """Apply each task's dropout to its rows."""
         if not training or self.shares[0] == 0 == max(self.shares):
             return x
         if self.alike:
@@ -98,7 +98,7 @@ class Padding:
         self.mask: Tensor | None = None
 
     def watch(self, model: nn.Module) -> None:
-        """Look at every call of a model and of the model inside it that has no output layer."""
+        """Hook a model, and the stack of layers inside it, to record the mask of every call."""
         inner: Any = getattr(model, "base_model", model)
         for module in (model, inner) if inner is not model else (model,):
             module.register_forward_pre_hook(self._see, with_kwargs=True)
@@ -110,5 +110,5 @@ class Padding:
             self.mask = mask
 
     def kept(self, shape: torch.Size) -> Tensor | None:
-        """Say which tokens count."""
+        """Return the mask where it fits an input of this shape, else None: all tokens count."""
         return self.mask if self.mask is not None and self.mask.shape == shape else None

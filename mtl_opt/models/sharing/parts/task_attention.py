@@ -14,7 +14,7 @@ from mtl_opt.models.sharing.parts.private_linear import PrivateLinear
 
 
 class TaskAttention(nn.Module):
-    r"""Let each task attend in its own way to features that all tasks share.
+    r"""Attention with private projections per task on features that all tasks share.
 
     With `h = W x + b` shared by all tasks, a row of task t becomes
 
@@ -109,7 +109,8 @@ def _seen(
     mask: Tensor,  # [batch, seq]
     causal: bool,
 ) -> Tensor:  # [batch, 1, seq, seq]
-    """Say which token sees which; a token that would see none sees itself: no softmax over nothing."""
+    """Build the attention mask; a token that would see no other sees itself."""
+    # A row of the softmax with nothing to attend to would be NaN.
     size = mask.shape[1]
     seen = rearrange(mask, "b s -> b 1 1 s").expand(-1, 1, size, size)
     itself = torch.eye(size, dtype=torch.bool, device=mask.device)
