@@ -1,4 +1,4 @@
-"""Tokenizers for the tests: a byte-level BPE trained here, and the real one of the shared model."""
+"""Tokenizers for the tests (a byte-level BPE trained here, the real one of the shared model), rows, and frames."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,3 +75,26 @@ def make_row() -> Callable[..., Row]:
         return Row(instruction, text, output, task, "rows.jsonl", 1)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def frames() -> dict[str, tuple[str, str]]:
+    """What each template puts before and after a single question."""
+    user, assistant = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
+    qwen = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+    return {
+        "default": ("Human: ", "</s>\nAssistant:"),
+        "alpaca": (
+            "Below is an instruction that describes a task. "
+            "Write a response that appropriately completes the request.\n\n### Instruction:\n",
+            "\n\n### Response:\n",
+        ),
+        "chatml": (user, assistant),
+        "tokenizer": (user, assistant),
+        "qwen": (qwen + user, assistant),
+        "llama2": ("[INST] ", " [/INST]"),
+        "llama3": (
+            "<|start_header_id|>user<|end_header_id|>\n\n",
+            "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+    }

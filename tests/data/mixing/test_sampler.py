@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl_opt.data.mixing import Sampler
+from mtl_opt.data.mixing import Facts, Sampler, build_mixer, rank_slice
 from mtl_opt.errors import InputError
 
 SIZES = {"qa": 10, "情绪": 3, "one": 1}
+UNEQUAL = {"qa": 900, "情绪": 90, "sum": 10}
+
+
+def sampler_of(name: str, **changes: object) -> Sampler:
+    facts = Facts(UNEQUAL, total_steps=100, rows_per_step=12, seed=3, ratios={"qa": 0.5, "情绪": 0.2, "sum": 0.3})
+    mixer = build_mixer(name, facts, {})
+    return Sampler(UNEQUAL, 4, 3, mixer, **changes)
 
 
 def test_every_draw_has_the_same_number_of_rows_of_every_task() -> None:
@@ -111,3 +118,48 @@ def test_a_damaged_state_is_refused(drawn: object) -> None:
 def test_sizes_without_rows_are_refused(sizes: dict[str, int], rows_per_task: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Sampler(sizes, rows_per_task, 0)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("name", ["balanced", "sqrt", "ratios"])
+def test_with_tasks_per_step_a_step_has_that_many_tasks_and_shares_hold_over_time(name: str, k: int) -> None:
+    sampler, free = sampler_of(name, tasks_per_step=k, draws_per_step=2), sampler_of(name)
+    for _ in range(400):
+        draws = [sampler.draw() for _ in range(2)]
+        assert len({task for draw in draws for task, rows in draw.items() if rows}) <= k
+        assert all(sum(map(len, draw.values())) == 12 for draw in draws)
+        free.skip()
+        free.skip()
+    for task in UNEQUAL:
+        assert sampler.drawn[task] / 9600 == pytest.approx(free.drawn[task] / 9600, abs=0.01)
+
+
+def test_with_limits_a_task_leaves_the_mix_and_every_row_is_seen_that_often() -> None:
+    sampler = Sampler({"a": 7, "b": 20, "c": 3}, 2, 0, limits={"a": 7, "b": 20, "c": 3})
+    drawn: dict[str, list[int]] = {"a": [], "b": [], "c": []}
+    for _ in range(5):
+        for task, rows in sampler.draw().items():
+            drawn[task] += rows
+    assert {task: sorted(rows) for task, rows in drawn.items()} == {t: list(range(n)) for t, n in sampler.sizes.items()}
+
+
+@given(
+    sizes=st.lists(st.integers(0, 13), min_size=1, max_size=6), world=st.integers(1, 5)
+)  # fmt: skip
+def test_processes_share_a_draw_exactly(sizes: list[int], world: int) -> None:
+    draw = {f"t{i}": list(range(100 * i, 100 * i + n)) for i, n in enumerate(sizes)}
+    parts = [rank_slice(draw, rank, world) for rank in range(world)]
+    for task, rows in draw.items():
+        assert [row for part in parts for row in part[task]] == rows
+    totals = [sum(map(len, part.values())) for part in parts]
+    assert max(totals) - min(totals) <= 1
+
+
+def test_processes_with_n_rows_see_what_one_with_all_of_them_sees() -> None:
+    one = Sampler(UNEQUAL, 4, 0)
+    two = Sampler(UNEQUAL, 2, 0, processes=2)
+    for _ in range(5):
+        draw = one.draw()
+        again = two.draw()
+        assert draw == again
+        assert rank_slice(again, 1, 2)["qa"] == draw["qa"][2:]

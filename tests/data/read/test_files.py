@@ -1,5 +1,7 @@
-"""Text files as records: what a bad line, another encoding or another separator comes to."""
+"""Text files as records: bad lines, encodings, separators, and the line on which each row begins."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,109 @@ import pytest
 from mtl_opt.data.read.files import guess_encoding, read_records
 from mtl_opt.data.read.sources import read_rows
 from mtl_opt.errors import InputError
+
+GOOD = {"instruction": "Is the customer angry?", "input": "客户：怎么\n还没到！", "output": "是", "task_name": "情绪"}
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def jsonl(*records: object) -> str:
+    return "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+
+
+def write_csv(path: Path, records: list[list[str]], encoding: str = "utf-8") -> Path:
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file).writerows(records)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path, name: str) -> None:
+    content = {
+        "a.jsonl": jsonl(GOOD),
+        "a.json": json.dumps([GOOD]),
+        "a.csv": "instruction,output,task_name\r\n问,答,情绪\r\n",
+    }[name]
+    (row,) = read_rows(write(tmp_path, name, content.encode("utf-8-sig")))
+    assert row.task == "情绪"
+
+
+def test_blank_lines_of_json_lines_are_skipped_and_counted(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path, "a.jsonl", f"\n{jsonl(GOOD)}\r\n  \n{jsonl(GOOD)}\n\n"))
+    assert [row.line for row in rows] == [2, 4]
+
+
+def test_a_line_separator_within_a_json_string_ends_no_line(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path, "a.jsonl", jsonl({**GOOD, "output": "a\u2028b\x85c"})))
+    assert row.output == "a\u2028b\x85c"
+
+
+def test_json_rows_are_counted_from_one(tmp_path: Path) -> None:
+    assert [row.line for row in read_rows(write(tmp_path, "a.json", json.dumps([GOOD, GOOD], indent=1)))] == [1, 2]
+
+
+def test_csv_rows_know_the_line_on_which_they_begin(tmp_path: Path) -> None:
+    content = 'instruction,output\n"two\nlines","yes, and\r\nno"\n\nb,c\n'
+    rows = read_rows(write(tmp_path, "a.csv", content))
+    assert [(row.line, row.instruction, row.output) for row in rows] == [
+        (2, "two\nlines", "yes, and\r\nno"),
+        (6, "b", "c"),
+    ]
+
+
+def test_csv_takes_longer_fields_than_the_module_does_by_itself(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (row,) = read_rows(write_csv(tmp_path / "a.csv", [["instruction", "output"], ["x" * 200_000, "y"]]))
+    assert len(row.instruction) == 200_000
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", jsonl(GOOD) + '\n{"instruction": ', ["line 2", "broken JSON"]),
+        ("a.jsonl", '{"instruction": "half \\ud83d", "output": "b"}', ["line 1", "surrogate"]),
+        ("a.jsonl", "[" * 100_000, ["line 1", "JSON"]),
+        ("a.json", "[\n{},\n{]", ["line 3", "broken JSON"]),
+        ("a.json", jsonl(GOOD, GOOD), ["line 2", ".jsonl"]),
+        ("a.json", json.dumps(GOOD), ["must hold a list of objects", "an object"]),
+        ("a.csv", "instruction,output\na\n", ["line 2", "fields is 1", "header has 2"]),
+        ("a.csv", "instruction,output\na,b,c\n", ["line 2", "fields is 3"]),
+        ("a.csv", 'instruction,output\na,b\n"a,b\n', ["line 3", "broken CSV"]),
+        ("a.csv", "instruction,output,output\na,b,c\n", ["line 1", "twice"]),
+        ("a.csv", "instruction;output\na;b\n", ["line 2", "`instruction` is missing", "instruction;output"]),
+        ("a.csv", "instruction,output,task_name\na,b,\n", ["line 2", "`task_name` is empty"]),
+        ("a.jsonl", "", ["no rows"]),
+        ("a.jsonl", "\n \n", ["no rows"]),
+        ("a.json", "", ["no rows"]),
+        ("a.json", "[]", ["no rows"]),
+        ("a.csv", "", ["no rows"]),
+        ("a.csv", "instruction,output\n", ["no rows"]),
+        ("a.jsonl", b'{"instruction"\n: "\xff"', ["not UTF-8", "0xff", "line 2", "byte 4"]),
+        ("a.text", "a", ["unknown extension", ".jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow"]),
+        ("a.bin", b"\xff", ["unknown extension"]),
+        ("a", "a", ["unknown extension"]),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name_and_the_rule(
+    tmp_path: Path, name: str, content: str | bytes, words: list[str]
+) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(InputError) as caught:
+        read_rows(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.jsonl` does not exist"):
+        read_rows(tmp_path / "nothing.jsonl")
+
 
 CHINESE = '{"instruction": "客户非常生气，因为信用卡被盗刷了。", "output": "是的"}'
 
@@ -57,11 +162,3 @@ def test_bad_lines_are_reported_and_the_others_read(tmp_path: Path, name: str, c
     errors: list[InputError] = []
     assert len(records(tmp_path / name, content, errors)) == 2
     assert [f"line {line}:" in str(error) for line, error in zip(lines, errors, strict=True)] == [True, True]
-
-
-def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
-    for name, answer in (("b.jsonl", "second"), ("a.json", "first")):
-        row = f'{{"instruction": "x", "output": "{answer}"}}'
-        (tmp_path / name).write_text(f"[{row}]" if name.endswith(".json") else row, encoding="utf-8")
-    (tmp_path / "notes.md").write_text("no data", encoding="utf-8")
-    assert [row.output for row in read_rows(tmp_path)] == ["first", "second"]

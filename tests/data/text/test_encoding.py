@@ -1,3 +1,5 @@
+"""Rows as tokens: prompt masked, answer learnt, long rows truncated where it hurts least."""
+
 import time
 from collections.abc import Callable
 
@@ -14,30 +16,8 @@ from mtl_opt.data.text.templates import Template
 from mtl_opt.data.text.tokens import EncodedRow
 from mtl_opt.errors import InputError
 
-MakeRow = Callable[..., Row]
 Tokenizer = PreTrainedTokenizerBase
-FRAMES = {
-    "default": ("Human: ", "</s>\nAssistant:"),
-    "alpaca": (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-        "### Instruction:\n",
-        "\n\n### Response:\n",
-    ),
-    "chatml": ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
-    "tokenizer": ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
-}
-ENDS = {"default": "</s>\n", "alpaca": "</s>\n\n", "chatml": "<|im_end|>\n", "tokenizer": "<|im_end|>\n"}
-IM_USER = "<|im_start|>user\n"
-FRAMES["qwen"] = (
-    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n" + IM_USER,
-    FRAMES["chatml"][1],
-)
-FRAMES["llama2"] = ("[INST] ", " [/INST]")
-FRAMES["llama3"] = (
-    "<|start_header_id|>user<|end_header_id|>\n\n",
-    "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-)
-ENDS |= {"qwen": "<|im_end|>\n", "llama2": "</s>", "llama3": "<|eot_id|>"}
+MakeRow = Callable[..., Row]
 OPENS = {"llama2": "<s>", "llama3": "<s>"}
 every_template = pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 
@@ -58,14 +38,30 @@ def answer_of(labels: list[int], tokenizer: Tokenizer) -> str:
     return tokenizer.decode([label for label in labels if label != IGNORE_INDEX])
 
 
-@every_template
-def test_the_texts_are_exactly_those_of_the_convention(
-    template: Template, chat_tokenizer: Tokenizer, make_row: MakeRow
+def test_a_task_prefix_stands_before_the_first_question_and_is_kept_in_a_long_row(
+    plain_tokenizer: Tokenizer, make_row: Callable[..., Row]
 ) -> None:
-    before, after = FRAMES[template.name]
-    row = make_row("年费是多少？", "没有。", text="卡片：金卡")
-    assert texts(template, row, chat_tokenizer)[0] == f"{before}年费是多少？\n卡片：金卡{after}"
-    assert texts(template, row, chat_tokenizer)[1] == f"没有。{ENDS[template.name]}"
+    encoder = Encoder(plain_tokenizer, get_template("default"), 60, prefix="### Task: {task}", task="情绪")
+    assert encoder.texts(make_row("What?"))[0] == "Human: ### Task: 情绪\nWhat?</s>\nAssistant:"
+    cut = encoder.encode([make_row("word " * 200)])[0]
+    assert cut.shortened
+    assert plain_tokenizer.decode(cut.input_ids).startswith("Human: ### Task: 情绪\n")
+
+
+def test_plain_text_is_learnt_whole_behind_one_token(plain_tokenizer: Tokenizer, bos_tokenizer: Tokenizer) -> None:
+    row = Row("", "", "从前 there was", None, "f", 1, asks="nobody")
+    for tokenizer, first in ((plain_tokenizer, "</s>"), (bos_tokenizer, "<s>")):
+        tokens = Encoder(tokenizer, get_template("chatml"), 100).encode([row])[0]
+        assert tokenizer.decode(tokens.input_ids) == first + "从前 there was</s>"
+        assert tokens.labels == [IGNORE_INDEX, *tokens.input_ids[1:]]
+    cut = Encoder(plain_tokenizer, get_template("chatml"), 5).encode([row])[0]
+    assert (len(cut.input_ids), cut.answer_cut) == (5, True)
+
+
+def test_truncation_can_be_an_error(plain_tokenizer: Tokenizer, make_row: Callable[..., Row]) -> None:
+    encoder = Encoder(plain_tokenizer, get_template("default"), 8, allow_cutting=False)
+    with pytest.raises(InputError, match=r"rows\.jsonl`, line 1: the row has \d+ tokens, `cutoff_len` is 8"):
+        encoder.encode([make_row("word " * 20)])
 
 
 @every_template
@@ -111,84 +107,6 @@ def test_the_real_tokenizer_sees_the_text_it_would_see_by_itself(real_tokenizer:
     assert real_tokenizer.decode(encode(template, row, real_tokenizer, 500).input_ids[len(prompt) :]) == "yes</s> \n"
 
 
-def test_the_chat_template_writes_its_own_opening_token(
-    make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
-) -> None:
-    chat = (
-        "{{ bos_token }}{{ messages[0].content }}>{% if messages|length > 1 %}{{ messages[1].content }}</s>{% endif %}"
-    )
-    tokenizer = make_tokenizer(opens=True, chat_template=chat)
-    ids = encode(get_template("tokenizer"), make_row(), tokenizer, 500).input_ids
-    assert ids.count(tokenizer.bos_token_id) == 1
-    assert ids[0] == tokenizer.bos_token_id
-
-
-@pytest.mark.parametrize(
-    ("name", "stop_text"),
-    [
-        ("default", None),
-        ("alpaca", None),
-        ("chatml", "<|im_end|>"),
-        ("qwen", "<|im_end|>"),
-        ("llama2", None),
-        ("llama3", "<|eot_id|>"),
-        ("tokenizer", "<|im_end|>"),
-    ],
-)
-def test_every_template_knows_where_a_generated_answer_ends(
-    name: str, stop_text: str | None, chat_tokenizer: Tokenizer
-) -> None:
-    assert get_template(name).stop_text(chat_tokenizer) == stop_text
-
-
-def test_an_unknown_template_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(InputError, match=r"Unknown template `chat_ml`. Did you mean `chatml`\?"):
-        get_template("chat_ml")
-
-
-def test_a_tokenizer_without_chat_template_is_refused(plain_tokenizer: Tokenizer, make_row: MakeRow) -> None:
-    with pytest.raises(InputError, match="`tokenizer` needs a chat template"):
-        encode(get_template("tokenizer"), make_row(), plain_tokenizer, 500)
-
-
-@pytest.mark.parametrize("name", ["default", "alpaca"])
-def test_a_tokenizer_without_eos_token_is_refused_where_the_template_needs_one(
-    name: str, make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
-) -> None:
-    with pytest.raises(InputError, match=f"`{name}` needs an eos token"):
-        encode(get_template(name), make_row(), make_tokenizer(eos_token=None), 500)
-
-
-def test_chatml_needs_no_eos_token(make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow) -> None:
-    tokenizer = make_tokenizer(eos_token=None)
-    labels = encode(get_template("chatml"), make_row(output="no"), tokenizer, 500).labels
-    assert answer_of(labels, tokenizer) == "no<|im_end|>\n"
-
-
-@pytest.mark.parametrize(
-    "chat",
-    [
-        # As a text: the generation prompt opens a thought that the finished dialogue does not show.
-        "{{ messages[0].content }}A:{% if add_generation_prompt %}?{% else %}{{ messages[1].content }}{% endif %}",
-        # As tokens: the blank before the answer is merged with its first word.
-        "Q:{{ messages[0].content }} A: {% if messages|length > 1 %}{{ messages[1].content }}{% endif %}",
-    ],
-)
-def test_a_chat_template_whose_prompt_is_no_prefix_is_refused(
-    chat: str, make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
-) -> None:
-    with pytest.raises(InputError, match=r"rows\.jsonl`, line 1: .*not a token prefix"):
-        encode(get_template("tokenizer"), make_row(output="customer"), make_tokenizer(chat_template=chat), 500)
-
-
-@pytest.mark.parametrize("chat", ["{{ raise_exception('no') }}", "{% if %}", "{{ 1 + messages[0].content }}"])
-def test_a_chat_template_that_fails_is_an_input_error(
-    chat: str, make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
-) -> None:
-    with pytest.raises(InputError, match="chat template fails"):
-        encode(get_template("tokenizer"), make_row(), make_tokenizer(chat_template=chat), 500)
-
-
 def test_an_answer_without_tokens_is_refused(make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow) -> None:
     chat = "{{ messages[0].content }}"
     with pytest.raises(InputError, match="no token of the answer"):
@@ -206,12 +124,12 @@ def test_no_rows_give_no_tokens(plain_tokenizer: Tokenizer) -> None:
 
 @every_template
 def test_a_long_row_loses_the_left_of_the_user_text_and_keeps_the_frame(
-    template: Template, chat_tokenizer: Tokenizer, make_row: MakeRow
+    template: Template, chat_tokenizer: Tokenizer, make_row: MakeRow, frames: dict[str, tuple[str, str]]
 ) -> None:
     row = make_row("客户 customer " * 50 + "angry about the 信用卡", "是的")
     whole = encode(template, row, chat_tokenizer, 10_000)
     cut = encode(template, row, chat_tokenizer, len(whole.input_ids) - 30)
-    before, after = FRAMES[template.name]
+    before, after = frames[template.name]
     prompt = chat_tokenizer.decode(cut.input_ids[: cut.labels.count(IGNORE_INDEX)])
     assert cut.shortened
     assert len(cut.input_ids) == len(whole.input_ids) - 30
@@ -246,16 +164,6 @@ def test_a_prompt_for_generation_is_cut_like_a_row(plain_tokenizer: Tokenizer, m
     assert encode_prompt(template, row, plain_tokenizer, num_prompt) == cut.input_ids[:num_prompt]
 
 
-def test_a_chat_template_that_hides_the_user_text_is_cut_from_the_left(
-    make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow
-) -> None:
-    chat = "U {{ messages[0].content | upper }}\n{% if messages|length > 1 %}{{ messages[1].content }}</s>{% endif %}"
-    tokenizer = make_tokenizer(chat_template=chat)
-    row = make_row("客户 " * 30, "yes")
-    whole = encode(get_template("tokenizer"), row, tokenizer, 1000)
-    assert encode(get_template("tokenizer"), row, tokenizer, 20).input_ids == whole.input_ids[-20:]
-
-
 def test_a_slow_tokenizer_keeps_the_frame_too(make_row: MakeRow) -> None:
     tokenizer = ByT5Tokenizer()
     row = make_row("问" * 60, "yes")
@@ -275,7 +183,13 @@ def test_a_slow_tokenizer_keeps_the_frame_too(make_row: MakeRow) -> None:
     cutoff_len=st.integers(2, 120),
 )
 def test_cutting_keeps_its_promises(
-    chat_tokenizer: Tokenizer, make_row: MakeRow, name: str, user: str, answer: str, cutoff_len: int
+    chat_tokenizer: Tokenizer,
+    make_row: MakeRow,
+    frames: dict[str, tuple[str, str]],
+    name: str,
+    user: str,
+    answer: str,
+    cutoff_len: int,
 ) -> None:
     template = get_template(name)
     row = make_row(user, answer)
@@ -288,7 +202,7 @@ def test_cutting_keeps_its_promises(
     assert num_prompt >= 1
     assert cut.labels == [IGNORE_INDEX] * num_prompt + cut.input_ids[num_prompt:]
     assert cut.input_ids[num_prompt:] == full_answer[: cutoff_len - 1] != []
-    after = chat_tokenizer(FRAMES[name][1], add_special_tokens=False)["input_ids"]
+    after = chat_tokenizer(frames[name][1], add_special_tokens=False)["input_ids"]
     kept = min(len(after), num_prompt)
     # The frame's first tokens may be merged with the user's last letters: only what follows is compared.
     assert cut.input_ids[:num_prompt][num_prompt - kept :][2:] == after[len(after) - kept :][2:]

@@ -1,4 +1,4 @@
-"""Rows of tasks that a head answers: tokens, places of words, and targets."""
+"""Rows of tasks that a head answers: their tokens, and the first token of each word."""
 
 import json
 
@@ -11,7 +11,6 @@ from mtl_opt.data import (
     Opener,
     RowSpec,
     Source,
-    collate,
     get_template,
     label_names,
     load_rows,
@@ -19,7 +18,7 @@ from mtl_opt.data import (
     with_targets,
 )
 from mtl_opt.data.registry import Entry
-from mtl_opt.errors import InputError, UnknownNameError
+from mtl_opt.errors import InputError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "wolf", "##gang", "lives", "in", "berlin", "good", "好", "坏", "很"]
 
@@ -88,43 +87,6 @@ def test_words_that_were_cut_lose_their_tags(load):
     found = load([{"tokens": ["wolfgang", "lives", "in"], "tags": ["A", "B", "A"]}], "words", cutoff_len=4)
     train = targets_of(found, ["A", "B"], words=True)
     assert [row.labels for row in train] == [[IGNORE_INDEX, 0, IGNORE_INDEX, IGNORE_INDEX]]
-
-
-def test_targets_are_class_indices_numbers_or_missing(load):
-    rows = [{"text": "good", "label": label} for label in ("b", "a", None, 1, "")]
-    found = load(rows, "row")
-    assert label_names(found.train["t"], words=False) == ["1", "a", "b"]
-    train = with_targets("t", found.train["t"], found.train_tokens["t"], ["a", "b"], words=False, skip_bad_rows=False)[
-        1
-    ]
-    assert [str(row.target) for row in train] == ["1.0", "0.0", "nan", "1.0", "nan"]
-    assert all(set(row.labels) == {IGNORE_INDEX} for row in train)
-    batch = collate([[], list(train[:3])], 0)
-    assert [str(float(t)) for t in batch.targets] == ["1.0", "0.0", "nan"]
-    assert batch.task_ids.tolist() == [1, 1, 1]
-    numbers = load([{"instruction": "good", "output": value} for value in (0.5, "2", -1, None)], "row")
-    train = targets_of(numbers, None, words=False)
-    assert [str(row.target) for row in train] == ["0.5", "2.0", "-1.0", "nan"]
-
-
-@pytest.mark.parametrize(
-    ("label", "names", "error", "sentence"),
-    [
-        ("negativ", ["negative", "positive"], UnknownNameError, r"line 1\): `negativ`\. Did you mean `negative`\?"),
-        (2, ["negative", "positive"], InputError, "label 2 of task `t` is out of range; it has 2 labels, 0 to 1"),
-        (-1, ["negative", "positive"], InputError, "label -1 of task `t` is out of range"),
-        ("many", None, InputError, "needs a finite number, got `many`"),
-        ("inf", None, InputError, "needs a finite number, got `inf`"),
-    ],
-)
-def test_answers_that_are_no_label_or_number_are_refused(load, label, names, error, sentence):
-    found = load([{"text": "good", "label": label}], "row")
-    parts = "t", found.train["t"], found.train_tokens["t"], names
-    with pytest.raises(error, match=sentence):
-        with_targets(*parts, words=False, skip_bad_rows=False)
-    rows, tokens, bad = with_targets(*parts, words=False, skip_bad_rows=True)
-    assert len(rows) == len(tokens) == 0
-    assert "line 1" in bad[0]
 
 
 @pytest.mark.parametrize(

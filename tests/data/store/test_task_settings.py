@@ -1,4 +1,4 @@
-"""What a registry says of tasks: entries that share a task, rows that name theirs, templates and instructions."""
+"""Settings of tasks: entries that share a task, rows that name theirs, templates and instructions."""
 
 import json
 from collections.abc import Callable

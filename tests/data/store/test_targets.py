@@ -1,0 +1,84 @@
+"""Targets of heads: classes, numbers, missing ones, and answers that are neither."""
+
+import json
+
+import pytest
+from transformers import BertTokenizerFast
+
+from mtl_opt.batch import IGNORE_INDEX
+from mtl_opt.data import (
+    Encoder,
+    Opener,
+    RowSpec,
+    Source,
+    collate,
+    get_template,
+    label_names,
+    load_rows,
+    with_targets,
+)
+from mtl_opt.data.registry import Entry
+from mtl_opt.errors import InputError, UnknownNameError
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "wolf", "##gang", "lives", "in", "berlin", "good", "好", "坏", "很"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)})
+
+
+@pytest.fixture
+def load(tokenizer, tmp_path):
+    """Write rows of one task and load them with a head that reads them so; nothing is held out."""
+
+    def run(rows, reads, cutoff_len=32, cache=False, cutting=True):
+        path = tmp_path / "任务.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        encoder = Encoder(tokenizer, get_template("default"), cutoff_len, allow_cutting=cutting, heads={"t": reads})
+        opener = Opener(encoder, cache=tmp_path / "cache" if cache else None, keep_small=True)
+        source = Source(str(path), spec=RowSpec(labels=True), task="t")
+        return load_rows([Entry(source)], opener, 0)
+
+    return run
+
+
+def targets_of(found, names, words=False):
+    return with_targets("t", found.train["t"], found.train_tokens["t"], names, words=words, skip_bad_rows=False)[1]
+
+
+def test_targets_are_class_indices_numbers_or_missing(load):
+    rows = [{"text": "good", "label": label} for label in ("b", "a", None, 1, "")]
+    found = load(rows, "row")
+    assert label_names(found.train["t"], words=False) == ["1", "a", "b"]
+    train = with_targets("t", found.train["t"], found.train_tokens["t"], ["a", "b"], words=False, skip_bad_rows=False)[
+        1
+    ]
+    assert [str(row.target) for row in train] == ["1.0", "0.0", "nan", "1.0", "nan"]
+    assert all(set(row.labels) == {IGNORE_INDEX} for row in train)
+    batch = collate([[], list(train[:3])], 0)
+    assert [str(float(t)) for t in batch.targets] == ["1.0", "0.0", "nan"]
+    assert batch.task_ids.tolist() == [1, 1, 1]
+    numbers = load([{"instruction": "good", "output": value} for value in (0.5, "2", -1, None)], "row")
+    train = targets_of(numbers, None, words=False)
+    assert [str(row.target) for row in train] == ["0.5", "2.0", "-1.0", "nan"]
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "error", "sentence"),
+    [
+        ("negativ", ["negative", "positive"], UnknownNameError, r"line 1\): `negativ`\. Did you mean `negative`\?"),
+        (2, ["negative", "positive"], InputError, "label 2 of task `t` is out of range; it has 2 labels, 0 to 1"),
+        (-1, ["negative", "positive"], InputError, "label -1 of task `t` is out of range"),
+        ("many", None, InputError, "needs a finite number, got `many`"),
+        ("inf", None, InputError, "needs a finite number, got `inf`"),
+    ],
+)
+def test_answers_that_are_no_label_or_number_are_refused(load, label, names, error, sentence):
+    found = load([{"text": "good", "label": label}], "row")
+    parts = "t", found.train["t"], found.train_tokens["t"], names
+    with pytest.raises(error, match=sentence):
+        with_targets(*parts, words=False, skip_bad_rows=False)
+    rows, tokens, bad = with_targets(*parts, words=False, skip_bad_rows=True)
+    assert len(rows) == len(tokens) == 0
+    assert "line 1" in bad[0]
