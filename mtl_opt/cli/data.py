@@ -64,7 +64,8 @@ def _stats(options: argparse.Namespace) -> None:
         return
     tasks = found["tasks"]
     heads = ("rows", "eval_rows", "mean", "p95", "max", "shortened", "answers_cut", "labels", "label_entropy",
-             "exact_duplicates", "near_duplicates", "distinct_2", "epochs")  # fmt: skip
+             "exact_duplicates", "near_duplicates", "held_out_trained",
+             "held_out_near", "distinct_2", "epochs")  # fmt: skip
     rows = [[task, *(entry["tokens"].get(head, entry.get(head)) for head in heads)] for task, entry in tasks.items()]
     print_table(["task", *heads], rows)
     print(f"\nShare of the rows under every mixing (this run: {found['mixing']}, {found['steps']} steps):")

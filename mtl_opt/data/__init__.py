@@ -8,7 +8,8 @@ from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings, iterate, read_rows
 from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, registry_entries, task_entries
 from mtl_opt.data.store.cache import default_root
-from mtl_opt.data.store.loading import TaskRows, hold_out, load_rows
+from mtl_opt.data.store.duplicates import Overlap, clusters, marks_of, overlaps
+from mtl_opt.data.store.loading import SplitRules, TaskRows, hold_out, load_rows
 from mtl_opt.data.store.opener import Opener, encoded
 from mtl_opt.data.store.streams import StreamRows, load_streams
 from mtl_opt.data.store.tables import TokenView, View
@@ -30,11 +31,13 @@ __all__ = [
     "Facts",
     "Mixer",
     "Opener",
+    "Overlap",
     "Row",
     "RowOrder",
     "RowSpec",
     "Sampler",
     "Source",
+    "SplitRules",
     "StreamRows",
     "TargetView",
     "TaskRows",
@@ -45,6 +48,7 @@ __all__ = [
     "build_mixer",
     "check_entry",
     "check_tokenizer",
+    "clusters",
     "collate",
     "collate_packed",
     "collate_prompts",
@@ -57,6 +61,8 @@ __all__ = [
     "label_names",
     "load_rows",
     "load_streams",
+    "marks_of",
+    "overlaps",
     "rank_slice",
     "read_rows",
     "registry_entries",

@@ -41,6 +41,7 @@ class Row:
         learn: Whether the last answer is learnt.
         choices: Permitted answers of a multiple-choice question; empty otherwise.
         label: Class of the row, for stratified batches; None where it has none.
+        group: What rows have in common that belong on one side of a split; None where it has none.
     """
 
     instruction: str
@@ -57,6 +58,7 @@ class Row:
     learn: bool = True
     choices: tuple[str, ...] = ()
     label: str | None = None
+    group: str | None = None
 
     @property
     def user_text(self) -> str:

@@ -22,11 +22,11 @@ from mtl_opt.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever reading or encoding yields other rows or tokens: older cache entries are then ignored."""
 
 TOKEN_ARRAYS = ("ids", "offsets", "spans", "span_offsets", "flags")
-ROW_ARRAYS = ("codes", "label_codes", "row_offsets")
+ROW_ARRAYS = ("codes", "label_codes", "marks", "row_offsets")
 """Arrays of a cached table, each in a file of its own."""
 
 LINES = "rows.jsonl"
@@ -114,7 +114,7 @@ def save_table(table: SourceTable, rows: Path, row_offsets: Any, files: Iterable
         partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
         for name in TOKEN_ARRAYS:
             np.save(partial / f"{name}.npy", getattr(table.tokens, name))
-        for name, numbers in zip(ROW_ARRAYS, (table.codes, table.label_codes, row_offsets), strict=True):
+        for name, numbers in zip(ROW_ARRAYS, (table.codes, table.label_codes, table.marks, row_offsets), strict=True):
             np.save(partial / f"{name}.npy", numbers)
         shutil.copyfile(rows, partial / LINES)
         meta = {"tasks": table.tasks, "labels": table.labels, "bad": table.bad, "files": list(files)}
@@ -142,16 +142,16 @@ def load_table(folder: Path) -> SourceTable | None:
         table = TokenTable(*(arrays[name] for name in TOKEN_ARRAYS))
         lines = np.memmap(folder / LINES, dtype=np.uint8, mode="r")
         # A file that was cut short still loads: compare every length with the one it must agree with.
-        sizes = {len(arrays[name]) for name in ("codes", "label_codes")} | {len(arrays["row_offsets"]) - 1}
+        sizes = {len(arrays[name]) for name in ("codes", "label_codes", "marks")} | {len(arrays["row_offsets"]) - 1}
         good = sizes == {len(table)} and len(table.offsets) == len(table.span_offsets) == len(table) + 1
         ends = (table.offsets[-1], table.span_offsets[-1], arrays["row_offsets"][-1])
         good = good and [int(end) for end in ends] == [len(table.ids), len(table.spans), len(lines)]
         rows = StoredRows(lines, arrays["row_offsets"], meta["files"])
-        marks = (meta["tasks"], arrays["codes"], meta["labels"], arrays["label_codes"], meta["bad"])
+        columns = (meta["tasks"], arrays["codes"], meta["labels"], arrays["label_codes"], arrays["marks"], meta["bad"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         logger.warning("Cached tokens in `%s` cannot be read (%s); they are made again.", folder, error)
         return None
     if not good:
         logger.warning("Cached tokens in `%s` do not fit together; they are made again.", folder)
         return None
-    return SourceTable(rows, table, *marks)
+    return SourceTable(rows, table, *columns)

@@ -2,17 +2,38 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings
 from mtl_opt.data.registry import Entry
+from mtl_opt.data.store.duplicates import Overlap, clusters, overlaps, to_drop
 from mtl_opt.data.store.opener import Opener
 from mtl_opt.data.store.tables import Numbers, SourceTable, TokenView, View
 from mtl_opt.errors import InputError
+
+Parts: TypeAlias = list[tuple[SourceTable, Numbers]]
+"""Pairs of a table and the indices of its selected rows."""
+
+
+@dataclass(frozen=True)
+class SplitRules:
+    """Say which rows are held out and which are left out.
+
+    Attributes:
+        val_size: What to hold out where a task has no evaluation rows: a share below 1, or a number of rows from 1.
+        by_group: Keep rows that ask the same, or have the same group, on one side of that split.
+        deduplicate: "exact" or "near": leave out training rows that repeat a held-out or an earlier training row.
+        most_held_out: Largest number of held-out rows of a task; None for all.
+    """
+
+    val_size: float = 0.0
+    by_group: bool = False
+    deduplicate: str | None = None
+    most_held_out: int | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +48,8 @@ class TaskRows:
         settings: Settings of each task.
         labels: Label of each training row as a number; -1 for none. `[rows]`
         bad: Error sentences of the rows that were left out.
+        overlap: What held-out rows share with training rows; empty for streams.
+        notes: Sentences on what was drawn and held out.
     """
 
     train: dict[str, View[Row]]
@@ -36,17 +59,23 @@ class TaskRows:
     settings: dict[str, TaskSettings]
     labels: dict[str, Numbers]
     bad: list[str] = field(default_factory=list)
+    overlap: dict[str, Overlap] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def load_rows(
-    entries: Sequence[Entry], opener: Opener, val_size: float, held_out: Sequence[Source] = (), complete: bool = False
+    entries: Sequence[Entry],
+    opener: Opener,
+    rules: SplitRules,
+    held_out: Sequence[Source] = (),
+    complete: bool = False,
 ) -> TaskRows:
     """Open all sources and group their rows by task.
 
     Args:
         entries: Sources of training rows, and of evaluation rows where an entry has its own.
         opener: Opens each source.
-        val_size: What to hold out where a task has no evaluation rows: a share below 1, or a number of rows from 1.
+        rules: What to hold out of the training rows, and what to leave out.
         held_out: Sources of evaluation rows that are shared by all tasks.
         complete: Require rows of every task in `held_out`.
 
@@ -56,29 +85,20 @@ def load_rows(
     Raises:
         InputError: If a source or row is bad, or a task has no row to train or (with `complete`) to evaluate on.
     """
+    val_size = rules.val_size
     if not (val_size >= 1 and float(val_size).is_integer()) and not 0 <= val_size < 1:
         raise InputError(f"`val_size` must be a share in [0, 1) or a whole number of rows, got {val_size}.")
     tables = [(opener.open(entry.train), None if entry.eval is None else opener.open(entry.eval)) for entry in entries]
-    settings = settings_of(entries, [table for table, _ in tables])
-    train: dict[str, list[tuple[SourceTable, Numbers]]] = {task: [] for task in settings}
-    out: dict[str, list[tuple[SourceTable, Numbers]]] = {task: [] for task in settings}
-    for table, own in tables:
-        for code, task in enumerate(table.tasks):
-            indices = np.flatnonzero(table.codes == code)
-            if own is None and not held_out:
-                indices, held = hold_out(task, indices, val_size)
-                out[task].append((table, held))
-            train[task].append((table, indices))
-        if own is not None:
-            _add_held_out(out, own)
     others = [opener.open(source) for source in held_out]
-    for table in others:
-        _add_held_out(out, table)
+    settings = settings_of(entries, [table for table, _ in tables])
+    train, out = _divided(tables, others, list(settings), rules)
     missing = [f"`{task}`" for task, parts in out.items() if not any(len(i) for _, i in parts)]
     if complete and held_out and missing:
         raise InputError(f"Evaluation file `{held_out[0].path}` has no rows of task {', '.join(missing)}.")
+    notes = _limit_held_out(out, rules.most_held_out)
+    before = overlaps(*({task: _marks(parts) for task, parts in side.items()} for side in (train, out)))
+    overlap = _deduplicated(train, out, before, rules.deduplicate)
     opened = [*(t for pair in tables for t in pair if t is not None), *others]
-    bad = [sentence for table in opened for sentence in table.bad]
     return TaskRows(
         {task: _row_view(parts) for task, parts in train.items()},
         {task: _token_view(parts) for task, parts in train.items()},
@@ -86,11 +106,82 @@ def load_rows(
         {task: _token_view(parts) for task, parts in out.items()},
         settings,
         {task: _label_codes(parts) for task, parts in train.items()},
-        bad,
+        [sentence for table in opened for sentence in table.bad],
+        overlap,
+        notes,
     )
 
 
-def _add_held_out(out: dict[str, list[tuple[SourceTable, Numbers]]], table: SourceTable) -> None:
+def _divided(
+    tables: Sequence[tuple[SourceTable, SourceTable | None]],
+    others: Sequence[SourceTable],
+    tasks: Sequence[str],
+    rules: SplitRules,
+) -> tuple[dict[str, Parts], dict[str, Parts]]:
+    """Group the rows of all tables into training and held-out rows of every task."""
+    train: dict[str, Parts] = {task: [] for task in tasks}
+    out: dict[str, Parts] = {task: [] for task in tasks}
+    for table, own in tables:
+        for code, task in enumerate(table.tasks):
+            indices = np.flatnonzero(table.codes == code)
+            if own is None and not others:
+                groups = clusters(table.marks[indices]) if rules.by_group else None
+                indices, held = hold_out(task, indices, rules.val_size, groups)
+                out[task].append((table, held))
+            train[task].append((table, indices))
+        if own is not None:
+            _add_held_out(out, own)
+    for table in others:
+        _add_held_out(out, table)
+    return train, out
+
+
+def _limit_held_out(out: dict[str, Parts], most: int | None) -> list[str]:
+    """Draw at most so many held-out rows of every task, the same ones in every run, and return a note for each."""
+    notes = []
+    for task, parts in out.items():
+        number = sum(len(indices) for _, indices in parts)
+        if most is None or number <= most:
+            continue
+        chosen = np.zeros(number, dtype=bool)
+        chosen[random.Random(0).sample(range(number), most)] = True
+        ends = np.cumsum([len(indices) for _, indices in parts])[:-1]
+        out[task] = [(t, i[own]) for (t, i), own in zip(parts, np.split(chosen, ends), strict=True)]
+        notes.append(
+            f"Task {task}: `max_eval_samples` measures {most} of its {number} held-out rows, drawn at random, the same "
+            "in every run; the others are not trained on."
+        )
+    return notes
+
+
+def _deduplicated(
+    train: dict[str, Parts], out: dict[str, Parts], before: dict[str, Overlap], how: str | None
+) -> dict[str, Overlap]:
+    """Leave out training rows that repeat another, and return the counts of what is left."""
+    if how is None:
+        return before
+    dropped = {}
+    for task, parts in train.items():
+        marks = _marks(parts), _marks(out[task])
+        gone = to_drop(_row_view(parts), _row_view(out[task]), marks, near=how == "near")
+        if gone.all():
+            raise InputError(
+                f"Task `{task}`: `deduplicate: {how}` leaves nothing to train on: all of its {len(gone)} training rows "
+                "repeat held-out rows."
+            )
+        ends = np.cumsum([len(indices) for _, indices in parts])[:-1]
+        train[task] = [(t, i[~own]) for (t, i), own in zip(parts, np.split(gone, ends), strict=True)]
+        dropped[task] = int(gone.sum())
+    after = overlaps(*({task: _marks(parts) for task, parts in side.items()} for side in (train, out)))
+    return {task: replace(found, dropped=dropped[task]) for task, found in after.items()}
+
+
+def _marks(parts: Parts) -> Numbers:  # [rows, 3]
+    """Collect the marks of selected rows."""
+    return np.concatenate([np.zeros((0, 3), np.uint64), *(table.marks[indices] for table, indices in parts)])
+
+
+def _add_held_out(out: dict[str, Parts], table: SourceTable) -> None:
     """Append the rows of a source to the evaluation rows of their tasks."""
     for code, task in enumerate(table.tasks):
         indices = np.flatnonzero(table.codes == code)
@@ -100,17 +191,17 @@ def _add_held_out(out: dict[str, list[tuple[SourceTable, Numbers]]], table: Sour
         out[task].append((table, indices))
 
 
-def _row_view(parts: Sequence[tuple[SourceTable, Numbers]]) -> View[Row]:
+def _row_view(parts: Parts) -> View[Row]:
     """Build a view of rows as text."""
     return View([(table.rows, indices) for table, indices in parts])
 
 
-def _token_view(parts: Sequence[tuple[SourceTable, Numbers]]) -> TokenView:
+def _token_view(parts: Parts) -> TokenView:
     """Build a view of the tokens of rows."""
     return TokenView([(table.tokens, indices) for table, indices in parts])
 
 
-def _label_codes(parts: Sequence[tuple[SourceTable, Numbers]]) -> Numbers:  # [rows]
+def _label_codes(parts: Parts) -> Numbers:  # [rows]
     """Number the labels of a task consistently across its tables; -1 for none."""
     names: dict[str, int] = {}
     found = []
@@ -137,13 +228,17 @@ def settings_of(entries: Sequence[Entry], tables: Sequence[SourceTable]) -> dict
     return found
 
 
-def hold_out(task: str, indices: Numbers, val_size: float) -> tuple[Numbers, Numbers]:  # [rows], [rows]
+def hold_out(
+    task: str, indices: Numbers, val_size: float, groups: Numbers | None = None
+) -> tuple[Numbers, Numbers]:  # [rows], [rows], each
     """Split rows into training and evaluation rows, independently of the run's seed, so that runs share one test set.
 
     Args:
         task: Name of the task, for the error.
         indices: The rows. `[rows]`
         val_size: A share below 1 (rounded, at least one row), a number of rows from 1, or 0 for none.
+        groups: Number of the group of every row, of which none is divided; with them, the share is met as nearly as
+            whole groups allow. `[rows]`
 
     Returns:
         Training and evaluation rows, both in the order given.
@@ -160,8 +255,32 @@ def hold_out(task: str, indices: Numbers, val_size: float) -> tuple[Numbers, Num
             f"Task `{task}`: Holding out {num_out} of {num_rows} row{'s' * (num_rows != 1)} (`val_size` {val_size}) "
             "leaves nothing to train on; give an `eval_file` or a smaller `val_size`."
         )
+    chosen = _drawn(num_rows, num_out) if groups is None else _drawn_groups(task, groups, num_out)
+    return indices[~chosen], indices[chosen]
+
+
+def _drawn(num_rows: int, num_out: int) -> Numbers:  # [rows]
+    """Draw so many rows, the same ones in every run."""
     order = list(range(num_rows))
     random.Random(0).shuffle(order)
     chosen = np.zeros(num_rows, dtype=bool)
     chosen[order[:num_out]] = True
-    return indices[~chosen], indices[chosen]
+    return chosen
+
+
+def _drawn_groups(task: str, groups: Numbers, num_out: int) -> Numbers:  # [rows] -> [rows]
+    """Draw whole groups that together have at most so many rows, or else the smallest group."""
+    sizes = np.bincount(groups)
+    if len(sizes) < 2:
+        raise InputError(
+            f"Task `{task}`: its {len(groups)} rows are all of one group, so that `val_split_by: group` has nothing to "
+            "hold out; give an `eval_file`."
+        )
+    order = list(range(len(sizes)))
+    random.Random(0).shuffle(order)
+    taken, left = list[int](), num_out
+    for group in order:
+        if sizes[group] <= left:
+            taken.append(group)
+            left -= int(sizes[group])
+    return np.isin(groups, taken or [int(sizes.argmin())])

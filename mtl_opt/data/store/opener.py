@@ -12,6 +12,7 @@ from mtl_opt.data.read.files import Report, stop_at_first
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings, iterate
 from mtl_opt.data.store.cache import LINES, load_table, save_table, table_key
+from mtl_opt.data.store.duplicates import marks_of
 from mtl_opt.data.store.tables import Numbers, SourceTable, StoredRows, TokenTable, write_rows
 from mtl_opt.data.text.encoding import CHUNK, Encoder
 from mtl_opt.data.text.template_names import get_template
@@ -110,7 +111,7 @@ def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: P
 
 
 class CodeColumns:
-    """Number the tasks and labels of rows in the order in which they first occur.
+    """Number the tasks and labels of rows in the order in which they first occur, and hash the rows.
 
     Args:
         task: Task of rows that name none themselves.
@@ -122,6 +123,7 @@ class CodeColumns:
         self.labels: dict[str, int] = {}
         self.codes: list[Numbers] = []
         self.label_codes: list[Numbers] = []
+        self.marks: list[Numbers] = [np.zeros((0, 3), np.uint64)]
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append the codes of further rows."""
@@ -130,11 +132,12 @@ class CodeColumns:
         self.codes.append(np.array(codes, dtype=np.int32))
         labels = [-1 if row.label is None else self.labels.setdefault(row.label, len(self.labels)) for row in rows]
         self.label_codes.append(np.array(labels, dtype=np.int32))
+        self.marks.append(marks_of(rows))
 
-    def columns(self) -> tuple[list[str], Numbers, list[str], Numbers]:
-        """Return task names, task codes, label names and label codes (-1 for none)."""
+    def columns(self) -> tuple[list[str], Numbers, list[str], Numbers, Numbers]:
+        """Return task names, task codes, label names, label codes (-1 for none) and marks."""
         codes, labels = (np.concatenate([np.zeros(0, np.int32), *part]) for part in (self.codes, self.label_codes))
-        return list(self.tasks), codes, list(self.labels), labels
+        return list(self.tasks), codes, list(self.labels), labels, np.concatenate(self.marks)
 
 
 def encoded(rows: Iterator[Row], encoder: Encoder, report: Report) -> Iterator[tuple[list[Row], list[Tokens]]]:

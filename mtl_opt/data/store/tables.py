@@ -113,8 +113,8 @@ def row_values(row: Row, files: dict[str, int]) -> list[Any]:
     """Convert a row to JSON values; new file names are added to `files`."""
     file = files.setdefault(row.file, len(files))
     rest: list[Any] = [row.system, row.tools, [list(turn) for turn in row.history], row.asks, row.answers, row.learn]
-    rest += [list(row.choices), row.label]
-    plain = ["", "", [], "user", "assistant", True, [], None]  # most rows: nothing but a question and an answer
+    rest += [list(row.choices), row.label, row.group]
+    plain = ["", "", [], "user", "assistant", True, [], None, None]  # most rows: nothing but a question and an answer
     return [row.instruction, row.input, row.output, row.task, file, row.line, *([] if rest == plain else rest)]
 
 
@@ -123,11 +123,11 @@ def row_from(values: list[Any], files: Sequence[str]) -> Row:
     instruction, text, output, task, file, line, *rest = values
     if not rest:
         return Row(instruction, text, output, task, files[file], line)
-    system, tools, history, asks, answers, learn, choices, label = rest
+    system, tools, history, asks, answers, learn, choices, label, group = rest
     turns = tuple(Turn(*turn) for turn in history)
     return Row(
         instruction, text, output, task, files[file], line,
-        system, tools, turns, asks, answers, learn, tuple(choices), label,
+        system, tools, turns, asks, answers, learn, tuple(choices), label, group,
     )  # fmt: skip
 
 
@@ -142,6 +142,7 @@ class SourceTable:
         codes: Index into `tasks` of every row. `[rows]`
         labels: The distinct labels.
         label_codes: Index into `labels` of every row; -1 where it has none. `[rows]`
+        marks: Hashes of every row by which duplicates are found; see `marks_of`. `[rows, 3]`
         bad: Error sentences of the rows that were left out.
     """
 
@@ -151,6 +152,7 @@ class SourceTable:
     codes: Numbers
     labels: list[str]
     label_codes: Numbers
+    marks: Numbers
     bad: list[str]
 
 

@@ -21,6 +21,9 @@ def check_data(config: Any) -> None:
         raise InputError("`streaming` needs `max_steps`: a stream does not tell how many rows it has.")
     if config.streaming and config.val_from_train is not None:
         raise InputError("`val_from_train` holds rows out of a table; `streaming` reads rows on the way.")
+    for key in ("deduplicate", "val_split_by"):
+        if config.streaming and getattr(config, key) is not None:
+            raise InputError(f"`{key}` compares all rows with each other; `streaming` reads rows on the way.")
     if config.tokens_per_batch is not None and config.gradient_engine == "two_pass":
         raise InputError("`tokens_per_batch` may divide a step, and `gradient_engine: two_pass` takes it whole.")
     if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:

@@ -120,7 +120,14 @@ class DataKeys:
     val_from_train: float | None = setting(
         number(0, above=True), "measure on so many of the training rows instead, as val_size; for choosing settings"
     )
-    max_samples: int | None = setting(whole(1), "most rows taken of each file or data set; default all")
+    val_split_by: str | None = setting(
+        choice("group"), "group: rows that ask the same, or have the same `group`, are held out together"
+    )
+    deduplicate: str | None = setting(
+        choice("exact", "near"), "leave out training rows that repeat a held-out or an earlier row of their task"
+    )
+    max_samples: int | None = setting(whole(1), "most rows taken of each file or data set to train on; default all")
+    max_eval_samples: int | None = setting(whole(1), "most held-out rows of each task; default all")
     skip_bad_rows: bool = setting(flag, "leave bad rows out and list them; otherwise the first one is an error", False)
     streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)
     buffer_size: int = setting(whole(1), "rows of a stream that are shuffled together", 16384)

@@ -10,7 +10,7 @@ from mtl_opt.data.statistics import length_statistics, text_statistics
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
 from mtl_opt.training.config.run_config import TrainConfig
-from mtl_opt.training.setup.data import entries_of, opener_of, prepare
+from mtl_opt.training.setup.data import Prepared, entries_of, opener_of, prepare
 from mtl_opt.training.setup.sampler import build_sampler, facts_of
 
 MOST_DRAWS = 2000
@@ -80,11 +80,24 @@ def stats(config: TrainConfig) -> dict[str, Any]:
             "tokens": length_statistics(tokens),
             "shortened": tokens.num_shortened,
             "answers_cut": tokens.num_answers_cut,
-            **text_statistics(prepared.train_rows[task]),
+            **text_statistics(prepared.train_rows[task], prepared.eval_rows[task]),
+            **overlap_counts(prepared, task),
             "shares": {name: None if found is None else round(found[task], 4) for name, found in shares.items()},
             "epochs": round(drawn[task] / len(tokens), 3),
         }
     return {"steps": steps, "mixing": config.mixing, "tasks": tasks}
+
+
+def overlap_counts(prepared: Prepared, task: str) -> dict[str, Any]:
+    """Count duplicates among the training rows of a task, and what its held-out rows share with training rows."""
+    found = prepared.overlap[task]
+    return {
+        "exact_duplicates": found.duplicates,
+        "deduplicated": found.dropped,
+        "held_out_trained": found.shared,
+        "held_out_asked": found.asked,
+        "held_out_elsewhere": found.elsewhere,
+    }
 
 
 def mixer_for(name: str, facts: Facts, arguments: Mapping[str, Any], configured: bool) -> Mixer | None:

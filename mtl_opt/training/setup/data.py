@@ -12,20 +12,25 @@ from mtl_opt.data import (
     Encoder,
     Entry,
     Opener,
+    Overlap,
     Row,
     RowSpec,
     Source,
+    SplitRules,
     StreamRows,
     TaskRows,
     TaskSettings,
     TokenView,
     View,
     check_tokenizer,
+    clusters,
     default_root,
     get_template,
     hold_out,
     load_rows,
     load_streams,
+    marks_of,
+    overlaps,
     registry_entries,
     task_entries,
 )
@@ -53,6 +58,7 @@ class Prepared:
         eval_rows: Held-out rows by task, as text.
         eval_encoded: The same rows, tokenised.
         heads: Type and options of the head of every task that has one, with its labels.
+        overlap: What held-out rows share with training rows, by task; empty for streams.
         untrained: Evaluation before training by task, filled by the first run that measures it.
     """
 
@@ -65,6 +71,7 @@ class Prepared:
     eval_rows: dict[str, View[Row]]
     eval_encoded: dict[str, TokenView]
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    overlap: dict[str, Overlap] = field(default_factory=dict)
     untrained: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -92,10 +99,13 @@ class Prepared:
         kept = {name: rows for name, rows in self.train.items() if name in tasks}
         return replace(self, train=kept)
 
-    def held_out_of_training(self, size: float) -> "Prepared":
+    def held_out_of_training(self, size: float, by_group: bool) -> "Prepared":
         """Hold rows out of the training rows instead of the separate held-out rows, which are dropped."""
-        parts = {task: hold_out(task, np.arange(len(rows)), size) for task, rows in self.train.items()}
-        return replace(
+        parts = {
+            task: hold_out(task, np.arange(len(rows)), size, clusters(marks_of(rows)) if by_group else None)
+            for task, rows in self.train_rows.items()
+        }
+        found = replace(
             self,
             train={task: self.train[task].pick(kept) for task, (kept, _) in parts.items()},
             train_rows={task: self.train_rows[task].pick(kept) for task, (kept, _) in parts.items()},
@@ -104,6 +114,8 @@ class Prepared:
             eval_encoded={task: self.train[task].pick(held) for task, (_, held) in parts.items()},
             untrained={},
         )
+        sides = ({task: marks_of(rows) for task, rows in side.items()} for side in (found.train_rows, found.eval_rows))
+        return replace(found, overlap=overlaps(*sides))
 
 
 def prepare(config: TrainConfig) -> Prepared:
@@ -117,7 +129,10 @@ def prepare(config: TrainConfig) -> Prepared:
         seed = config.seed if config.data_seed is None else config.data_seed
         rows = load_streams(entries, opener, config.val_size, held_out, config.buffer_size, seed)
     else:
-        rows = load_rows(entries, opener, config.val_size, held_out, complete=config.train_file is not None)
+        rules = SplitRules(
+            config.val_size, config.val_split_by is not None, config.deduplicate, config.max_eval_samples
+        )
+        rows = load_rows(entries, opener, rules, held_out, complete=config.train_file is not None)
     rows, heads = attach_heads(rows, config.heads, config.skip_bad_rows)
     encoders = {task: opener.encoder_of(settings, task) for task, settings in rows.settings.items()}
     for task, settings in rows.settings.items():
@@ -125,11 +140,11 @@ def prepare(config: TrainConfig) -> Prepared:
     log_rows(rows, config)
     prepared = Prepared(
         tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens,
-        heads,
+        heads, rows.overlap,
     )  # fmt: skip
     if config.val_from_train is None:
         return prepared
-    prepared = prepared.held_out_of_training(config.val_from_train)
+    prepared = prepared.held_out_of_training(config.val_from_train, config.val_split_by is not None)
     for task, settings in rows.settings.items():
         check_measuring(task, settings, prepared.eval_rows[task])
     return prepared
@@ -175,19 +190,45 @@ def limit_rows(source: Source, max_samples: int | None) -> Source:
 
 
 def log_rows(rows: TaskRows, config: TrainConfig) -> None:
-    """Log the number of rows per task, and what was shortened and left out."""
+    """Log the number of rows per task, what was shortened and left out, and what stands on both sides."""
     for sentence in rows.bad:
         logger.warning("Left out: %s", sentence)
     if rows.bad:
         logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
+    for note in rows.notes:
+        logger.info(note)
     for task, tokens in rows.train_tokens.items():
+        held = len(rows.eval[task])
         if isinstance(tokens, StreamRows):
-            logger.info("Task %s: a stream to train on, %d rows held out.", task, len(rows.eval[task]))
+            unknown = "; whether those are trained on too is not known of a stream" * bool(held)
+            logger.info("Task %s: a stream to train on, %d rows held out%s.", task, held, unknown)
             continue
         shortened, cut = tokens.num_shortened, tokens.num_answers_cut
         also = f", {shortened} shortened to cutoff_len {config.cutoff_len}" if shortened else ""
         also += f" ({cut} of them with part of an answer cut)" if cut else ""
-        logger.info("Task %s: %d rows to train on%s, %d held out.", task, len(tokens), also, len(rows.eval[task]))
+        overlap = rows.overlap[task]
+        also += f", {overlap.duplicates} of them duplicates" if overlap.duplicates else ""
+        also += f", {overlap.dropped} left out by `deduplicate`" if overlap.dropped else ""
+        found = f", {overlap.shared} of them training rows too" if held else ""
+        logger.info("Task %s: %d rows to train on%s; %d held out%s.", task, len(tokens), also, held, found)
+        for sentence in overlap_sentences(task, overlap, held):
+            logger.warning(sentence)
+
+
+def overlap_sentences(task: str, overlap: Overlap, held: int) -> list[str]:
+    """Say what held-out rows of a task share with training rows."""
+    of = f"of its {held} held-out rows"
+    found = []
+    if overlap.shared:
+        found.append(
+            f"Task {task}: {overlap.shared} {of} are training rows too, question and answer, and measure memory; "
+            "`deduplicate: exact` leaves them out of training."
+        )
+    if overlap.asked:
+        found.append(f"Task {task}: {overlap.asked} {of} ask what a training row asks, with another answer.")
+    for other, count in overlap.elsewhere.items():
+        found.append(f"Task {task}: {count} {of} are training rows of task {other}.")
+    return found
 
 
 def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source
 from mtl_opt.data.registry import Entry, task_entries
-from mtl_opt.data.store.loading import TaskRows, hold_out, load_rows
+from mtl_opt.data.store.loading import SplitRules, TaskRows, hold_out, load_rows
 from mtl_opt.data.store.opener import Opener
 from mtl_opt.data.text.encoding import Encoder
 from mtl_opt.data.text.template_names import get_template
@@ -39,7 +39,7 @@ def load(plain_tokenizer: PreTrainedTokenizerBase) -> Callable[..., TaskRows]:
         encoder = Encoder(plain_tokenizer, get_template("default"), 64)
         entries = [Entry(Source(files, needs_task=True))] if isinstance(files, str) else task_entries(files)
         held_out = [] if eval_file is None else [Source(eval_file, needs_task=True)]
-        return load_rows(entries, Opener(encoder, **opener), val_size, held_out, complete=True)
+        return load_rows(entries, Opener(encoder, **opener), SplitRules(val_size), held_out, complete=True)
 
     return load_by_task
 

@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.registry import registry_entries
-from mtl_opt.data.store.loading import TaskRows, load_rows
+from mtl_opt.data.store.loading import SplitRules, TaskRows, load_rows
 from mtl_opt.data.store.opener import Opener
 from mtl_opt.data.text.encoding import Encoder
 from mtl_opt.data.text.template_names import get_template
@@ -26,7 +26,7 @@ def load(plain_tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Load:
             (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
         (tmp_path / "dataset_info.json").write_text(json.dumps(registry), encoding="utf-8")
         opener = Opener(Encoder(plain_tokenizer, get_template("default"), 200, prefix="### {task}"))
-        return load_rows(registry_entries(str(tmp_path), list(registry)), opener, 0)
+        return load_rows(registry_entries(str(tmp_path), list(registry)), opener, SplitRules())
 
     return load_names
 

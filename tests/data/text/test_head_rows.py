@@ -11,6 +11,7 @@ from mtl_opt.data import (
     Opener,
     RowSpec,
     Source,
+    SplitRules,
     get_template,
     label_names,
     load_rows,
@@ -38,7 +39,7 @@ def load(tokenizer, tmp_path):
         encoder = Encoder(tokenizer, get_template("default"), cutoff_len, allow_cutting=cutting, heads={"t": reads})
         opener = Opener(encoder, cache=tmp_path / "cache" if cache else None, keep_small=True)
         source = Source(str(path), spec=RowSpec(labels=True), task="t")
-        return load_rows([Entry(source)], opener, 0)
+        return load_rows([Entry(source)], opener, SplitRules())
 
     return run
 

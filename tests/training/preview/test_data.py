@@ -11,7 +11,7 @@ from mtl_opt import cli
 from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.data import MIXINGS
 from mtl_opt.data.read.rows import Row
-from mtl_opt.data.statistics import near_duplicates, text_statistics
+from mtl_opt.data.statistics import text_statistics
 from mtl_opt.training.preview.data import stretches
 from mtl_opt.training.setup.data import prepare
 from mtl_opt.training.setup.sampler import build_sampler
@@ -161,12 +161,23 @@ def test_duplicates_labels_and_diversity_are_counted():
     base = "The customer called three times about the same card and nobody ever called back, which is a shame. "
     rows = [row(base + "one"), row(base + "one"), row(base + "two"), row("客户三次来电，没有人回复。", "b")]
     found = text_statistics(rows)
-    assert (found["exact_duplicates"], found["near_duplicates"], found["labels"]) == (1, 1, 2)
+    assert (found["near_duplicates"], found["near_duplicates_of"], found["labels"]) == (1, 3, 2)
     assert found["label_entropy"] == pytest.approx(0.811, abs=1e-3)
     assert 0 < found["distinct_1"] < found["distinct_3"] <= 1
 
 
-def test_unrelated_texts_are_no_near_duplicates():
-    texts = [f"{i} {chr(97 + i % 26) * 3} text about {i * i} things and {chr(110 + i % 9) * 4}" for i in range(60)]
-    assert near_duplicates(texts) == 0
-    assert near_duplicates(["客户非常生气，因为信用卡被盗刷了。", "客户非常生气，因为信用卡被盗刷了！"]) == 1
+def test_held_out_rows_near_training_rows_are_counted():
+    base = "The customer called three times about the same card and nobody ever called back, which is a shame. "
+    found = text_statistics([row(base + "one")], [row(base + "two"), row("Something else entirely, in other words.")])
+    assert (found["held_out_near"], found["held_out_near_of"]) == (1, 2)
+
+
+def test_the_same_file_to_train_and_to_measure_is_said(call, settings, caplog):
+    settings["tasks"]["qa"]["eval_file"] = settings["tasks"]["qa"]["file"]
+    code, out, _ = call("stats", "--json")
+    assert code == 0
+    assert json.loads(out)["tasks"]["qa"]["held_out_trained"] == 14
+    assert "Task qa: 14 of its 14 held-out rows are training rows too" in caplog.text
+    code, _, err = call("stats", "deduplicate=exact")
+    assert code == 2
+    assert "leaves nothing to train on: all of its 14 training rows repeat" in err

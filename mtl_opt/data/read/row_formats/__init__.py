@@ -34,7 +34,7 @@ FORMATS: dict[str, Callable[[Record], dict[str, Any]]] = {
 
 COLUMNS = (
     "prompt", "query", "response", "history", "messages", "system", "tools",
-    "completion", "text", "label", "question", "choices", "answer", "tokens", "tags", "task",
+    "completion", "text", "label", "question", "choices", "answer", "tokens", "tags", "task", "group",
 )  # fmt: skip
 """Names that `columns` of a registry entry may map to columns."""
 
@@ -87,4 +87,4 @@ def make_row(values: object, file: str, line: int, spec: RowSpec) -> Row:
         raise InputError(f"{where}: a row must be an object, got {json_type(values)}.")
     record = Record(values, where, spec)
     fields = FORMATS[spec.formatting or infer_format(spec.columns or values)](record)
-    return Row(file=file, line=line, **{"task": record.task(), **fields})
+    return Row(file=file, line=line, group=record.group(), **{"task": record.task(), **fields})

@@ -78,6 +78,11 @@ class Record:
         column = self.column(name, default)
         return None if column is None else self.values.get(column)
 
+    def group(self) -> str | None:
+        """Read what the row has in common with others; None where it has nothing."""
+        value = self.value("group", "group")
+        return None if value is None else str(value)
+
     def task(self, extra: Sequence[str] = ()) -> str | None:
         """Read the task that the row itself names; None where it names none."""
         keys = (*TASK_KEYS, *extra)
