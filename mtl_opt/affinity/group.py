@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from mtl_opt.affinity.layer_conflict import read_measurements, train_measured
+from mtl_opt.affinity.layer_conflict import read_measurements, refuse_early_stop, train_measured
 from mtl_opt.affinity.task_affinity import LookaheadWatch, cosine_affinity, lookahead_affinity
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.results import check_folder_of_runs, write_json, write_text
@@ -71,11 +71,13 @@ def group_tasks(config: TrainConfig, options: GroupOptions | None = None) -> dic
         `score_by_number_of_groups`, and `configs`, the paths of `group-N.yaml` and `selective.yaml`.
 
     Raises:
-        InputError: If there are fewer tasks than two or than groups, groups are given already, or the folder is taken.
+        InputError: If there are fewer tasks than two or than groups, groups are given already, the folder is taken, or
+            the run may stop early.
     """
     options = options or GroupOptions()
     output = Path(config.output_dir)
     check_one_process("group")
+    refuse_early_stop("group", config)
     if (config.sharing_args or {}).get("groups"):
         raise InputError("`mtl-opt group` finds groups of tasks; `sharing_args.groups` already gives some.")
     check_folder_of_runs(output)

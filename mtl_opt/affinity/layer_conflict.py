@@ -136,6 +136,15 @@ class BlockConflict:
     parameters: int
 
 
+def refuse_early_stop(verb: str, config: TrainConfig) -> None:
+    """Refuse to measure conflicts in a run that may stop before all its steps."""
+    if config.early_stopping_patience is not None:
+        raise InputError(
+            f"`mtl-opt {verb}` measures a run of all its steps; leave `early_stopping_patience: "
+            f"{config.early_stopping_patience}` out."
+        )
+
+
 def train_measured(
     config: TrainConfig, data: Prepared, folder: Path, steps: int, least_blocks: int = 1
 ) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.affinity.layer_conflict import BlockConflict, conflicts, is_block, read_measurements, train_measured
+from mtl_opt.affinity.layer_conflict import (
+    BlockConflict,
+    conflicts,
+    is_block,
+    read_measurements,
+    refuse_early_stop,
+    train_measured,
+)
 from mtl_opt.errors import InputError
 from mtl_opt.results import CONFIG_YAML, check_folder_of_runs, write_json, write_text
 from mtl_opt.training.config.run_config import TrainConfig, to_yaml, train_config
@@ -62,7 +69,8 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
         `private` ones, and of both runs (`shared`, `selective`) `steps`, `conflict_rate`, `parameters` and `metrics`.
 
     Raises:
-        InputError: If there is one task only, `k` is larger than the number of blocks, or the folder is taken.
+        InputError: If there is one task only, `k` is larger than the number of blocks, the folder is taken, or the
+            run may stop early.
     """
     options = options or ShareOptions()
     output = Path(config.output_dir)
@@ -99,6 +107,7 @@ def share_by_conflict(config: TrainConfig, options: ShareOptions | None = None) 
 def check_start(config: TrainConfig, output: Path) -> None:
     """Refuse a run that does not start from full sharing, several processes, and a folder that is taken."""
     check_one_process("share")
+    refuse_early_stop("share", config)
     if config.sharing != "hard":
         raise InputError(f"`mtl-opt share` starts from `sharing: hard` and finds the map, got `{config.sharing}`.")
     check_folder_of_runs(output)

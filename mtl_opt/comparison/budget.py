@@ -58,7 +58,8 @@ def steps_of(
 
 def seconds_per_step(config: TrainConfig, cache: DataCache) -> float:
     """Time a few steps, without evaluating or writing anything."""
-    config = replace(config, eval_steps=None, save_steps=None)
+    untouched: dict[str, Any] = {"early_stopping_patience": None, "load_best_model_at_end": False}
+    config = replace(config, eval_steps=None, save_steps=None, **untouched)
     run = build_run(config, cache.of(config).only(config.only_tasks))
     try:
         return median(take_steps(run, NoWriters())[WARM_UP:])

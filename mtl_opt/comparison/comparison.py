@@ -19,12 +19,14 @@ from mtl_opt.comparison.rate_search import choose_rates, search_runs
 from mtl_opt.comparison.result_writer import ResultWriter, headline
 from mtl_opt.comparison.settings_check import own_keys
 from mtl_opt.comparison.workers import Reply, Workers, run_here
+from mtl_opt.errors import InputError
 from mtl_opt.results import GRID_JSON, ResultLine, check_folder_of_runs, write_json
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.details import details_once
 from mtl_opt.training.processes import check_one_process
 from mtl_opt.training.setup.combiner import build_combiner
+from mtl_opt.training.setup.selection import OVER_TASKS, selection_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +110,15 @@ class _Phases:
     def _check(self) -> None:
         """Build every combiner and data split once: a bad argument of the last method must not show after hours."""
         for run in self._finals({}, {}):
-            build_combiner(run.config, self.data.only(run.config.only_tasks).tasks, self.data.settings)
+            own = self.data.only(run.config.only_tasks)
+            build_combiner(run.config, own.tasks, self.data.settings)
+            if run.method.task and run.config.metric_for_best_model not in OVER_TASKS:
+                selection_of(run.config, self.data)  # one that is unknown is another error
+                raise InputError(
+                    f"`metric_for_best_model: {run.config.metric_for_best_model}` is of one task, and baselines train "
+                    f"others alone; give one of {', '.join(OVER_TASKS)}, or `baselines: false`."
+                )
+            selection_of(run.config, own)
         for run in list(search_runs(self.config, self.methods, self.shared, {}))[:1]:
             self.cache.of(run.config)
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from math import exp, isfinite
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from mtl_opt.comparison.grid import GridRun, Method, run_config
 from mtl_opt.training.config.comparison_keys import CompareConfig
-
-LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value, "mse": lambda value: 1 / (1 + value)}
-"""Metrics of which lower is better, mapped to (0, 1] where higher is: for the first two the mean probability of a
-token."""
+from mtl_opt.training.config.task_metrics import worth
 
 
 def search_runs(
@@ -20,7 +17,9 @@ def search_runs(
     """List the runs that search for the learning rate of every method; none where no choice is left."""
     if config.learning_rates is None or len(config.learning_rates) < 2:
         return
-    unseen = {**shared, "val_from_train": config.search_val_size, "eval_steps": None}
+    unseen = {**shared, "val_from_train": config.search_val_size}
+    if not shared.get("load_best_model_at_end") and shared.get("early_stopping_patience") is None:
+        unseen["eval_steps"] = None
     seeds = config.search_seeds or config.seeds[:1]
     for method, seed, rate in product(methods, seeds, config.learning_rates):
         name = f"search-{method.name}-lr{rate:g}-seed{seed}"
@@ -36,7 +35,7 @@ def search_score(line: Mapping[str, Any], select_by: str) -> float | None:
         value = line["metrics"].get(f"eval_{task}_{metric}")
         if value is None or not isfinite(value):
             return None
-        values.append(LOWER[metric](value) if metric in LOWER else value)
+        values.append(worth(metric, value))
     return fmean(values)
 
 

@@ -22,7 +22,8 @@ OF_ALL = (
     "template", "task_prefix", "mask_history", "train_on_prompt", "cutoff_len", "truncation", "rows_per_task",
     "per_device_train_batch_size", "gradient_accumulation_steps", "tasks_per_step", "exhaustion", "optim",
     "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lr_scheduler_type",
-    "warmup_steps", "max_steps", "num_train_epochs", "bf16", "fp16", "max_new_tokens",
+    "warmup_steps", "max_steps", "num_train_epochs", "bf16", "fp16", "max_new_tokens", "early_stopping_patience",
+    "early_stopping_threshold", "metric_for_best_model", "load_best_model_at_end",
 )  # fmt: skip
 """Keys that no axis of a grid varies: the same for all methods of a table, except for `own_keys`."""
 

@@ -56,6 +56,19 @@ def check_model(config: Any) -> None:
         )
 
 
+def check_output(config: Any) -> None:
+    """Check the keys of evaluation against each other."""
+    for key in ("early_stopping_patience", "load_best_model_at_end"):
+        value = getattr(config, key)
+        if value and config.eval_steps is None:
+            shown = str(value).lower()
+            raise InputError(f"`{key}: {shown}` looks at the evaluations during the run; give `eval_steps`.")
+    if config.early_stopping_threshold and config.early_stopping_patience is None:
+        raise InputError(
+            f"`early_stopping_threshold: {config.early_stopping_threshold:g}` goes with `early_stopping_patience`."
+        )
+
+
 def _check_sharing(config: Any) -> None:
     """Refuse settings that private adapters cannot be trained with."""
     wanted = (("finetuning_type", "lora"), ("use_dora", False), ("fsdp", "none"), ("torch_compile", False))

@@ -17,6 +17,7 @@ RENAMED = {
     "neat_packing": "packing",
     "activation_checkpointing": "gradient_checkpointing",
     "evaluation_strategy": "eval_strategy",
+    "early_stopping_steps": "early_stopping_patience",
     "dataset_prepared_path": "tokenized_path",
 }
 """Other names of keys."""
@@ -75,7 +76,7 @@ LLAMA_FACTORY = (
     "pissa_iter", "pissa_convert", "create_new_adapter", "use_galore", "use_apollo", "use_badam", "use_swanlab",
     "pure_bf16", "use_llama_pro", "use_adam_mini", "use_muon", "use_dft_loss", "use_eaft_loss", "use_asft_loss",
     "freeze_vision_tower", "freeze_multi_modal_projector", "freeze_language_model", "compute_accuracy",
-    "disable_shuffling", "early_stopping_steps", "include_effective_tokens_per_second", "do_sample", "temperature",
+    "disable_shuffling", "include_effective_tokens_per_second", "do_sample", "temperature",
     "top_p", "top_k", "num_beams", "max_length", "repetition_penalty", "length_penalty", "skip_special_tokens",
     "image_max_pixels", "image_min_pixels", "video_max_pixels", "video_min_pixels", "video_fps", "video_maxlen",
     "export_dir", "export_size", "export_device", "export_quantization_bit", "export_legacy_format",

@@ -218,7 +218,18 @@ class OutputKeys:
     logging_steps: int = setting(whole(1), "steps between two log lines, which average over them", 10)
     eval_steps: float | None = setting(steps, "steps between evaluations; default: only before and after")
     save_steps: float | None = setting(steps, "steps between checkpoints; below 1: share of all; null: none", 500)
-    save_total_limit: int | None = setting(whole(1), "checkpoints to keep; default all")
+    save_total_limit: int | None = setting(whole(1), "checkpoints to keep, the best one among them; default all")
+    early_stopping_patience: int | None = setting(
+        whole(1), "evaluations in a row without improvement after which the run stops; default: never"
+    )
+    early_stopping_threshold: float = setting(number(0), "what an improvement must exceed to count", 0.0)
+    metric_for_best_model: str = setting(
+        text, "what evaluations are judged by: mean or worst over main metrics, loss, or TASK/metric", "mean"
+    )
+    greater_is_better: bool | None = setting(flag, "direction of that metric, which is known: for a check only")
+    load_best_model_at_end: bool = setting(
+        flag, "save every evaluation that is the best so far; the best one is the result", False
+    )
     per_device_eval_batch_size: int = setting(whole(1), "rows per batch in evaluation", 16)
     plot_loss: bool = setting(flag, "draw training_loss.png and one curve per task", False)
     max_new_tokens: int = setting(whole(1), "longest generated answer, in tokens", 64)

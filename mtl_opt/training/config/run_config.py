@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.config.comparison_keys import CompareConfig
-from mtl_opt.training.config.contradictions import check_data, check_model
+from mtl_opt.training.config.contradictions import check_data, check_model, check_output
 from mtl_opt.training.config.heads import check_heads
 from mtl_opt.training.config.keys import (
     BatchKeys,
@@ -86,6 +86,7 @@ def _check_data(config: TrainConfig) -> None:
             raise InputError(f"`{key}` is missing from the configuration.")
     check_data(config)
     check_model(config)
+    check_output(config)
     check_heads(config)
     if config.max_steps == 0:
         raise InputError("`max_steps` must be at least 1, or -1 to count by `num_train_epochs`, got 0.")

@@ -1,6 +1,7 @@
 """The metrics of a task: those its user names, else loss and exact match."""
 
 from collections.abc import Sequence
+from math import exp
 
 from mtl_opt.data import Row, TaskSettings
 from mtl_opt.evaluation import METRICS, check_metrics, split_name
@@ -10,6 +11,15 @@ DEFAULT = ("exact_match",)
 
 WHOLE_LABELS = ("exact_match", "accuracy", "f1_macro", "f1_binary", "matthews")
 """Metrics for which an answer longer than every reference is wrong however it goes on."""
+
+LOWER = {"loss": lambda value: exp(-value), "perplexity": lambda value: 1 / value, "mse": lambda value: 1 / (1 + value)}
+"""Metrics of which lower is better, mapped to (0, 1] where higher is: for the first two the mean probability of a
+token."""
+
+
+def worth(metric: str, value: float) -> float:
+    """Map a value of a metric such that higher is better, so that metrics can be averaged."""
+    return LOWER[metric](value) if metric in LOWER else value
 
 
 def metric_names(settings: TaskSettings) -> tuple[str, ...]:

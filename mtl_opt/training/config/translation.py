@@ -93,8 +93,13 @@ def translate_saving(found: dict[str, Any], known: Collection[str], notes: list[
     elif strategy == "epoch":
         found["save_steps"] = per_epoch(found)
         notes.append(f"`save_strategy: epoch` is read as `save_steps: {found['save_steps']}`.")
-    elif strategy not in {"steps", "best"}:
-        raise UnknownNameError("value of `save_strategy`:", strategy, ("no", "steps", "epoch"))
+    elif strategy == "best":
+        if not found.get("load_best_model_at_end"):
+            raise InputError("`save_strategy: best` goes with `load_best_model_at_end: true`, which saves those.")
+        found["save_steps"] = None
+        notes.append("`save_strategy: best` is read as `save_steps: null`: the best evaluations are saved anyway.")
+    elif strategy != "steps":
+        raise UnknownNameError("value of `save_strategy`:", strategy, ("no", "steps", "epoch", "best"))
 
 
 def per_epoch(found: Mapping[str, Any]) -> float | None:

@@ -37,6 +37,7 @@ from mtl_opt.training.setup.model_settings import (
     quantization_settings,
 )
 from mtl_opt.training.setup.sampler import build_sampler, rows_per_task
+from mtl_opt.training.setup.selection import selection_of
 
 DRAWS = 64
 """Micro-batches drawn to count tokens: the first ones of the run itself."""
@@ -120,6 +121,7 @@ def human(size: int) -> str:
 def plan_run(config: TrainConfig) -> RunPlan:
     """Plan a run from its configuration: data are read, weights are not loaded."""
     prepared = prepare(config).only(config.only_tasks)
+    selection_of(config, prepared)
     settings = quantization_settings(config)
     hard = config.sharing == "hard"
     model, quantized = model_on_meta(

@@ -1,6 +1,7 @@
 """A configuration and its data → a run that stands before its first step."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from mtl_opt.training.setup.model import build_model, log_sharing
 from mtl_opt.training.setup.model_settings import autocast_dtype, check_packed_rows, evaluation_settings, fit_model
 from mtl_opt.training.setup.optimization import build_scheduler, optimizer_for
 from mtl_opt.training.setup.sampler import build_sampler
+from mtl_opt.training.setup.selection import selection_of
 from mtl_opt.training.setup.shadow_combiners import build_shadow_combiners
 from mtl_opt.training.sharding import shard
 
@@ -29,10 +31,12 @@ def build_run(
     config: TrainConfig, prepared: Prepared, trained: Path | None = None, device: torch.device | None = None
 ) -> Run:
     """Build everything that a run moves; an `InputError` names the setting that does not fit the model."""
+    selection = selection_of(config, prepared)
     sampler, total = build_sampler(config, prepared)
     device = device or torch.accelerator.current_accelerator() or torch.device("cpu")
     set_seed(config.seed)  # the same in every process: all build the same adapter
-    model = build_model(config, prepared.tasks, prepared.settings, trained, prepared.head_specs).to(device)
+    build = partial(build_model, config, prepared.tasks, prepared.settings, heads=prepared.head_specs)
+    model = build(trained).to(device)
     fit_model(config, model)
     if config.fsdp != "none":
         shard(model, config.fsdp)
@@ -58,5 +62,5 @@ def build_run(
         set_seed(config.seed + rank())
     return Run(
         asdict(config), config, config, evaluation_settings(config), config.observe_every, prepared, parts,
-        build_loader(config, prepared, sampler), device, total,
+        build_loader(config, prepared, sampler), device, total, build, selection,
     )  # fmt: skip

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mtl_opt.gradients.rows.shards import unsharded
 from mtl_opt.results import TRAINER_STATE_JSON, checkpoints, write_json
 from mtl_opt.training.processes import gather, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run.adapters import save_adapters, save_trained
+from mtl_opt.training.run.best_evaluation import BestEvaluation, bring_best, take_weights
 from mtl_opt.training.run.state import Run, Totals
 from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
 
@@ -61,9 +63,33 @@ def _write_checkpoint(run: Run, folder: Path, weights: Any, states: dict[str, An
     if folder.exists():
         _remove(folder)
     os.replace(partial, folder)
-    limit = run.output.save_total_limit
-    for old in checkpoints(output)[: -limit if limit else 0]:
+    for old in _beyond_limit(run, checkpoints(output)):
         _remove(old)
+
+
+def _beyond_limit(run: Run, found: Sequence[Path]) -> list[Path]:
+    """List the checkpoints that `save_total_limit` leaves no room for: the newest one and the best one stay."""
+    limit, best = run.output.save_total_limit, best_name(run)
+    if limit is None:
+        return []
+    others = [path for path in found if path.name != best]
+    room = limit - (len(found) - len(others))
+    room = max(room, int(found[-1].name != best))
+    return others[: max(0, len(others) - room)]
+
+
+def best_name(run: Run) -> str | None:
+    """Name the checkpoint that the run keeps because its evaluation is the best; None where it keeps none."""
+    if run.selection is None or not run.selection.keeps_best or run.best.run is None:
+        return None
+    return f"checkpoint-{run.best.run.step}"
+
+
+def load_best(run: Run) -> None:
+    """Go back to the weights of the best evaluation; every process must call it."""
+    name = best_name(run)
+    assert name is not None  # the caller looked
+    take_weights(run.parts.model, run.rebuild(Path(run.output.output_dir) / name))
 
 
 def _state_values(run: Run) -> dict[str, Any]:
@@ -75,6 +101,7 @@ def _state_values(run: Run) -> dict[str, Any]:
         "sampler": run.loader.state_dict(),
         "totals": asdict(run.totals),
         "before": run.before,
+        "best": run.best.to_json(),
         "config": run.settings,
         "processes": world_size(),
     }
@@ -164,6 +191,12 @@ def restore_run(run: Run, folder: Path) -> None:
     run.step = state["global_step"]
     run.totals = Totals(**state["totals"])
     run.before = state["before"]
+    if "best" in state:
+        run.best = BestEvaluation.from_json(state["best"])
+    name = best_name(run)
+    if name is not None and is_main():
+        bring_best(folder, Path(run.output.output_dir), name)
+    wait_for_all()
     if len(random_states) == world_size():  # other processes have no masks to continue with
         _set_random_state(random_states[rank()])
 

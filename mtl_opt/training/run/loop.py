@@ -31,10 +31,20 @@ from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import dump_yaml, read_yaml
 from mtl_opt.training.details import details
 from mtl_opt.training.preview.plan import plan_of
-from mtl_opt.training.processes import any_process, bar_disabled, is_main, joined_processes, wait_for_all, world_size
+from mtl_opt.training.processes import (
+    any_process,
+    bar_disabled,
+    gather,
+    is_main,
+    joined_processes,
+    wait_for_all,
+    world_size,
+)
 from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.run.checkpoint import (
+    best_name,
     check_same_run,
+    load_best,
     read_state,
     refuse_non_finite,
     restore_run,
@@ -171,7 +181,7 @@ def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
     run.parts.model.train()
     bar = tqdm(total=run.total_steps, initial=run.step, desc="training", leave=False, disable=bar_disabled())
     with finish_step_on_interrupt() as interrupt, bar:
-        while run.step < run.total_steps:
+        while not run.is_over():
             begin = time.perf_counter()
             batches = run.next_batches()
             observer.before_step()
@@ -185,14 +195,25 @@ def take_steps(run: Run, writers: Writers | NoWriters) -> list[float]:
             writers.step(event)
             bar.update()
             last = run.step == run.total_steps
-            if not last and _is_due(run, keys.eval_steps):
-                writers.evaluation(_evaluate(run, run.prepared).metrics)
+            improved = not last and _is_due(run, keys.eval_steps) and _evaluate_step(run, writers)
             stop = any_process(interrupt.requested, run.device) and not last
-            if _is_due(run, keys.save_steps) or stop:
+            if _is_due(run, keys.save_steps) or stop or (improved and best_name(run) is not None):
                 folder = save_checkpoint(run)
                 if stop:
                     raise Interrupted(f"Stopped after step {run.step} of {run.total_steps}; `{folder}` was written.")
     return times
+
+
+def _evaluate_step(run: Run, writers: Writers | NoWriters) -> bool:
+    """Measure the model after a step, once; return whether that is the best evaluation so far."""
+    if run.measured is not None and run.measured[0] == run.step:
+        return False
+    measured = _evaluate(run, run.prepared)
+    measured = replace(measured, metrics=gather(measured.metrics)[0])  # all processes must judge alike
+    run.measured = (run.step, measured)
+    if run.best.seen != run.step:  # else the checkpoint gone on from is of this evaluation
+        writers.evaluation(measured.metrics)
+    return run.selection is not None and run.best.add(run.selection, measured.metrics, run.step)
 
 
 def _is_due(run: Run, every: float | None) -> bool:
@@ -236,11 +257,13 @@ def _add_to_totals(run: Run, event: StepEvent, seconds: float) -> None:
 
 def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[str, Any]:
     """Evaluate, save the adapter, and write the results last: their file marks a finished run."""
-    totals = run.totals
     refuse_non_finite(run)
-    measured = _evaluate(run, run.prepared)
+    if run.step < run.total_steps:
+        writers.stop()
+        _log_stop(run)
+    _evaluate_step(run, writers)
+    measured = _measured_result(run)
     after = measured.metrics
-    writers.evaluation(after)
     for key, value in after.items():
         if not math.isfinite(value):
             raise DivergedError(
@@ -248,16 +271,29 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
             )
     output = Path(run.output.output_dir)
     save_model(run, output)
-    results: dict[str, Any] = {
+    results = _results(run, after, times)
+    if is_main():
+        write_predictions(output, measured.predictions)
+        draw_losses(run)
+        write_json(output / ALL_RESULTS_JSON, results)
+    return results
+
+
+def _results(run: Run, after: dict[str, float], times: list[float]) -> dict[str, Any]:
+    """Collect what `all_results.json` holds."""
+    totals = run.totals
+    return {
         **after,
         **{f"before_{key}": value if math.isfinite(value) else None for key, value in run.before.items()},
-        "train_loss": totals.loss / max(1, run.total_steps - totals.skipped),
+        "best": run.best.results(),
+        "stopped_early": run.step < run.total_steps,
+        "train_loss": totals.loss / max(1, run.step - totals.skipped),
         "steps_skipped": totals.skipped,
         "train_runtime": totals.seconds,
         "evaluation_runtime": totals.evaluating,
         "overhead_seconds": run.overhead(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "train_steps": run.total_steps,
+        "train_steps": run.step,
         "steps_per_second": 1 / statistics.median(times) if times else None,
         "peak_memory_mb": peak_mb(),
         "conflict_rate": totals.conflicts / totals.measured if totals.measured else None,
@@ -266,11 +302,33 @@ def _finish(run: Run, writers: Writers | NoWriters, times: list[float]) -> dict[
         "processes": world_size(),
         "epoch": epoch_of(run),
     }
-    if is_main():
-        write_predictions(output, measured.predictions)
-        draw_losses(run)
-        write_json(output / ALL_RESULTS_JSON, results)
-    return results
+
+
+def _log_stop(run: Run) -> None:
+    """Say why the run ends before its last step."""
+    best = run.best.run
+    logger.info(
+        "Stopped after step %d of %d: %d evaluations in a row brought no improvement of `%s`, %s.",
+        run.step,
+        run.total_steps,
+        run.best.waiting,
+        run.output.metric_for_best_model,
+        "which was never finite" if best is None else f"best at step {best.step} ({best.value:.4g})",
+    )
+
+
+def _measured_result(run: Run) -> Measured:
+    """Return the evaluation of what is saved as the result: the last, or the best, whose weights are then loaded."""
+    assert run.measured is not None  # the last step was measured
+    if best_name(run) is None or run.best.run is None or run.best.run.step == run.step:
+        return run.measured[1]
+    best = run.best.run
+    logger.info(
+        "The result is that of step %d, the best by `%s` (%.4g).", best.step, run.output.metric_for_best_model,
+        best.value,
+    )  # fmt: skip
+    load_best(run)
+    return _evaluate(run, run.prepared)
 
 
 def _evaluate(run: Run, prepared: Prepared) -> Measured:

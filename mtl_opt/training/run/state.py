@@ -1,17 +1,22 @@
 """The state of a run between two steps: saved to and restored from a checkpoint."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtl_opt.batch import TaskBatch
 from mtl_opt.training.config.keys import ModelKeys, OutputKeys
+from mtl_opt.training.run.best_evaluation import BestEvaluation
+from mtl_opt.training.run.measurement import Measured
 from mtl_opt.training.run.step import Parts
 from mtl_opt.training.setup.data import Prepared
 from mtl_opt.training.setup.loader import BatchLoader
 from mtl_opt.training.setup.model_settings import EvaluationSettings
+from mtl_opt.training.setup.selection import Selection
 
 
 @dataclass
@@ -50,9 +55,13 @@ class Run:
         loader: Makes the batches of the next step.
         device: Where the model is.
         total_steps: Optimizer steps of the whole run.
+        rebuild: Builds the model of a checkpoint once more, on the CPU.
+        selection: How evaluations are judged; None where no task has held-out rows.
         step: Optimizer steps taken.
         totals: Counts over the run.
         before: Evaluation of the untrained model.
+        best: The best evaluations so far.
+        measured: The newest evaluation of this process, and its step.
         begin: When this process started it, by `time.perf_counter`.
         known_seconds: Seconds in steps and evaluation before the resume.
     """
@@ -67,11 +76,24 @@ class Run:
     loader: BatchLoader
     device: torch.device
     total_steps: int
+    rebuild: Callable[[Path], Any]
+    selection: Selection | None = None
     step: int = 0
     totals: Totals = field(default_factory=Totals)
     before: dict[str, float] = field(default_factory=dict)
+    best: BestEvaluation = field(default_factory=BestEvaluation)
+    measured: tuple[int, Measured] | None = None
     begin: float = field(default_factory=time.perf_counter)
     known_seconds: float = 0.0
+
+    def is_over(self) -> bool:
+        """Return whether all steps are taken, or evaluations have brought no improvement for too long."""
+        return self.step >= self.total_steps or self.stops_early()
+
+    def stops_early(self) -> bool:
+        """Return whether as many evaluations in a row as `early_stopping_patience` allows brought no improvement."""
+        patience = None if self.selection is None else self.selection.patience
+        return patience is not None and self.best.waiting >= patience
 
     def overhead(self) -> float:
         """Compute the seconds that this process has spent outside of steps and evaluation."""

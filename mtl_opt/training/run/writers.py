@@ -40,6 +40,11 @@ class Writers:
         if event.step % self.run.output.logging_steps == 0 or last:
             self._line(event.step, draw=last or event.step % self.steps_per_image == 0)
 
+    def stop(self) -> None:
+        """Write what a line is still due for, where the run ends before its last step."""
+        if self.window.events:
+            self._line(self.run.step, draw=True)
+
     def _line(self, step: int, draw: bool) -> None:
         """Write the mean over the steps since the last line."""
         tasks, line, values = self.window.tasks, diagnose(self.window.events, self.window.tasks), None
@@ -72,6 +77,9 @@ class NoWriters:
         """Write nothing."""
 
     def evaluation(self, metrics: dict[str, float]) -> None:
+        """Write nothing."""
+
+    def stop(self) -> None:
         """Write nothing."""
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ def test_how_often_things_are_written_may_change(settings):
     cut_back(folder, 2)
     changes = {"save_steps": 1, "eval_steps": 3, "logging_steps": 2, "save_total_limit": 1}
     results = train(config_of({**settings, **RESUME, **changes}))
-    assert comparable(results) == comparable(wanted)
+    assert {**comparable(results), "best": None} == {**comparable(wanted), "best": None}  # of other evaluations
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
