@@ -68,6 +68,9 @@ def _stats(options: argparse.Namespace) -> None:
              "held_out_near", "distinct_2", "epochs")  # fmt: skip
     rows = [[task, *(entry["tokens"].get(head, entry.get(head)) for head in heads)] for task, entry in tasks.items()]
     print_table(["task", *heads], rows)
+    read = [[task, ", ".join(e["formats"]), ", ".join(e["not_read"]) or "-"] for task, e in tasks.items()]
+    print("\nHow the rows are read:")
+    print_table(["task", "formats", "columns not read"], read)
     print(f"\nShare of the rows under every mixing (this run: {found['mixing']}, {found['steps']} steps):")
     mixings = list(next(iter(tasks.values()))["shares"])
     print_table(

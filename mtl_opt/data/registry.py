@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtl_opt.checks import Check, choice, name_list, number, text, whole
+from mtl_opt.checks import Check, choice, flag, name_list, number, text, whole
+from mtl_opt.data.read.files import Layout
 from mtl_opt.data.read.row_formats import COLUMNS, FORMATS, RowSpec
 from mtl_opt.data.read.row_formats.dialogue import TAG_ROLES
 from mtl_opt.data.read.sources import ROLES, Source, TaskSettings, check_task_name
@@ -137,6 +138,7 @@ def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, s
         split=values.get("split"),
         folder=values.get("folder"),
         spec=RowSpec(values.get("formatting"), values.get("columns", {}), values.get("tags", {})),
+        layout=read_layout(values, base, where),
         task=task,
         strict=strict,
         num_rows=values.get("num_samples"),
@@ -145,8 +147,40 @@ def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, s
     held_out = values.get("eval_file")
     if held_out is None:
         return Entry(train)
-    other = replace(train, path=str(base / held_out), hub=False, subset=None, split=None, folder=None, num_rows=None)
+    answers = values.get("eval_target_file")
+    other = replace(
+        train, path=str(base / held_out), hub=False, subset=None, split=None, folder=None, num_rows=None,
+        layout=replace(train.layout, target=None if answers is None else str(base / answers)),
+    )  # fmt: skip
     return Entry(train, other)
+
+
+def read_layout(values: Mapping[str, Any], base: Path, where: str) -> Layout:
+    """Read how the files of an entry are divided into records; raise where keys contradict each other."""
+    target, headless, words = (
+        values.get("target_file"),
+        not values.get("header", True),
+        values.get("formatting") == "conll",
+    )
+    ways = {
+        "target_file": target, "header: false": headless, "field": values.get("field"), "formatting: conll": words,
+    }  # fmt: skip
+    given = [key for key, has in ways.items() if has]
+    if len(given) > 1:
+        raise InputError(f"`{where}`: `{given[0]}` and `{given[1]}` are two ways to read a file; give one of them.")
+    if given and values.get("hf_hub_url"):
+        raise InputError(f"`{where}`: `{given[0]}` says how a file is read, and goes with `file`.")
+    if headless and not values.get("columns"):
+        raise InputError(
+            f"`{where}`: `header: false` needs `columns` by position, from 1: `columns: {{text: 1, label: 2}}`."
+        )
+    if target is not None and (values.get("columns") or values.get("formatting")):
+        raise InputError(f"`{where}`: lines of `file` and `target_file` are question and answer; they have no columns.")
+    if values.get("eval_file") and (target is None) != (values.get("eval_target_file") is None):
+        raise InputError(f"`{where}`: `target_file` and `eval_target_file` go together where there is an `eval_file`.")
+    if values.get("eval_target_file") and not values.get("eval_file"):
+        raise InputError(f"`{where}.eval_target_file` goes with `eval_file`.")
+    return Layout(not headless, values.get("field"), None if target is None else str(base / target), words)
 
 
 def refuse_other_rows(entry: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:
@@ -194,11 +228,17 @@ def _texts_by_name(names: Sequence[str]) -> Check:
         for name, found in value.items():
             if name not in (*names, *OTHER_MEDIA):
                 raise UnknownNameError(f"key under `{key}`:", name, names)
-            if found is not None:
+            if found is not None and not _is_position(found):
                 text(f"{key}.{name}", found)
-        return {name: found for name, found in value.items() if found is not None or name == "task"}
+        texts = {name: str(found) if _is_position(found) else found for name, found in value.items()}
+        return {name: found for name, found in texts.items() if found is not None or name == "task"}
 
     return check
+
+
+def _is_position(value: Any) -> bool:
+    """Tell whether a value is the position of a column, from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 PRIVATE_KEYS = ("dropout", "weight_decay", "penalty")
@@ -208,6 +248,10 @@ ENTRY_KEYS: dict[str, Check] = {
     "file": text,
     "file_name": text,
     "eval_file": text,
+    "target_file": text,
+    "eval_target_file": text,
+    "header": flag,
+    "field": text,
     "weight": number(0),
     "hf_hub_url": text,
     "subset": text,

@@ -1,16 +1,24 @@
-"""Readers of text files (JSON lines, JSON, CSV, TSV, plain text) that locate every error by file and line."""
+"""Readers of text files (JSON, tables, CoNLL, parallel and plain text) that locate every error by file and line."""
 
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from mtl_opt.data.read.rows import row_place
 from mtl_opt.errors import InputError
 
 BOM = b"\xef\xbb\xbf"
+
+HEADLESS = "where line 1 is a row, give `header: false` and `columns` by position, such as {text: 1, label: 2}"
+"""What to do about a table that begins with a row."""
+
+WORD_FILES = (".conll", ".conllu", ".iob", ".iob2", ".bio")
+"""Extensions of files with a word per line."""
 
 Report: TypeAlias = Callable[[InputError], None]
 """Handles the error of one bad row: raises it, or keeps it so that reading goes on with the next row."""
@@ -24,15 +32,54 @@ def stop_at_first(error: InputError) -> None:
     raise error
 
 
-def read_records(file: str, report: Report) -> Records:
-    """Read the records of one text file with the reader of its extension."""
-    data = read_bytes(file)
-    reader = READERS.get(Path(file).suffix.lower())
-    if reader is None:
+@dataclass(frozen=True)
+class Layout:
+    """Describe how a text file is divided into records, where its extension does not say so.
+
+    Attributes:
+        header: Whether the first record of a table names its columns; otherwise they are named 1, 2, ...
+        field: Path of keys, with dots between them, to the list of records in nested JSON; None for the top.
+        target: File whose lines answer those of the file; None where a file stands alone.
+        words: Whether the file holds a word per line and a blank line after each sentence (CoNLL).
+    """
+
+    header: bool = True
+    field: str | None = None
+    target: str | None = None
+    words: bool = False
+
+
+def read_records(file: str, report: Report, layout: Layout | None = None) -> Records:
+    """Read the records of one text file with the reader of its layout, or else of its extension."""
+    how, data = layout or Layout(), read_bytes(file)
+    plain = how.target is None and not how.words and how.header and how.field is None
+    suffix = Path(file).suffix.lower()
+    if plain and suffix not in READERS and not data.lstrip().startswith(b"{"):
         raise InputError(
-            f"Data file `{file}` has an unknown extension. Allowed: {', '.join(READERS)}, .parquet, .arrow."
+            f"Data file `{file}` has an unknown extension. Allowed: {', '.join(READERS)}, .parquet, .arrow; any other "
+            "for a JSON object per line."
         )
-    return reader(decode(data, file), file, report)
+    text = decode(data, file)
+    if plain and (suffix not in READERS or (suffix == ".txt" and holds_json_lines(text))):
+        return read_jsonl(text, file, report)
+    if how.target is not None:
+        return read_parallel((text, decode(read_bytes(how.target), how.target)), (file, how.target), report)
+    if how.words:
+        return read_conll(text, file, report)
+    if not how.header:
+        return read_headless(text, file, report)
+    return read_json(text, file, report, how.field) if how.field is not None else READERS[suffix](text, file, report)
+
+
+def holds_json_lines(text: str) -> bool:
+    """Tell whether the first line that is not blank is a JSON object."""
+    first = text.lstrip().split("\n", 1)[0]
+    if not first.startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_bytes(file: str) -> bytes:
@@ -91,22 +138,40 @@ def read_jsonl(text: str, file: str, report: Report) -> Records:
                 yield line, record
 
 
-def read_json(text: str, file: str, _report: Report) -> Records:
-    """Yield the elements of one list."""
+def read_json(text: str, file: str, report: Report, field: str | None = None) -> Records:
+    """Yield the elements of one list, which may be nested, or the object of every line."""
     if not text.strip():
         return
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = " A file with one object per line has the extension .jsonl." if error.msg == "Extra data" else ""
-        raise InputError(
-            f"`{file}`, line {error.lineno}: broken JSON, {error.msg} at column {error.colno}.{hint}"
-        ) from None
+        if error.msg == "Extra data" and field is None:
+            yield from read_jsonl("\n".join(line for line in text.split("\n") if line.strip()), file, report)
+            return
+        raise InputError(f"`{file}`, line {error.lineno}: broken JSON, {error.msg} at column {error.colno}.") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"`{file}` holds JSON that cannot be read: {error}.") from None
+    if field is not None:
+        records = nested(records, field, file)
     if not isinstance(records, list):
-        raise InputError(f"`{file}` must hold a list of objects, got {json_type(records)}.")
+        inside = [key for key, value in records.items() if isinstance(value, list)] if field is None else []
+        hint = f" `field: {inside[0]}` reads the list under that key." if inside else ""
+        raise InputError(f"`{file}` must hold a list of objects, got {json_type(records)}.{hint}")
     yield from enumerate(records, start=1)
+
+
+def nested(value: Any, field: str, file: str) -> list[Any]:
+    """Return the list at a path of keys."""
+    for key in field.split("."):
+        if not isinstance(value, dict) or key not in value:
+            has = ", ".join(value) if isinstance(value, dict) else json_type(value)
+            raise InputError(
+                f"`{file}`: `field: {field}` leads nowhere; in place of `{key}` it has {has or 'nothing'}."
+            )
+        value = value[key]
+    if not isinstance(value, list):
+        raise InputError(f"`{file}`: `field: {field}` must lead to a list of objects, got {json_type(value)}.")
+    return value
 
 
 def read_csv(text: str, file: str, report: Report) -> Records:
@@ -116,8 +181,72 @@ def read_csv(text: str, file: str, report: Report) -> Records:
 
 def read_tsv(text: str, file: str, report: Report) -> Records:
     """Yield records separated by tabs; quotation marks have no special meaning."""
-    lines = ((line, content.rstrip("\r").split("\t")) for line, content in enumerate(text.split("\n"), start=1))
-    return named_records((pair for pair in lines if pair[1] != [""]), file, report)
+    return named_records(tsv_records(text), file, report)
+
+
+def tsv_records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Split at tabs; yield each record that is not blank with its line."""
+    for line, content in enumerate(text.split("\n"), start=1):
+        if content.rstrip("\r"):
+            yield line, content.rstrip("\r").split("\t")
+
+
+def read_headless(text: str, file: str, report: Report) -> Records:
+    """Yield the records of a table without a header; the columns are named 1, 2, ..."""
+    suffix = Path(file).suffix.lower()
+    if suffix not in {".csv", ".tsv"}:
+        raise InputError(f"Data file `{file}`: `header: false` goes with a .csv or .tsv file.")
+    records = csv_records(text, file) if suffix == ".csv" else tsv_records(text)
+    first = next(records, None)
+    if first is None:
+        return
+    header = [str(number) for number in range(1, len(first[1]) + 1)]
+    yield from named_records(chain([(0, header), first], records), file, report)
+
+
+def read_conll(text: str, file: str, report: Report) -> Records:
+    """Yield sentences as `{1: words, 2: ..., ...}`: a list for each column of lines that a blank line ends."""
+    sentence: list[tuple[int, list[str]]] = []
+    for line, content in enumerate([*text.split("\n"), ""], start=1):
+        fields = content.strip("\r\n")
+        columns = fields.split("\t") if "\t" in fields else fields.split(" ")
+        if fields.strip() and not fields.startswith("-DOCSTART-"):
+            sentence.append((line, [part for part in columns if part]))
+        elif sentence:
+            yield from sentence_columns(sentence, file, report)
+            sentence = []
+
+
+def sentence_columns(sentence: list[tuple[int, list[str]]], file: str, report: Report) -> Records:
+    """Turn the lines of one sentence into columns; comments before its first word are no words."""
+    width = len(sentence[-1][1])
+    while len(sentence) > 1 and sentence[0][1][0].startswith("#") and len(sentence[0][1]) != width:
+        sentence = sentence[1:]
+    if Path(file).suffix.lower() == ".conllu":  # its ranges (3-4) and empty nodes (8.1) are no words
+        sentence = [(line, fields) for line, fields in sentence if fields[0].isdecimal()] or sentence
+    for line, fields in sentence:
+        if len(fields) != width or width < 2:
+            wanted = f"the sentence has {width} columns" if width > 1 else "a word and its tag are needed"
+            report(InputError(f"{row_place(file, line)}: the number of columns is {len(fields)}, but {wanted}."))
+            return
+    yield sentence[0][0], {str(n): [fields[n - 1] for _, fields in sentence] for n in range(1, width + 1)}
+
+
+def read_parallel(texts: tuple[str, str], files: tuple[str, str], report: Report) -> Records:
+    """Yield the lines of two files as questions and answers; lines that are blank in both are left out."""
+    asked, answered = (text.removesuffix("\n").split("\n") for text in texts)
+    if len(asked) != len(answered):
+        raise InputError(
+            f"Data file `{files[0]}` has {len(asked)} lines and its `target_file` `{files[1]}` has {len(answered)}; "
+            "line by line, the second answers the first."
+        )
+    for line, pair in enumerate(zip(asked, answered, strict=True), start=1):
+        blank = [not part.strip() for part in pair]
+        if any(blank) and not all(blank):
+            full = row_place(files[not blank.index(True)], line)
+            report(InputError(f"{row_place(files[blank.index(True)], line)} is blank, but {full} is not."))
+        elif not any(blank):
+            yield line, {"instruction": pair[0].rstrip("\r"), "output": pair[1].rstrip("\r")}
 
 
 def read_text(text: str, _file: str, _report: Report) -> Records:
@@ -134,9 +263,12 @@ def named_records(records: Iterator[tuple[int, list[str]]], file: str, report: R
         if not header:
             header = [name.strip() for name in fields]
             if len(set(header)) < len(header):
-                raise InputError(f"{row_place(file, line)}: a column name occurs twice in {', '.join(header)}.")
+                raise InputError(
+                    f"{row_place(file, line)}: a column name occurs twice in {', '.join(header)}; {HEADLESS}."
+                )
         elif len(fields) != len(header):
-            found = f"the number of fields is {len(fields)}, but the header has {len(header)}"
+            of = "the header" if header[0] != "1" else "the first line"
+            found = f"the number of fields is {len(fields)}, but {of} has {len(header)}"
             report(InputError(f"{row_place(file, line)}: {found}."))
         else:
             yield line, dict(zip(header, fields, strict=True))
@@ -167,6 +299,7 @@ READERS: dict[str, Callable[[str, str, Report], Records]] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".txt": read_text,
+    **dict.fromkeys(WORD_FILES, read_conll),
 }
 
 

@@ -1,5 +1,6 @@
 """The row: one training example in the form that every row format is converted to, with its place of origin."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -77,9 +78,19 @@ class Row:
         return [*zip(self.history[::2], self.history[1::2], strict=True), last]
 
 
-UNITS = {".json": "element", ".jsonl": "line", ".csv": "line", ".tsv": "line", ".txt": "line"}
+BLANKS = re.compile(r"[ \t\n\r\f\v]+")
+"""What parts words; other blanks, such as the one in `10 000` that does not break, are letters of a word."""
+
+
+def words_of(text: str) -> list[str]:
+    """Split a text into words."""
+    return [word for word in BLANKS.split(text) if word]
+
+
+UNITS = {".json": "element", ".parquet": "row", ".arrow": "row", "": "row"}
+"""What a file consists of, by its extension; any other of lines."""
 
 
 def row_place(file: str, line: int) -> str:
     """Name a row by file and line (element, row), for error sentences."""
-    return f"`{file}`, {UNITS.get(Path(file).suffix.lower(), 'row')} {line}"
+    return f"`{file}`, {UNITS.get(Path(file).suffix.lower(), 'line')} {line}"

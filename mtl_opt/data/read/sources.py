@@ -5,10 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mtl_opt.data.read.files import READERS, Report, read_records, stop_at_first
-from mtl_opt.data.read.hub import load_dataset, records_of
-from mtl_opt.data.read.row_formats import RowSpec, infer_format, make_row
+from mtl_opt.data.read.files import (
+    HEADLESS,
+    READERS,
+    WORD_FILES,
+    Layout,
+    Report,
+    holds_json_lines,
+    read_records,
+    stop_at_first,
+)
+from mtl_opt.data.read.hub import BUILDERS, load_dataset, records_of
+from mtl_opt.data.read.row_formats import MissingKeyError, RowSpec, infer_format, make_row
 from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.usage import Usage
 from mtl_opt.errors import InputError
 
 COLUMNAR = (".parquet", ".arrow")
@@ -57,6 +67,7 @@ class Source:
         split: Split of the data set; None for train.
         folder: Folder within the data set.
         spec: How records are converted to rows.
+        layout: How text files are divided into records.
         task: Task of rows that name none themselves.
         needs_task: Require every row to name its task.
         strict: Refuse rows that name another task; otherwise the row's own name takes precedence.
@@ -71,6 +82,7 @@ class Source:
     split: str | None = None
     folder: str | None = None
     spec: RowSpec = field(default_factory=RowSpec)
+    layout: Layout = field(default_factory=Layout)
     task: str | None = None
     needs_task: bool = False
     strict: bool = False
@@ -92,12 +104,13 @@ def read_rows(path: str | Path, spec: RowSpec | None = None) -> list[Row]:
     return list(iterate(Source(str(path), spec=spec or RowSpec()), stop_at_first))
 
 
-def iterate(source: Source, report: Report) -> Iterator[Row]:
+def iterate(source: Source, report: Report, usage: Usage | None = None) -> Iterator[Row]:
     """Read the rows of a source one by one.
 
     Args:
         source: The source.
         report: Called with the error of every bad row; where it returns, the row is left out.
+        usage: Counts the columns that are not read.
 
     Yields:
         The good rows, in the order of the source.
@@ -110,12 +123,14 @@ def iterate(source: Source, report: Report) -> Iterator[Row]:
         spec = source.spec
         own = False
         for line, record in _records(source, file, report):
+            if not own:
+                spec = spec_of(source, file, record, usage)
             own = found = True
-            if spec.formatting is None and (spec.columns or isinstance(record, dict)):
-                spec = replace(spec, formatting=infer_format(spec.columns or record))  # type: ignore[arg-type]  # a dict
             try:
-                row = make_row(record, file, line, spec)
+                row = make_row(record, file, line, spec, usage)
                 _check_task(row, source)
+            except MissingKeyError as error:
+                report_missing(error, file, source, report)
             except InputError as error:
                 report(error)
             else:
@@ -126,14 +141,51 @@ def iterate(source: Source, report: Report) -> Iterator[Row]:
         raise InputError(f"Data set `{source.path}` has no rows.")
 
 
+def spec_of(source: Source, file: str, record: object, usage: Usage | None) -> RowSpec:
+    """Complete what is configured of a row's form by the first record of a file."""
+    spec = source.spec
+    if reads_words(source, file) and not spec.columns and isinstance(record, dict):
+        words, tags = ("2", "4") if file.lower().endswith(".conllu") else ("1", str(len(record)))
+        spec = replace(spec, columns={"tokens": words, "tags": tags})
+    if spec.formatting is None and (spec.columns or isinstance(record, dict)):
+        if usage is not None:
+            usage.inferred = not spec.columns
+        spec = replace(spec, formatting=infer_format(spec.columns or record))  # type: ignore[arg-type]  # a dict
+    return spec
+
+
+def reads_words(source: Source, file: str) -> bool:
+    """Tell whether a file has a word per line."""
+    return source.layout.words or Path(file).suffix.lower() in WORD_FILES
+
+
+def report_missing(error: MissingKeyError, file: str, source: Source, report: Report) -> None:
+    """Report a row that lacks a key, or raise where the whole table lacks it."""
+    suffix = Path(file).suffix.lower()
+    if suffix not in {".csv", ".tsv", *COLUMNAR} and not source.hub:
+        report(error)
+        return
+    hint = f"; {HEADLESS}" if suffix in {".csv", ".tsv"} and source.layout.header else ""
+    raise InputError(f"{str(error).rstrip('.')}, like every other{hint}.") from None
+
+
 def _records(source: Source, file: str, report: Report) -> Iterator[tuple[int, object]]:
     """Read the records of one file, or of a whole data set, with the reader that fits."""
-    if source.hub or source.streaming or (file == source.path and Path(file).is_dir()):
+    plain = source.layout == Layout() and not reads_words(source, file) and not holds_json_text(file)
+    if source.hub or (source.streaming and plain) or (file == source.path and Path(file).is_dir()):
         own = {"subset": source.subset, "folder": source.folder, "split": source.split} if source.hub else {}
         return records_of(load_dataset(file, streaming=source.streaming, **own), file)
     if Path(file).suffix.lower() in COLUMNAR:
         return records_of(load_dataset(file), file)
-    return read_records(file, report)
+    return read_records(file, report, replace(source.layout, words=reads_words(source, file)))
+
+
+def holds_json_text(file: str) -> bool:
+    """Tell whether a file that has no extension of JSON holds a JSON object per line."""
+    if Path(file).suffix.lower() in {*BUILDERS, *COLUMNAR} - {".txt"} or not Path(file).is_file():
+        return False
+    with Path(file).open(encoding="utf-8-sig", errors="replace") as text:
+        return holds_json_lines(next((line for line in text if line.strip()), ""))
 
 
 def files_of(source: Source) -> list[str]:

@@ -75,7 +75,8 @@ def content_digests(source: Source) -> list[str]:
     if source.hub or (Path(source.path) / "state.json").exists():
         dataset = load_dataset(source.path, subset=source.subset, folder=source.folder, split=source.split)
         return [str(dataset._fingerprint)]
-    return [file_digest(file) for file in files_of(source)]
+    target = [] if source.layout.target is None else [source.layout.target]
+    return [file_digest(file) for file in (*files_of(source), *target)]
 
 
 def file_digest(file: str) -> str:
@@ -117,7 +118,13 @@ def save_table(table: SourceTable, rows: Path, row_offsets: Any, files: Iterable
         for name, numbers in zip(ROW_ARRAYS, (table.codes, table.label_codes, table.marks, row_offsets), strict=True):
             np.save(partial / f"{name}.npy", numbers)
         shutil.copyfile(rows, partial / LINES)
-        meta = {"tasks": table.tasks, "labels": table.labels, "bad": table.bad, "files": list(files)}
+        meta = {
+            "tasks": table.tasks,
+            "labels": table.labels,
+            "usage": table.usage,
+            "bad": table.bad,
+            "files": list(files),
+        }
         (partial / META).write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
         if folder.exists():  # damaged or to be rebuilt; a process that has mapped the old files keeps them
             doomed = Path(tempfile.mkdtemp(prefix=f"{folder.name}.old-", dir=folder.parent))
@@ -147,7 +154,15 @@ def load_table(folder: Path) -> SourceTable | None:
         ends = (table.offsets[-1], table.span_offsets[-1], arrays["row_offsets"][-1])
         good = good and [int(end) for end in ends] == [len(table.ids), len(table.spans), len(lines)]
         rows = StoredRows(lines, arrays["row_offsets"], meta["files"])
-        columns = (meta["tasks"], arrays["codes"], meta["labels"], arrays["label_codes"], arrays["marks"], meta["bad"])
+        columns = (
+            meta["tasks"],
+            arrays["codes"],
+            meta["labels"],
+            arrays["label_codes"],
+            arrays["marks"],
+            meta["usage"],
+            meta["bad"],
+        )
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         logger.warning("Cached tokens in `%s` cannot be read (%s); they are made again.", folder, error)
         return None

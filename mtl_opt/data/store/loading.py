@@ -1,7 +1,7 @@
 """Loads all sources, groups their rows by task, and holds out rows of tasks that have none to evaluate on."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings
+from mtl_opt.data.read.usage import usage_sentences
 from mtl_opt.data.registry import Entry
 from mtl_opt.data.store.duplicates import Overlap, clusters, overlaps, to_drop
 from mtl_opt.data.store.opener import Opener
@@ -49,7 +50,9 @@ class TaskRows:
         labels: Label of each training row as a number; -1 for none. `[rows]`
         bad: Error sentences of the rows that were left out.
         overlap: What held-out rows share with training rows; empty for streams.
-        notes: Sentences on what was drawn and held out.
+        columns: Formats of the training rows of every task, and columns of which nothing was read; empty for streams.
+        notes: Sentences on what was read, drawn and held out.
+        warnings: Sentences on what is probably not meant.
     """
 
     train: dict[str, View[Row]]
@@ -60,7 +63,9 @@ class TaskRows:
     labels: dict[str, Numbers]
     bad: list[str] = field(default_factory=list)
     overlap: dict[str, Overlap] = field(default_factory=dict)
+    columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def load_rows(
@@ -99,6 +104,8 @@ def load_rows(
     before = overlaps(*({task: _marks(parts) for task, parts in side.items()} for side in (train, out)))
     overlap = _deduplicated(train, out, before, rules.deduplicate)
     opened = [*(t for pair in tables for t in pair if t is not None), *others]
+    sources = [*(s for entry in entries for s in (entry.train, entry.eval) if s is not None), *held_out]
+    read, warnings = _said_of_sources(zip(sources, opened, strict=True))
     return TaskRows(
         {task: _row_view(parts) for task, parts in train.items()},
         {task: _token_view(parts) for task, parts in train.items()},
@@ -108,8 +115,32 @@ def load_rows(
         {task: _label_codes(parts) for task, parts in train.items()},
         [sentence for table in opened for sentence in table.bad],
         overlap,
-        notes,
+        _columns([table for table, _ in tables]),
+        [*read, *notes],
+        warnings,
     )
+
+
+def _columns(tables: Sequence[SourceTable]) -> dict[str, dict[str, list[str]]]:
+    """Collect formats and columns that are not read for every task."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for table in tables:
+        for task in table.tasks:
+            own = found.setdefault(task, {"formats": [], "not_read": []})
+            own["formats"] = list(dict.fromkeys([*own["formats"], *table.usage["formats"]]))
+            own["not_read"] = list(dict.fromkeys([*own["not_read"], *table.usage["unread"]]))
+    return found
+
+
+def _said_of_sources(opened: Iterable[tuple[Source, SourceTable]]) -> tuple[list[str], list[str]]:
+    """Say how each source is read, as notes, and where a label is probably ignored, as warnings."""
+    notes, warnings = list[str](), list[str]()
+    for source, table in opened:
+        task = f"Task {table.tasks[0]}" if len(table.tasks) == 1 else f"Tasks {', '.join(table.tasks)}"
+        own, also = usage_sentences(table.usage, source.path, task)
+        notes += own
+        warnings += also
+    return notes, warnings
 
 
 def _divided(

@@ -11,6 +11,7 @@ import numpy as np
 from mtl_opt.data.read.files import Report, stop_at_first
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings, iterate
+from mtl_opt.data.read.usage import Usage
 from mtl_opt.data.store.cache import LINES, load_table, save_table, table_key
 from mtl_opt.data.store.duplicates import marks_of
 from mtl_opt.data.store.tables import Numbers, SourceTable, StoredRows, TokenTable, write_rows
@@ -78,7 +79,7 @@ def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: P
     """Read and tokenise a source, and cache the table in `folder` unless it has fewer than `small` rows."""
     errors: list[InputError] = []
     report = errors.append if skip_bad_rows else stop_at_first
-    columns = CodeColumns(source.task)
+    columns, usage = CodeColumns(source.task), Usage()
     files: dict[str, int] = {}
     kept: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,7 +87,7 @@ def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: P
         ends: list[Numbers] = [np.zeros(1, np.int64)]
 
         def chunks() -> Iterator[list[Tokens]]:
-            for rows, tokens in encoded(_sample(source, iterate(source, report)), encoder, report):
+            for rows, tokens in encoded(_sample(source, iterate(source, report, usage), usage), encoder, report):
                 columns.add(rows)
                 if folder is None:
                     kept.extend(rows)
@@ -97,7 +98,7 @@ def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: P
         tokens = TokenTable.from_chunks(chunks())
         if not len(tokens):
             raise InputError(f"`{source.path}` has no good row: {errors[0] if errors else 'it is empty'}")
-        found = SourceTable(kept, tokens, *columns.columns(), [str(error) for error in errors])
+        found = SourceTable(kept, tokens, *columns.columns(), usage.facts(), [str(error) for error in errors])
         if folder is None:
             return found
         offsets = np.concatenate(ends)
@@ -178,10 +179,12 @@ def encode_chunk(rows: list[Row], encoder: Encoder, report: Report) -> tuple[lis
         return good, tokens
 
 
-def _sample(source: Source, rows: Iterator[Row]) -> Iterator[Row]:
+def _sample(source: Source, rows: Iterator[Row], usage: Usage) -> Iterator[Row]:
     """Draw `num_rows` of the rows, the same in every run, and yield them in their order."""
     if source.num_rows is None:
         return rows
     every = list(rows)
+    if source.num_rows < len(every):
+        usage.drawn = (source.num_rows, len(every))
     chosen = random.Random(0).sample(range(len(every)), min(source.num_rows, len(every)))
     return iter([every[i] for i in sorted(chosen)])

@@ -10,6 +10,7 @@ import numpy as np
 from mtl_opt.data.read.files import stop_at_first
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, iterate
+from mtl_opt.data.read.usage import Usage, usage_sentences
 from mtl_opt.data.registry import Entry
 from mtl_opt.data.store.loading import TaskRows
 from mtl_opt.data.store.opener import Opener, encoded
@@ -155,14 +156,17 @@ def load_streams(
     tasks = [source.task for source in sources]
     if None in tasks or len(set(tasks)) < len(tasks):
         raise InputError("`streaming` needs one source per task: `tasks`, or `dataset` with different tasks.")
-    train, texts, tokens = {}, {}, {}
+    train, texts, tokens, notes, warnings = {}, {}, {}, list[str](), list[str]()
     for entry in entries:
         source, task = entry.train, str(entry.train.task)
         encoder = opener.encoder_of(source.settings, task)
         out = 0 if entry.eval is not None or held_out else int(val_size)
         train[task] = StreamRows(source, encoder, buffer_size, seed, out, opener.skip_bad_rows)
-        stream = rows_of_one_task(iterate(replace(source, streaming=True), stop_at_first), source)
-        rows = list(islice(stream, out))
+        usage = Usage()
+        stream = rows_of_one_task(iterate(replace(source, streaming=True), stop_at_first, usage), source)
+        rows = list(islice(stream, max(out, 1)))[:out]  # the first row tells how a stream is read
+        said = usage_sentences(usage.facts(), source.path, f"Task {task}")
+        notes, warnings = notes + said[0], warnings + said[1]
         indices = np.arange(len(rows))
         texts[task] = View[Row]([(rows, indices)])
         tokens[task] = TokenView([(TokenTable.from_chunks([encoder.encode_chunk(rows)]), indices)])
@@ -173,4 +177,4 @@ def load_streams(
     settings = {str(source.task): source.settings for source in sources}
     labels = {task: np.zeros(0, dtype=np.int32) for task in train}
     nothing: dict[str, View[Row]] = {task: View([]) for task in train}
-    return TaskRows(nothing, train, texts, tokens, settings, labels)
+    return TaskRows(nothing, train, texts, tokens, settings, labels, notes=notes, warnings=warnings)

@@ -143,6 +143,7 @@ class SourceTable:
         labels: The distinct labels.
         label_codes: Index into `labels` of every row; -1 where it has none. `[rows]`
         marks: Hashes of every row by which duplicates are found; see `marks_of`. `[rows, 3]`
+        usage: What of the source was read, as `Usage.facts` gives it.
         bad: Error sentences of the rows that were left out.
     """
 
@@ -153,6 +154,7 @@ class SourceTable:
     labels: list[str]
     label_codes: Numbers
     marks: Numbers
+    usage: dict[str, Any]
     bad: list[str]
 
 

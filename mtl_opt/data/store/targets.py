@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtl_opt.batch import IGNORE_INDEX
 from mtl_opt.data.read.row_formats.plain import MISSING
-from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.rows import Row, words_of
 from mtl_opt.data.store.tables import Numbers, TokenView, View
 from mtl_opt.data.text.tokens import EncodedRow
 from mtl_opt.errors import InputError, UnknownNameError
@@ -32,7 +32,7 @@ def label_names(rows: Iterable[Row], words: bool) -> list[str]:
 
 def _label_texts(row: Row, words: bool) -> list[str]:
     """Return the label texts of a row."""
-    return row.output.split() if words else [row.output.strip()]
+    return words_of(row.output) if words else [row.output.strip()]
 
 
 def class_of(label: str, names: Sequence[str], task: str, row: Row) -> int | None:
@@ -158,7 +158,7 @@ def _target(task: str, row: Row, names: Sequence[str] | None) -> float:
 
 def _word_classes(task: str, row: Row, names: Sequence[str], places: Numbers) -> tuple[Numbers, Numbers]:
     """Return token position and class of every labelled word that has a token."""
-    classes = [class_of(tag, names, task, row) for tag in row.output.split()]
+    classes = [class_of(tag, names, task, row) for tag in words_of(row.output)]
     pairs = [(int(at), c) for (at, end), c in zip(places, classes, strict=False) if end > at and c is not None]
     return np.array([at for at, _ in pairs], dtype=np.int32), np.array([c for _, c in pairs], dtype=np.int32)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.rows import Row, words_of
 from mtl_opt.data.text.tokens import Tokens
 from mtl_opt.errors import InputError
 
@@ -69,7 +69,7 @@ class HeadEncoder:
 
     def _encode_words(self, row: Row, prefix: str) -> Tokens:
         """Tokenise one row of words."""
-        words, tags = row.user_text.split(), row.output.split()
+        words, tags = words_of(row.user_text), words_of(row.output)
         if tags and len(tags) != len(words):
             raise InputError(
                 f"{row.place}: one label per word is needed, got {len(tags)} labels for {len(words)} words."

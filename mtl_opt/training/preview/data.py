@@ -74,6 +74,7 @@ def stats(config: TrainConfig) -> dict[str, Any]:
         tasks[task] = {
             "rows": len(tokens),
             "eval_rows": len(prepared.eval_rows[task]),
+            **prepared.columns[task],
             "role": settings.role,
             "group": settings.group,
             "weight": settings.weight,

@@ -59,6 +59,7 @@ class Prepared:
         eval_encoded: The same rows, tokenised.
         heads: Type and options of the head of every task that has one, with its labels.
         overlap: What held-out rows share with training rows, by task; empty for streams.
+        columns: Formats of the training rows of every task, and columns of which nothing was read; empty for streams.
         untrained: Evaluation before training by task, filled by the first run that measures it.
     """
 
@@ -72,6 +73,7 @@ class Prepared:
     eval_encoded: dict[str, TokenView]
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     overlap: dict[str, Overlap] = field(default_factory=dict)
+    columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     untrained: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -140,7 +142,7 @@ def prepare(config: TrainConfig) -> Prepared:
     log_rows(rows, config)
     prepared = Prepared(
         tokenizer, encoders, rows.settings, rows.train_tokens, rows.train, rows.labels, rows.eval, rows.eval_tokens,
-        heads, rows.overlap,
+        heads, rows.overlap, rows.columns,
     )  # fmt: skip
     if config.val_from_train is None:
         return prepared
@@ -197,6 +199,8 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
         logger.warning("%d bad rows were left out (`skip_bad_rows`).", len(rows.bad))
     for note in rows.notes:
         logger.info(note)
+    for warning in rows.warnings:
+        logger.warning(warning)
     for task, tokens in rows.train_tokens.items():
         held = len(rows.eval[task])
         if isinstance(tokens, StreamRows):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl_opt.data.read.files import guess_encoding, read_records
+from mtl_opt.data.read.files import Layout, guess_encoding, read_records, stop_at_first
 from mtl_opt.data.read.sources import read_rows
 from mtl_opt.errors import InputError
 
@@ -77,7 +77,9 @@ def test_csv_takes_longer_fields_than_the_module_does_by_itself(tmp_path: Path) 
         ("a.jsonl", '{"instruction": "half \\ud83d", "output": "b"}', ["line 1", "surrogate"]),
         ("a.jsonl", "[" * 100_000, ["line 1", "JSON"]),
         ("a.json", "[\n{},\n{]", ["line 3", "broken JSON"]),
-        ("a.json", jsonl(GOOD, GOOD), ["line 2", ".jsonl"]),
+        ("a.json", jsonl(GOOD, GOOD) + "\n{", ["element 3", "broken JSON"]),
+        ("a.json", json.dumps({"data": [GOOD]}), ["must hold a list", "`field: data` reads the list"]),
+        ("a.txt", jsonl(GOOD) + "\n{", ["line 2", "broken JSON"]),
         ("a.json", json.dumps(GOOD), ["must hold a list of objects", "an object"]),
         ("a.csv", "instruction,output\na\n", ["line 2", "fields is 1", "header has 2"]),
         ("a.csv", "instruction,output\na,b,c\n", ["line 2", "fields is 3"]),
@@ -92,7 +94,11 @@ def test_csv_takes_longer_fields_than_the_module_does_by_itself(tmp_path: Path) 
         ("a.csv", "", ["no rows"]),
         ("a.csv", "instruction,output\n", ["no rows"]),
         ("a.jsonl", b'{"instruction"\n: "\xff"', ["not UTF-8", "0xff", "line 2", "byte 4"]),
-        ("a.text", "a", ["unknown extension", ".jsonl, .json, .csv, .tsv, .txt, .parquet, .arrow"]),
+        (
+            "a.text",
+            "a",
+            ["unknown extension", ".jsonl, .json, .csv, .tsv, .txt, .conll", ".parquet, .arrow; any other"],
+        ),
         ("a.bin", b"\xff", ["unknown extension"]),
         ("a", "a", ["unknown extension"]),
     ],
@@ -162,3 +168,68 @@ def test_bad_lines_are_reported_and_the_others_read(tmp_path: Path, name: str, c
     errors: list[InputError] = []
     assert len(records(tmp_path / name, content, errors)) == 2
     assert [f"line {line}:" in str(error) for line, error in zip(lines, errors, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.txt", "a.ndjson", "数据", "a.data"])
+def test_json_lines_are_read_under_any_ending(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name, jsonl(GOOD, {**GOOD, "output": "否"}) + "\n")
+    assert [row.output for row in read_rows(path)] == ["是", "否"]
+
+
+def test_a_path_of_keys_leads_to_nested_rows(tmp_path: Path) -> None:
+    path = str(write(tmp_path, "a.json", json.dumps({"data": {"train": [GOOD], "size": 1}})))
+    assert list(read_records(path, stop_at_first, Layout(field="data.train"))) == [(1, GOOD)]
+    for field, words in (("data", "must lead to a list of objects, got an object"), ("data.dev", "it has train, size")):
+        with pytest.raises(InputError, match=words):
+            list(read_records(path, stop_at_first, Layout(field=field)))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", 'b,"a, x",1\n\nd,c,2\n'), ("a.tsv", "b\ta, x\t1\r\nd\tc\t2")])
+def test_columns_of_a_table_without_header_are_numbered(tmp_path: Path, name: str, content: str) -> None:
+    found = list(read_records(str(write(tmp_path, name, content)), stop_at_first, Layout(header=False)))
+    assert [record for _, record in found] == [{"1": "b", "2": "a, x", "3": "1"}, {"1": "d", "2": "c", "3": "2"}]
+    assert found[0][0] == 1
+
+
+def test_a_table_without_header_has_one_width(tmp_path: Path) -> None:
+    path = str(write(tmp_path, "a.csv", "a,b\nc\n"))
+    with pytest.raises(InputError, match="line 2: the number of fields is 1, but the first line has 2"):
+        list(read_records(path, stop_at_first, Layout(header=False)))
+    with pytest.raises(InputError, match=r"`header: false` goes with a \.csv or \.tsv file"):
+        list(read_records(str(write(tmp_path, "a.jsonl", "{}")), stop_at_first, Layout(header=False)))
+
+
+CONLL = """-DOCSTART- -X- O
+
+# 1 comment of more words
+Il PRP O
+10\u00a0000 CD B-N
+
+# O O
+客户 NN B-P
+"""
+
+
+def test_a_blank_line_ends_a_sentence_of_a_word_file(tmp_path: Path) -> None:
+    found = list(read_records(str(write(tmp_path, "a.conll", CONLL)), stop_at_first))
+    assert found == [
+        (4, {"1": ["Il", "10\u00a0000"], "2": ["PRP", "CD"], "3": ["O", "B-N"]}),
+        (7, {"1": ["#", "客户"], "2": ["O", "NN"], "3": ["O", "B-P"]}),
+    ]
+
+
+def test_a_line_of_a_word_file_with_other_columns_is_named(tmp_path: Path) -> None:
+    path = str(write(tmp_path, "a.bio", "a O\nb c O\nd O\n\ne\n\nf\tB X\tO\n"))
+    errors: list[InputError] = []
+    assert [record for _, record in read_records(path, errors.append)] == [{"1": ["f"], "2": ["B X"], "3": ["O"]}]
+    assert ["line 2: the number of columns is 3" in str(errors[0]), "line 5" in str(errors[1])] == [True, True]
+
+
+def test_two_files_are_read_line_by_line(tmp_path: Path) -> None:
+    first, second = write(tmp_path, "a.en", "one\n\nthree\n"), write(tmp_path, "a.zh", "一\n\n三")
+    found = list(read_records(str(first), stop_at_first, Layout(target=str(second))))
+    assert found == [(1, {"instruction": "one", "output": "一"}), (3, {"instruction": "three", "output": "三"})]
+    for content, words in (("一\n二\n三\n", "line 2 is blank, but"), ("一\n", "has 3 lines and its `target_file`")):
+        write(tmp_path, "a.zh", content)
+        with pytest.raises(InputError, match=words):
+            list(read_records(str(first), stop_at_first, Layout(target=str(second))))

@@ -71,3 +71,13 @@ def test_streams_hold_out_the_first_rows_and_refuse_a_share(folder: Path, encode
     assert not held & {tuple(rows.train_tokens["x"][i].input_ids) for i in range(43)}
     with pytest.raises(InputError, match="`val_size` must be a number of rows, or 0"):
         load_streams(entries, Opener(encoder), 0.1, [], 10, 0)
+
+
+def test_a_stream_says_how_it_is_read_and_reads_any_layout(plain_tokenizer, tmp_path):
+    (tmp_path / "a.csv").write_text("one,1,x\ntwo,2,y\n", encoding="utf-8")
+    columns = {"prompt": 1, "response": 2}
+    entries = task_entries({"qa": {"file": str(tmp_path / "a.csv"), "header": False, "columns": columns}})
+    rows = load_streams(entries, Opener(Encoder(plain_tokenizer, get_template("default"), 32)), 1, [], 4, 0)
+    assert rows.notes == [f"Task qa: `{tmp_path / 'a.csv'}` is read as alpaca; not read: `3`."]
+    assert rows.eval["qa"][0].instruction == "one"
+    assert "two" in plain_tokenizer.decode(rows.train_tokens["qa"][0].input_ids)

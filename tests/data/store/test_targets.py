@@ -83,3 +83,13 @@ def test_answers_that_are_no_label_or_number_are_refused(load, label, names, err
     rows, tokens, bad = with_targets(*parts, words=False, skip_bad_rows=True)
     assert len(rows) == len(tokens) == 0
     assert "line 1" in bad[0]
+
+
+def test_a_blank_that_is_not_plain_is_a_letter_of_a_word(load):
+    found = load([{"tokens": ["il", "10\u00a0000", "好\u3000坏"], "tags": ["O", "B-N", "B-X"]}], "words")
+    assert label_names(found.train["t"], words=True) == ["B-N", "B-X", "O"]
+    view = targets_of(found, ["B-N", "B-X", "O"], words=True)
+    assert view.words[0][1].tolist() == [2, 0, 1]
+    for word in ("b c", ""):
+        with pytest.raises(InputError, match=rf"line 1: `tokens` holds '{word}' as word 2; words are texts"):
+            load([{"tokens": ["a", word], "tags": ["O", "O"]}], "words")

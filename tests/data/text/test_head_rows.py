@@ -94,7 +94,7 @@ def test_words_that_were_cut_lose_their_tags(load):
     ("row", "sentence"),
     [
         ({"tokens": ["a", "b"], "tags": ["O"]}, "one tag without white space per word, got 1 for 2"),
-        ({"tokens": ["New York"], "tags": ["O"]}, "holds the word 'New York'"),
+        ({"tokens": ["New York"], "tags": ["O"]}, "holds 'New York' as word 1"),
         ({"tokens": [], "tags": []}, "`tokens` is empty"),
         ({"tokens": "a b", "tags": ["O", "O"]}, "must be lists"),
         ({"tokens": ["a"]}, "the key `tags` is missing"),

@@ -13,11 +13,12 @@ from mtl_opt.data.read.row_formats.plain import (
     prompt_completion,
     token_classification,
 )
-from mtl_opt.data.read.row_formats.record import TASK_KEYS, Record, RowSpec
+from mtl_opt.data.read.row_formats.record import TASK_KEYS, MissingKeyError, Record, RowSpec
 from mtl_opt.data.read.rows import Row, row_place
+from mtl_opt.data.read.usage import Usage
 from mtl_opt.errors import InputError
 
-__all__ = ["COLUMNS", "FORMATS", "TASK_KEYS", "RowSpec", "infer_format", "make_row"]
+__all__ = ["COLUMNS", "FORMATS", "TASK_KEYS", "MissingKeyError", "RowSpec", "infer_format", "make_row"]
 
 FORMATS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "alpaca": alpaca,
@@ -29,6 +30,7 @@ FORMATS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "multiple_choice": multiple_choice,
     "classification": classification,
     "token_classification": token_classification,
+    "conll": token_classification,
 }
 """Row formats by their name in `formatting`."""
 
@@ -67,7 +69,7 @@ def infer_format(keys: Mapping[str, Any]) -> str:
     return "text" if "text" in keys else "alpaca"
 
 
-def make_row(values: object, file: str, line: int, spec: RowSpec) -> Row:
+def make_row(values: object, file: str, line: int, spec: RowSpec, usage: Usage | None = None) -> Row:
     """Check one record and convert it to a row.
 
     Args:
@@ -75,6 +77,7 @@ def make_row(values: object, file: str, line: int, spec: RowSpec) -> Row:
         file: Its file as the user named it.
         line: Its line, from 1.
         spec: How it is read; where `formatting` is None, the format is inferred.
+        usage: Counts the columns that are not read.
 
     Returns:
         The row.
@@ -85,6 +88,11 @@ def make_row(values: object, file: str, line: int, spec: RowSpec) -> Row:
     where = row_place(file, line)
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: a row must be an object, got {json_type(values)}.")
-    record = Record(values, where, spec)
-    fields = FORMATS[spec.formatting or infer_format(spec.columns or values)](record)
-    return Row(file=file, line=line, group=record.group(), **{"task": record.task(), **fields})
+    seen = values if usage is None else usage.watch(values)
+    record = Record(seen, where, spec)
+    form = spec.formatting or infer_format(spec.columns or values)
+    fields = FORMATS[form](record)
+    row = Row(file=file, line=line, group=record.group(), **{"task": record.task(), **fields})
+    if usage is not None:
+        usage.add(seen, form)
+    return row

@@ -5,7 +5,7 @@ from typing import Any
 from mtl_opt.data.read.files import json_type
 from mtl_opt.data.read.row_formats.dialogue import dialogue_fields, messages_of
 from mtl_opt.data.read.row_formats.record import Record, checked_text
-from mtl_opt.data.read.rows import Turn
+from mtl_opt.data.read.rows import Turn, words_of
 from mtl_opt.errors import InputError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -100,12 +100,12 @@ def token_classification(record: Record) -> dict[str, Any]:
     if not isinstance(words, list) or not isinstance(tags, list | None):
         raise InputError(f"{record.where}: `{column}` and `{key}` must be lists, got {json_type(words)}.")
     texts = [checked_text(column, word, record.where) for word in words]
-    bad = next((word for word in texts if len(word.split()) != 1), None)
+    bad = next((number for number, word in enumerate(texts, start=1) if words_of(word) != [word]), None)
     if bad is not None or not texts:
-        what = "is empty" if bad is None else f"holds the word {bad!r}"
+        what = "is empty" if bad is None else f"holds {texts[bad - 1]!r} as word {bad}"
         raise InputError(f"{record.where}: `{column}` {what}; words are texts without white space.")
     names = [MISSING if tag is None else str(tag) for tag in tags or ()]
-    if tags is not None and (len(names) != len(texts) or any(len(name.split()) != 1 for name in names)):
+    if tags is not None and (len(names) != len(texts) or any(words_of(name) != [name] for name in names)):
         raise InputError(
             f"{record.where}: `{key}` must hold one tag without white space per word, got {len(names)} for "
             f"{len(texts)} words."

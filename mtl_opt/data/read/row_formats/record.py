@@ -11,6 +11,10 @@ TASK_KEYS = ("task_name", "task", "channel", "task_id")
 """Keys under which a row may name its own task; the first one found counts."""
 
 
+class MissingKeyError(InputError):
+    """Report a row without a required key: a table that lacks it lacks it in every row."""
+
+
 @dataclass(frozen=True)
 class RowSpec:
     """Describe how records are converted to rows.
@@ -51,7 +55,7 @@ class Record:
         column = self.column(name, default) or default
         if column not in self.values:
             found = ", ".join(map(str, self.values)) or "none"
-            raise InputError(f"{self.where}: the key `{column}` is missing; the row has {found}.")
+            raise MissingKeyError(f"{self.where}: the key `{column}` is missing; the row has {found}.")
         return column, self.values[column]
 
     def text(self, name: str, default: str) -> str:
