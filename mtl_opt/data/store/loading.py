@@ -140,7 +140,7 @@ def _said_of_sources(opened: Iterable[tuple[Source, SourceTable]]) -> tuple[list
         own, also = usage_sentences(table.usage, source.path, task)
         notes += own
         warnings += also
-    return notes, warnings
+    return list(dict.fromkeys(notes)), list(dict.fromkeys(warnings))
 
 
 def _divided(
