@@ -110,6 +110,8 @@ def check_start(config: TrainConfig, output: Path) -> None:
     refuse_early_stop("share", config)
     if config.sharing != "hard":
         raise InputError(f"`mtl-opt share` starts from `sharing: hard` and finds the map, got `{config.sharing}`.")
+    if config.adapter_name_or_path is not None:
+        raise InputError("`mtl-opt share` trains both runs from fresh adapters; leave `adapter_name_or_path` out.")
     check_folder_of_runs(output)
 
 

@@ -17,6 +17,7 @@ OF_A_SEED = {"seed", "data_seed", "output_dir"}
 """Keys that differ between the seeds of one method."""
 
 OF_ALL = (
+    "adapter_name_or_path",
     "model_name_or_path", "heads", "finetuning_type", "lora_rank", "lora_alpha", "lora_dropout", "lora_target",
     "use_rslora", "use_dora", "quantization_bit", "quantization_method", "quantization_type", "double_quantization",
     "template", "task_prefix", "mask_history", "train_on_prompt", "cutoff_len", "truncation", "rows_per_task",

@@ -42,6 +42,7 @@ from mtl_opt.models.sharing import (
     save_sharing,
     share,
 )
+from mtl_opt.models.starting_adapter import read_adapter
 from mtl_opt.models.trial_forward import check_packing, check_routing, try_rows
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "products_of",
     "put_heads",
     "read_about",
+    "read_adapter",
     "reads",
     "row_terms",
     "save_head",

@@ -1,12 +1,12 @@
 """Load a causal language model and its tokenizer by path or hub name, for full, LoRA or QLoRA fine-tuning."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
@@ -15,9 +15,10 @@ from mtl_opt.models.heads.backbone import auto_class, is_encoder, kind_of_model,
 from mtl_opt.models.lora import LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 from mtl_opt.models.sharing.base import note_tokens
+from mtl_opt.models.starting_adapter import UNREADABLE, check_base, read_adapter
+from mtl_opt.results import HEADS_JSON
 
-UNREADABLE = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, SafetensorError)
-"""What loading a missing, torn or unsupported model, adapter or tokenizer raises."""
+logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(name_or_path: str, *, trust_remote_code: bool = False) -> Any:
@@ -67,10 +68,14 @@ def load_model(
     """
     source = name_or_path if lora is not None or trained is None else str(trained)
     shape: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code, "quantization": quantization}
+    if trained is None and lora is not None and lora.start is not None:
+        check_base(read_adapter(lora.start), lora.start, name_or_path)
     model = load_base(source, heads=heads is not None, **shape)
     note_tokens(model)
     if lora is not None:
         model = with_adapters(model, lora) if trained is None else _with_trained_adapters(model, Path(trained))
+    if trained is None and lora is not None:
+        trained = heads_to_start_from(lora.start, heads is not None)
     return model if heads is None else put_heads(model, heads, name_or_path, trained)
 
 
@@ -116,6 +121,18 @@ def load_base(
         raise InputError(_cannot_load("model", name_or_path, error)) from error
     keep_weights(model)
     return without_pooler(model) if heads else model
+
+
+def heads_to_start_from(start: str | None, wanted: bool) -> Path | None:
+    """Find the heads beside an adapter to go on from, and say what of them is not used, or begins anew."""
+    if start is None:
+        return None
+    there = (Path(start) / HEADS_JSON).exists()
+    if there and not wanted:
+        logger.warning("`adapter_name_or_path`: the heads in `%s` are not used: the run has no `heads`.", start)
+    elif wanted and not there:
+        logger.info("`adapter_name_or_path`: `%s` holds no heads; those of the run begin anew.", start)
+    return Path(start) if there and wanted else None
 
 
 def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:

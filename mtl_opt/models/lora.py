@@ -11,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.starting_adapter import put_adapter
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class LoraSettings:
         target: "all" for every linear layer but the output layer, or names of layers.
         rslora: Multiply the update by alpha / sqrt(rank) instead.
         dora: Learn the length of every output's weights apart from their direction (DoRA).
+        start: Folder or hub name of an adapter to go on from, whose layers and ranks are then taken; None: a fresh one.
     """
 
     rank: int = 8
@@ -32,6 +34,7 @@ class LoraSettings:
     target: str | tuple[str, ...] = "all"
     rslora: bool = False
     dora: bool = False
+    start: str | None = None
 
     @property
     def scaling(self) -> float:
@@ -39,8 +42,10 @@ class LoraSettings:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
-def with_adapters(model: nn.Module, lora: LoraSettings) -> nn.Module:
-    """Wrap a model by peft with fresh adapters in the target layers."""
+def with_adapters(model: nn.Module, lora: LoraSettings, weights: bool = True) -> nn.Module:
+    """Wrap a model by peft with fresh adapters in the target layers, or with those to go on from."""
+    if lora.start is not None:
+        return put_adapter(model, lora.start, lora.dropout, lora.target == "all", weights)
     config = lora_config(model, lora)
     if not isinstance(config.target_modules, str):
         _check_targets(model, sorted(config.target_modules))

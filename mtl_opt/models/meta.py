@@ -11,9 +11,9 @@ from transformers import AutoConfig
 
 from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.backbone import auto_class, kind_of_model, without_pooler
-from mtl_opt.models.loading import UNREADABLE
 from mtl_opt.models.lora import LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings
+from mtl_opt.models.starting_adapter import UNREADABLE, check_base, read_adapter
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -43,6 +43,8 @@ def model_on_meta(
     Raises:
         InputError: If there is no such configuration.
     """
+    if lora is not None and lora.start is not None:
+        check_base(read_adapter(lora.start), lora.start, name_or_path)
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
         kind = "decoder" if not heads else kind_of_model(config, name_or_path)
@@ -50,7 +52,7 @@ def model_on_meta(
             model = auto_class(kind).from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             model = without_pooler(model) if heads else model
             quantized = _to_be_quantized(model) if quantization is not None else {}
-            model = model if lora is None else with_adapters(model, lora)
+            model = model if lora is None else with_adapters(model, lora, weights=False)
             return model, quantized
     except InputError:
         raise

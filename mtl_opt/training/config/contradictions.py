@@ -47,6 +47,16 @@ def check_model(config: Any) -> None:
             f"`quantization_bit: {config.quantization_bit}` goes with `finetuning_type: lora`, got "
             f"`{config.finetuning_type}`: quantised weights cannot be trained."
         )
+    if config.create_new_adapter:
+        raise InputError(
+            "`create_new_adapter: true` would train an adapter of a base that is on no disk; write the merged model "
+            "(`mtl-opt export`), and give its folder as `model_name_or_path`."
+        )
+    if config.adapter_name_or_path is not None and config.finetuning_type == "full":
+        raise InputError(
+            f"`adapter_name_or_path: {config.adapter_name_or_path}` goes with `finetuning_type: lora`, got `full`; to "
+            "train a merged model further, give its folder (`mtl-opt export`) as `model_name_or_path`."
+        )
     if config.sharing != "hard":
         _check_sharing(config)
     if config.torch_compile and config.gradient_engine not in {"auto", "per_task"}:

@@ -64,7 +64,7 @@ REFUSED = {
 """Keys that would change what a run needs or learns, so that leaving them out silently would mislead."""
 
 LLAMA_FACTORY = (
-    "adapter_name_or_path", "adapter_folder", "resize_vocab", "split_special_tokens", "add_tokens",
+    "adapter_folder", "resize_vocab", "split_special_tokens", "add_tokens",
     "add_special_tokens", "new_special_tokens_config", "init_special_tokens", "model_revision", "low_cpu_mem_usage",
     "rope_scaling", "shift_attn", "mixture_of_depths", "use_unsloth", "use_unsloth_gc", "enable_liger_kernel",
     "moe_aux_loss_coef", "use_reentrant_gc", "upcast_layernorm", "upcast_lmhead_output", "train_from_scratch",
@@ -73,7 +73,7 @@ LLAMA_FACTORY = (
     "double_quantization", "media_dir", "eval_num_beams", "packing", "tool_format", "default_system",
     "enable_thinking", "freeze_trainable_layers", "freeze_trainable_modules", "freeze_extra_modules",
     "additional_target", "loraplus_lr_ratio", "loraplus_lr_embedding", "use_rslora", "use_dora", "pissa_init",
-    "pissa_iter", "pissa_convert", "create_new_adapter", "use_galore", "use_apollo", "use_badam", "use_swanlab",
+    "pissa_iter", "pissa_convert", "use_galore", "use_apollo", "use_badam", "use_swanlab",
     "pure_bf16", "use_llama_pro", "use_adam_mini", "use_muon", "use_dft_loss", "use_eaft_loss", "use_asft_loss",
     "freeze_vision_tower", "freeze_multi_modal_projector", "freeze_language_model", "compute_accuracy",
     "disable_shuffling", "include_effective_tokens_per_second", "do_sample", "temperature",

@@ -87,6 +87,8 @@ class ModelKeys:
     model_name_or_path: str = setting(text, "folder or hub name of a causal language model; with heads an encoder too")
     heads: dict[str, Any] = setting(head_table, "task: {type, labels, ...}: heads (`mtl-opt list heads`)", {})
     trust_remote_code: bool = setting(flag, "run code that comes with the model", False)
+    adapter_name_or_path: str | None = setting(text, "adapter to go on from; rank, alpha and layers are then its own")
+    create_new_adapter: bool = setting(flag, "LLaMA-Factory's: merge that adapter first; refused here", False)
     finetuning_type: str = setting(choice("lora", "full"), "lora or full", "lora")
     lora_rank: int = setting(whole(1), "rank of the adapters", 8)
     lora_alpha: int | None = setting(whole(1), "scale of the adapters; default twice the rank")

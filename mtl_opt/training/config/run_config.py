@@ -17,6 +17,7 @@ from mtl_opt.training.config.keys import (
     OptimizationKeys,
     OutputKeys,
 )
+from mtl_opt.training.config.starting_adapter import with_shape_of_adapter
 from mtl_opt.training.config.translation import translate
 from mtl_opt.training.config.yaml_file import dump_yaml
 
@@ -45,7 +46,7 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
     for key in settings:
         if key not in mine and key in {f.name for f in fields(CompareConfig)}:
             raise InputError(f"`{key}` belongs to `mtl-opt compare`; `mtl-opt train` runs one combiner: `combiner`.")
-    config = TrainConfig(**checked_values(TrainConfig, settings))
+    config = TrainConfig(**checked_values(TrainConfig, with_shape_of_adapter(settings)))
     _check_data(config)
     return config
 

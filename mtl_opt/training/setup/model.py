@@ -18,6 +18,7 @@ from mtl_opt.models import (
     put_heads,
     share,
 )
+from mtl_opt.models.loading import heads_to_start_from
 from mtl_opt.training.config.keys import ModelKeys
 from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.details import details
@@ -46,8 +47,11 @@ def build_model(
         return load_model(config.model_name_or_path, lora=lora, trained=trained, heads=heads, **shape)
     model = load_base(config.model_name_or_path, heads=heads is not None, **shape)
     put_sharing(config, model, tasks, settings)
-    if trained is not None:
-        load_sharing(model, trained, config.sharing, tasks)
+    start = config.adapter_name_or_path if trained is None else None
+    source = trained if start is None else Path(start)
+    if source is not None:
+        load_sharing(model, source, config.sharing, tasks)
+    trained = trained or heads_to_start_from(start, heads is not None)
     return model if heads is None else put_heads(model, heads, config.model_name_or_path, trained)
 
 

@@ -54,6 +54,7 @@ def adapter_settings(config: ModelKeys) -> LoraSettings | None:
         target="all" if config.lora_target == ["all"] else tuple(config.lora_target),
         rslora=config.use_rslora,
         dora=config.use_dora,
+        start=config.adapter_name_or_path if config.sharing == "hard" else None,
     )
 
 
