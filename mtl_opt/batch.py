@@ -38,6 +38,22 @@ class TaskBatch:
     position_ids: Tensor | None = None  # [batch, seq]
     targets: Tensor | None = None  # [batch]
 
+    def num_rows(self, num_tasks: int) -> Tensor:  # -> [tasks]
+        """Count the rows of each task, also of those packed behind each other.
+
+        Args:
+            num_tasks: Number of tasks, present or not.
+
+        Returns:
+            The counts. `[tasks]`, float64
+        """
+        ids = self.task_ids
+        begins = torch.ones_like(ids)
+        if ids.dim() == 2 and self.position_ids is not None:
+            begins = (self.position_ids == 0) & (self.attention_mask > 0)
+        found = torch.zeros(num_tasks, dtype=torch.float64, device=ids.device)
+        return found.index_add_(0, ids.flatten(), begins.flatten().to(found))
+
     def to(self, device: torch.device | str) -> "TaskBatch":
         """Copy every tensor to `device`.
 

@@ -140,6 +140,8 @@ class RunCosts(TypedDict, total=False):
     evaluation_runtime: float | None  # seconds
     overhead_seconds: float | None  # outside of steps and evaluation
     steps: int | None
+    rows: dict[str, int] | None  # task -> rows delivered
+    pull: dict[str, float] | None  # task -> share of the summed scales of the task gradients
 
 
 class ResultLine(RunCosts, total=False):
@@ -181,6 +183,8 @@ def run_costs(results: Mapping[str, Any]) -> RunCosts:
         "evaluation_runtime": results.get("evaluation_runtime"),
         "overhead_seconds": results.get("overhead_seconds"),
         "steps": results.get("train_steps"),
+        "rows": results.get("rows"),
+        "pull": results.get("pull"),
     }
 
 

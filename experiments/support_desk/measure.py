@@ -16,7 +16,7 @@ import yaml
 
 from experiments.command import say
 from mtl_opt.comparison import compare, compare_config
-from mtl_opt.examples.support_desk.settings import default_settings
+from mtl_opt.examples.support_desk.settings import default_settings, with_weights
 from mtl_opt.report import Summary, summarise, write_tables
 
 SMALL = "anger"
@@ -27,8 +27,8 @@ QUICK: dict[str, Any] = {"combiners": ["sum"], "seeds": [0], "max_steps": 60, "w
 
 def measure(options: argparse.Namespace) -> Mapping[str, Any]:
     """Run both comparisons; runs that are finished in `--output` are not run again."""
-    settings = default_settings() | yaml.safe_load(Path(__file__).with_name("config.yaml").read_text(encoding="utf-8"))
-    settings |= {"jobs": options.jobs, **(QUICK if options.quick else {})}
+    own = yaml.safe_load(Path(__file__).with_name("config.yaml").read_text(encoding="utf-8"))
+    settings = default_settings() | own | {"jobs": options.jobs, **(QUICK if options.quick else {})}
     settings["seeds"] = [options.seed + seed for seed in settings["seeds"]]
     folder = options.output / ("quick" if options.quick else "full")
     rows = len(_lines(Path(settings["tasks"][SMALL]["file"])))
@@ -53,7 +53,7 @@ def with_rows(tasks: Mapping[str, Any], few: int, folder: Path) -> dict[str, Any
 
 def one_comparison(settings: Mapping[str, Any]) -> tuple[Summary, dict[str, Any]]:
     """Run one comparison and write its tables."""
-    config, shared = compare_config(settings)
+    config, shared = compare_config(with_weights(settings))
     lines = compare(config, shared)
     folder = Path(shared["output_dir"])
     summary = summarise(lines)

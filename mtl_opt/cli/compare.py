@@ -24,7 +24,7 @@ def add_compare(verbs: Any, with_keys: bool) -> None:
 def _compare(options: argparse.Namespace) -> None:
     """Compare, write the tables and print one."""
     from mtl_opt.comparison import compare, compare_config
-    from mtl_opt.examples.support_desk.settings import default_settings
+    from mtl_opt.examples.support_desk.settings import default_settings, with_weights
     from mtl_opt.report import comparison_table, summarise, write_tables
     from mtl_opt.training import override, read_yaml
 
@@ -33,7 +33,7 @@ def _compare(options: argparse.Namespace) -> None:
     if options.config is None or ("=" in options.config and not Path(options.config).exists()):
         arguments = [*([options.config] if options.config else []), *arguments]
         compare_config(override(PLACEHOLDER, arguments))
-        settings = override(default_settings(), arguments)
+        settings = with_weights(override(default_settings(), arguments))
     else:
         settings = read_yaml(options.config, arguments)
     config, shared = compare_config(settings)

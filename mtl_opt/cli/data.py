@@ -68,15 +68,19 @@ def _stats(options: argparse.Namespace) -> None:
              "held_out_near", "distinct_2", "epochs")  # fmt: skip
     rows = [[task, *(entry["tokens"].get(head, entry.get(head)) for head in heads)] for task, entry in tasks.items()]
     print_table(["task", *heads], rows)
+<<<<<<< HEAD
     read = [[task, ", ".join(e["formats"]), ", ".join(e["not_read"]) or "-"] for task, e in tasks.items()]
     print("\nHow the rows are read:")
     print_table(["task", "formats", "columns not read"], read)
     print(f"\nShare of the rows under every mixing (this run: {found['mixing']}, {found['steps']} steps):")
+=======
+>>>>>>> 7e53286 (Ratios and weights steer: the row of a task is scaled before every combiner)
     mixings = list(next(iter(tasks.values()))["shares"])
-    print_table(
-        ["task", *mixings],
-        [[task, *("-" if share is None else share for share in e["shares"].values())] for task, e in tasks.items()],
-    )
+    pull = f"Pull at the shared parameters (loss_reduction: {found['loss_reduction']}, and the tasks' weights)"
+    for key, title in (("shares", "Share of the rows"), ("pull", pull)):
+        print(f"\n{title} under every mixing (this run: {found['mixing']}, {found['steps']} steps):")
+        table = {task: ["-" if part is None else part for part in e[key].values()] for task, e in tasks.items()}
+        print_table(["task", *mixings], [[task, *parts] for task, parts in table.items()])
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -90,10 +94,13 @@ def _plan(options: argparse.Namespace) -> None:
         print_json(found)
         return
     rows = [
-        [task, e["rows"], e["tokens"], f"{e['share']:.4f}", "-" if e["epochs"] is None else f"{e['epochs']:.3f}"]
+        [
+            task, e["rows"], e["tokens"], f"{e['share']:.4f}", f"{e['pull']:.4f}",
+            "-" if e["epochs"] is None else f"{e['epochs']:.3f}",
+        ]
         for task, e in found["tasks"].items()
-    ]
-    print_table(["task", "rows", "tokens", "share", "epochs"], rows)
+    ]  # fmt: skip
+    print_table(["task", "rows", "tokens", "share", "pull", "epochs"], rows)
 
 
 def _show(options: argparse.Namespace) -> None:

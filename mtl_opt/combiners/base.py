@@ -49,6 +49,8 @@ class Combiner(nn.Module, ABC):
         over: Layers whose Gramian is wanted: "all", "last", or a list of layer names.
         observes: Losses to measure again after the step and hand to `observe`.
         by: None for one Gramian; "layer" or "tensor" where `weights` takes and returns one entry per block.
+        scale_invariant: Whether the direction of the update stays the same when rows are multiplied by constants, so
+            that weights and ratios of tasks do not move it.
         window: Steps over which the Gramian is wanted where `requires` is "window"; 0 elsewhere.
         scale: What the weights add up to when no gradients conflict, in the paper's own scale.
         paper: Authors, title, venue, link.
@@ -58,6 +60,7 @@ class Combiner(nn.Module, ABC):
     over: str | list[str] = "all"
     observes: Literal["nothing", "batch", "validation"] = "nothing"
     by: Literal["layer", "tensor"] | None = None
+    scale_invariant: bool = False
     window: int = 0
     scale: ClassVar[str] = "sum"
     paper: ClassVar[str] = ""

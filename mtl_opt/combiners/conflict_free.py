@@ -50,6 +50,7 @@ class ConFIG(Combiner):
     """
 
     requires = "gramian"
+    scale_invariant = True
     scale: ClassVar[str] = "sum"
     paper = "Liu et al., ConFIG: Towards Conflict-free Training, ICLR 2025, https://arxiv.org/abs/2408.11104"
 

@@ -59,6 +59,7 @@ class DBMTL(Combiner):
     """
 
     requires: Literal["losses", "gramian", "halves", "window", "jacobian"] = "jacobian"  # "gramian" at beta=0
+    scale_invariant = True
     scale: ClassVar[str] = "sum, at the longest norm"
     paper = "Lin et al., Dual-Balancing for Multi-Task Learning, 2023, https://arxiv.org/abs/2308.12029"
     steps: Tensor  # [tasks]

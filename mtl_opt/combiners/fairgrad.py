@@ -58,6 +58,7 @@ class FairGrad(Combiner):
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
         self.alpha = positive("alpha", alpha, zero=True)
+        self.scale_invariant = self.alpha == 1  # S G S w = w^(-1/alpha) is solved by S⁻¹ times the weights of G
 
     @override
     def weights(

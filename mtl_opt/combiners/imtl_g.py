@@ -47,6 +47,7 @@ class IMTLG(Combiner):
     """
 
     requires = "gramian"
+    scale_invariant = True
     scale: ClassVar[str] = "simplex, weights of either sign"
     paper = "Liu et al., Towards Impartial Multi-task Learning, ICLR 2021, https://openreview.net/forum?id=IMPnRXEWpvr"
 

@@ -52,6 +52,7 @@ class NashMTL(Combiner):
     """
 
     requires = "gramian"
+    scale_invariant = True
     scale: ClassVar[str] = "norm at most max_norm"
     paper = "Navon et al., Multi-Task Learning as a Bargaining Game, ICML 2022, https://arxiv.org/abs/2202.01017"
 

@@ -65,6 +65,7 @@ class PCD(Combiner):
     """
 
     requires = "gramian"
+    scale_invariant = True
     scale: ClassVar[str] = "norm of the primary gradient"
     paper = "Varam & AlHajri, Priority-Constrained Descent, TMLR 2026, https://arxiv.org/abs/2606.29521"
     mean_squares: Tensor  # [tasks]

@@ -28,7 +28,8 @@ class Weighted(Combiner):
 
     Args:
         task_weights: Weight of each task, by name or in task order; at least 0, not all 0. Default: 1 for every
-            task, and under `mtl-opt train` the `tasks.NAME.weight` of the configuration.
+            task. Under `mtl-opt train` the `tasks.NAME.weight` scale the gradients before any combiner, so that one
+            of the two says how tasks are weighted.
 
     Raises:
         ValueError: If a weight is negative or not finite, all are 0, or (at `bind`) a task has none.

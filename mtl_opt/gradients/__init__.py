@@ -15,7 +15,17 @@ from mtl_opt.gradients.engines.choice import ENGINES
 from mtl_opt.gradients.loss_weights import LossWeights
 from mtl_opt.gradients.online_projection import OnlineProjection
 from mtl_opt.gradients.step.loss_scaler import LossScaler
+from mtl_opt.gradients.step.row_scales import LOSS_REDUCTIONS
 from mtl_opt.gradients.step.window import WindowEstimate
 from mtl_opt.gradients.task_gradients import TaskGradients
 
-__all__ = ["ENGINES", "LossScaler", "LossWeights", "OnlineProjection", "TaskGradients", "WindowEstimate", "backward"]
+__all__ = [
+    "ENGINES",
+    "LOSS_REDUCTIONS",
+    "LossScaler",
+    "LossWeights",
+    "OnlineProjection",
+    "TaskGradients",
+    "WindowEstimate",
+    "backward",
+]

@@ -22,30 +22,38 @@ class RowFiller:
         open_rows: Looks up which rows of a batch go to each row of the buffer.
         halves: Deals rows to halves; None where no combiner needs them.
         verify: Check in the first step that no task's loss depends on rows of another (engines that wire layers).
+        counts_rows: Whether the number of rows must be known, so that packed rows cannot come without it.
 
     Attributes:
         owners: Row of the buffer that each open row goes to; None outside `rows`. `[batch]` or `[batch, seq]`
     """
 
-    def __init__(self, engine: Engine, open_rows: OpenSegments, halves: HalfSplit | None, verify: bool) -> None:
+    def __init__(
+        self, engine: Engine, open_rows: OpenSegments, halves: HalfSplit | None, verify: bool, counts_rows: bool
+    ) -> None:
         self.engine = engine
         self.open_rows = open_rows
         self.halves = halves
         self.owners: Tensor | None = None
         self._segments: Segments | None = None
+        self._num_rows: Tensor | None = None
         self._verify = verify
+        self._counts_rows = counts_rows
 
     @contextmanager
-    def rows(self, ids: Tensor) -> Iterator[None]:  # [batch] or [batch, seq]
+    def rows(self, ids: Tensor, num_rows: Tensor | None) -> Iterator[None]:  # [batch] or [batch, seq], [tasks]
         """Declare the owner of each row of the batch from the forward to the end of the backward."""
-        before = self.owners, self._segments
+        if ids.dim() == 2 and num_rows is None and self._counts_rows:
+            raise ValueError("`loss_reduction='rows'` counts rows, and `ids` per token do not tell: give `num_rows`.")
+        before = self.owners, self._segments, self._num_rows
         try:
             with task_rows(ids), self.engine.open():
                 self.owners = ids if self.halves is None else self.halves.owners(ids)
                 self._segments = self.open_rows.register(ids, segments_of(self.owners, self.open_rows.num_rows))
+                self._num_rows = num_rows
                 yield
         finally:
-            self.owners, self._segments = before
+            self.owners, self._segments, self._num_rows = before
             self.open_rows.forget()  # rows of an outer context are looked up again
 
     def open_owners(self) -> Tensor:  # -> [batch] or [batch, seq]
@@ -67,7 +75,7 @@ class RowFiller:
         if not present:
             return
         scaled = losses * counts.to(torch.promote_types(losses.dtype, torch.float32))  # bfloat16 has no 1001
-        step.add(counts, scaled.detach())
+        step.add(counts, scaled.detach(), self._rows_of(len(step.tasks), counts))
         if step.scaler is not None:
             scaled = scaled * step.scaler.scale
         # With one task in the batch there is nothing to mix: wait for one with more.
@@ -75,6 +83,17 @@ class RowFiller:
             self.engine.verify(scaled, present, names)
             self._verify = False
         self.engine.backward(scaled, present)
+
+    def _rows_of(self, num_tasks: int, counts: Tensor) -> Tensor:  # [rows] -> [tasks]
+        """Count the rows of each task in the batch; without open rows every loss is of the same ones."""
+        if self._num_rows is not None:
+            return self._num_rows
+        if self._segments is None:
+            return (counts > 0).to(counts)
+        found = [0.0] * self.open_rows.num_rows
+        for owner, rows in self._segments.rows.items():
+            found[owner] = len(rows) if isinstance(rows, Tensor) else rows.stop - rows.start
+        return torch.tensor(found, dtype=torch.float64).view(-1, num_tasks).sum(0)
 
     def _check(self, step: Step, losses: Tensor) -> None:
         """Raise for losses that would mix steps, rows or tasks."""

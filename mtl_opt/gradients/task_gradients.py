@@ -27,6 +27,7 @@ from mtl_opt.gradients.step.combiner_input import CombinerLike, input_of, weight
 from mtl_opt.gradients.step.half_split import HalfSplit
 from mtl_opt.gradients.step.loss_scaler import LossScaler
 from mtl_opt.gradients.step.private_gradients import PrivateGradients
+from mtl_opt.gradients.step.row_scales import RowScales
 from mtl_opt.gradients.step.step import Step
 from mtl_opt.gradients.step.window import Window
 
@@ -46,8 +47,9 @@ class TaskGradients:
 
     `backward` adds counts times gradients to the rows; the first reading (`gramian`, `combine`, ...) closes the step:
     rows and counts are summed over all processes of `torch.distributed`, then every row is divided by its task's own
-    total. So k micro-batches on P processes give exactly the gradient of one large batch. A task whose total is 0 is
-    absent: its row is 0, its loss NaN, its weight 0.
+    total, and scaled where `loss_reduction` or `task_weights` ask for it. So k micro-batches on P processes give
+    exactly the gradient of one large batch. A task whose total is 0 is absent: its row is 0, its loss NaN, its weight
+    0.
 
     The shared parameters' `.grad` belongs to this object: it holds the combined gradient from `write` to `zero`.
 
@@ -58,8 +60,12 @@ class TaskGradients:
             (two backwards, no rows in memory), "feature:MODULE" (rows at the output of a module), or "auto": one_pass
             where the model allows it; `engine_reason` says why not.
         private: Parameters of one task alone, by task; default `model.task_parameters()` where the model has it.
-        head_policy: Gradient of private parameters: "task" leaves it as it is, "weighted" scales it by the task's
-            weight.
+        head_policy: Gradient of private parameters: "task" leaves it as it is, "weighted" scales it as the task's
+            row was scaled, and by its weight.
+        loss_reduction: What each row is scaled by before a combiner sees it: "task" (nothing: the gradient of the
+            mean loss), "rows" (rows of the task over the mean rows of the present tasks) or "tokens" (its counts over
+            their mean: with the combiner `Sum` the gradient of the mean over all tokens, times the present tasks).
+        task_weights: Further factor of each row, by task, at least 0; default 1.
         verify: Check in the first step that no task's loss depends on rows of another (engine one_pass).
         halves: Deal every task's rows to two halves, for combiners that require them. Losses and counts are then
             those of the halves, `[2, tasks]`; `owners` says which row is in which.
@@ -82,6 +88,8 @@ class TaskGradients:
         *,
         private: Mapping[str, Sequence[nn.Parameter]] | None = None,
         head_policy: Literal["task", "weighted"] = "task",
+        loss_reduction: Literal["task", "rows", "tokens"] = "task",
+        task_weights: Mapping[str, float] | None = None,
         verify: bool = False,
         halves: bool = False,
         window: int = 0,
@@ -105,7 +113,8 @@ class TaskGradients:
         owners = self.private.groups * (2 if halves else 1)
         self.engine, self.engine_reason = build_engine(engine, model, self.buffer, owners, open_rows)
         self.halves = HalfSplit(self.num_tasks, self.processes) if halves else None
-        self._filler = RowFiller(self.engine, open_rows, self.halves, verify)
+        self.row_scales = RowScales(self.tasks, loss_reduction, task_weights)
+        self._filler = RowFiller(self.engine, open_rows, self.halves, verify, loss_reduction == "rows")
         self.window = Window(self.num_tasks, window, self.buffer.jacobian) if window else None
         self.scaler = scaler
         self._stateful = {n: p for n, p in (("window", self.window), ("scaler", scaler)) if p is not None}
@@ -121,16 +130,17 @@ class TaskGradients:
         """Number of losses that `backward` takes: one per task, or two where rows are dealt to halves."""
         return self.buffer.num_rows
 
-    def rows(self, ids: Tensor) -> AbstractContextManager[None]:  # [batch] or [batch, seq]
+    def rows(self, ids: Tensor, num_rows: Tensor | None = None) -> AbstractContextManager[None]:
         """Declare which task owns each row of the batch, from the forward to the end of the backward.
 
         Args:
             ids: Task index of each row `[batch]`, or of each token `[batch, seq]` of packed rows.
+            num_rows: Rows of each task, which `loss_reduction="rows"` needs of packed rows; default counted. `[tasks]`
 
         Returns:
             A context for the forward and `backward`; with halves every process must open it equally often.
         """
-        return self._filler.rows(ids)
+        return self._filler.rows(ids, num_rows)
 
     @property
     def owners(self) -> Tensor:  # [batch] or [batch, seq]
@@ -174,6 +184,11 @@ class TaskGradients:
     def counts(self) -> Tensor:  # [tasks]
         """Totals that the losses average `[tasks]`; closes the step."""
         return self._step.close().counts
+
+    @property
+    def scales(self) -> Tensor:  # [tasks]
+        """Factor of each row (`loss_reduction` and `task_weights`), 0 for an absent task `[tasks]`; closes the step."""
+        return self._step.close().scales
 
     def losses(self) -> Tensor:  # [tasks]
         """Average the losses of the whole step; closes it.
@@ -267,7 +282,8 @@ class TaskGradients:
         """Write every `.grad` and add the rows to the window; return the weights."""
         if self.head_policy == "weighted" and weights is None:
             raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
-        self._step.write_grad(weights if self.head_policy == "weighted" else None)
+        unscaled = self.head_policy == "task" or weights is None
+        self._step.write_grad(None if unscaled else weights * self.scales.to(weights))
         if self.window is not None and self.window.add(self.jacobian, self.gramian().diagonal(), self.present):
             self.window.finish_block(self.buffer.product(self.window.sums))
         return weights
@@ -294,7 +310,7 @@ class TaskGradients:
         self._begin()
 
     def _begin(self) -> None:
-        self._step = Step(self.tasks, self.buffer, self.private, self.halves, self.scaler)
+        self._step = Step(self.tasks, self.buffer, self.row_scales, self.private, self.halves, self.scaler)
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what must travel in a checkpoint: the window's sums and the loss scale.

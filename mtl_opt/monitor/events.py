@@ -45,7 +45,8 @@ class StepEvent:
         step: Number of the optimizer step, from 1.
         losses: Mean loss of each task in nats, NaN where the task is absent. `[tasks]`
         counts: Label tokens (or rows) each loss averages. `[tasks]`
-        gramian: Inner products of the task gradients, 0 in the rows of absent tasks. `[tasks, tasks]`
+        gramian: Inner products of the task gradients as the combiner sees them, multiplied by their `scales`; 0 in the
+            rows of absent tasks. `[tasks, tasks]`
         weights: Weights the combiner gave, 0 for absent tasks; None where the method has none. `[tasks]`
         learning_rate: Learning rate of the step.
         grad_norm: Norm of the combined gradient of the shared parameters, before clipping.
@@ -57,6 +58,7 @@ class StepEvent:
         max_grad_norm: What the combined gradient is clipped to; 0: nothing.
         shadows: What other combiners would have done, by name, in the steps in which they are asked.
         window: Statistics of the last steps, in the steps in which they are read.
+        scales: What each task gradient was multiplied by before it was combined, 0 for absent tasks. `[tasks]`
     """
 
     step: int
@@ -74,3 +76,4 @@ class StepEvent:
     max_grad_norm: float = 0.0
     shadows: Mapping[str, ShadowReading] | None = None
     window: WindowReading | None = None
+    scales: Tensor | None = None  # [tasks]

@@ -39,7 +39,7 @@ def scalar_keys(tasks: Sequence[str]) -> list[str]:
     keys = ["loss", *(f"loss_{task}" for task in tasks), "grad_norm", *(f"grad_norm_{task}" for task in tasks)]
     if len(tasks) > 1:
         keys += [*distinct(f"grad_cos_{a}_{b}" for a, b in combinations(tasks, 2)), "conflict_rate"]
-    return [*keys, *(f"weight_{task}" for task in tasks), "learning_rate"]
+    return [*keys, *(f"weight_{task}" for task in tasks), *(f"pull_{task}" for task in tasks), "learning_rate"]
 
 
 def scalars(event: StepEvent, tasks: Sequence[str]) -> dict[str, float]:
@@ -52,12 +52,14 @@ def scalars(event: StepEvent, tasks: Sequence[str]) -> dict[str, float]:
     Returns:
         `loss` (mean over the present tasks, nats) and `loss_{task}`, `grad_norm` (combined) and `grad_norm_{task}`,
         `grad_cos_{a}_{b}` for every pair and their `conflict_rate` (with two tasks or more), `weight_{task}` where the
-        step has weights, `learning_rate`. NaN where a value is undefined: an absent task, a zero gradient.
+        step has weights, `pull_{task}` (share of the summed scales) where it has scales, `learning_rate`. NaN where a
+        value is undefined: an absent task, a zero gradient.
     """
     named = dict(zip(scalar_keys(tasks), measured(event), strict=True))
-    if event.weights is None:
-        for task in tasks:
-            del named[f"weight_{task}"]
+    for key, found in (("weight", event.weights), ("pull", event.scales)):
+        if found is None:
+            for task in tasks:
+                del named[f"{key}_{task}"]
     return named
 
 
@@ -70,6 +72,7 @@ def measured(event: StepEvent) -> list[float]:
         first, second = torch.triu_indices(num_tasks, num_tasks, offset=1)
         numbers += [*cosines(event.gramian)[first, second].tolist(), conflict_rate(event.gramian).item()]
     numbers += [nan] * num_tasks if event.weights is None else mask_absent(present, event.weights)
+    numbers += [nan] * num_tasks if event.scales is None else (event.scales / event.scales.sum()).tolist()
     return [*numbers, event.learning_rate]
 
 

@@ -33,6 +33,7 @@ PANELS = {
     "tasks": {
         "training losses": ["Multiline", [r"^train/loss_.+$"]],
         "weights": ["Multiline", [r"^train/weight_.+$"]],
+        "pull": ["Multiline", [r"^train/pull_.+$"]],
         "evaluation losses": ["Multiline", [r"^eval/.+_loss$"]],
         "evaluation exact match": ["Multiline", [r"^eval/.+_exact_match$"]],
     },

@@ -22,7 +22,7 @@ KEYS = {
     "run", "role", "method", "combiner", "sharing", "mixing", "norm_matched", "learning_rate", "seed", "task", "tasks",
     "metrics", "non_finite", "before", "directions", "main_metric", "eval_rows", "conflict_rate", "steps_per_second",
     "peak_memory_mb", "train_runtime", "evaluation_runtime", "overhead_seconds", "steps", "provenance", "config",
-    "auxiliary",
+    "auxiliary", "rows", "pull",
 }  # fmt: skip
 
 

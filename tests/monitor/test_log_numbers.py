@@ -49,9 +49,12 @@ def test_scalars_of_a_full_step():
         "weight_qa": 0.5,
         "weight_摘要": 0.3,
         "weight_angry": 0.2,
+        "pull_qa": 0.5,
+        "pull_摘要": 0.25,
+        "pull_angry": 0.25,
         "learning_rate": 1e-3,
     }
-    result = scalars(event(), TASKS)
+    result = scalars(replace(event(), scales=torch.tensor([2.0, 1.0, 1.0])), TASKS)
     assert list(result) == list(expected) == scalar_keys(TASKS)
     assert result == pytest.approx(expected)
 
@@ -73,7 +76,8 @@ def test_a_present_task_with_zero_gradient_has_norm_zero_and_no_cosine():
 
 def test_without_weights_there_are_no_weight_keys():
     result = scalars(event(weights=None), TASKS)
-    assert [key for key in scalar_keys(TASKS) if key not in result] == ["weight_qa", "weight_摘要", "weight_angry"]
+    missing = [f"{key}_{task}" for key in ("weight", "pull") for task in TASKS]  # nor pull where there are no scales
+    assert [key for key in scalar_keys(TASKS) if key not in result] == missing
 
 
 def test_one_task_has_neither_cosines_nor_a_conflict_rate():

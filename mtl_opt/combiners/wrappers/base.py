@@ -24,6 +24,7 @@ class Wrapper(Combiner):
         self.over = combiner.over
         self.observes = combiner.observes
         self.by = combiner.by
+        self.scale_invariant = combiner.scale_invariant
         self.window = combiner.window
 
     def allocate(self, num_tasks: int) -> None:

@@ -128,7 +128,7 @@ class Ratios(FixedMixer):
 
 
 def check_ratios(ratios: Any, tasks: list[str], where: str) -> list[float]:  # [tasks]
-    """Check configured shares, and return them in the order of the tasks."""
+    """Check configured shares, and return them in the order of the tasks, scaled to sum to 1."""
     if not isinstance(ratios, dict) or not ratios:
         raise InputError(f"{where} must give a share for every task ({', '.join(tasks)}), got {ratios!r}.")
     for task in ratios:
@@ -137,7 +137,7 @@ def check_ratios(ratios: Any, tasks: list[str], where: str) -> list[float]:  # [
     missing = [task for task in tasks if task not in ratios]
     if missing:
         raise InputError(f"{where}: task `{missing[0]}` has no share; give one for each of {', '.join(tasks)}.")
-    found = [check_argument(f"ratios.{task}", ratios[task], 0, 1) for task in tasks]
-    if abs(sum(found) - 1) > 1e-6:
-        raise InputError(f"{where} must sum up to 1, got {sum(found):.6g}.")
-    return found
+    found = [check_argument(f"ratios.{task}", ratios[task], 0) for task in tasks]
+    if not any(found):
+        raise InputError(f"{where} must give at least one task a share above 0.")
+    return normalised(found)

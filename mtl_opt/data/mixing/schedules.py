@@ -12,7 +12,7 @@ from mtl_opt.errors import InputError, UnknownNameError
 
 PACINGS = ("linear", "root", "square", "step")
 ORDERS = ("listed", "length", "loss")
-BASES = ("proportional", "equal", "sqrt")
+BASES = ("proportional", "equal", "sqrt", "ratios")
 
 
 class Homogeneous(Mixer):
@@ -20,18 +20,29 @@ class Homogeneous(Mixer):
 
     Args:
         facts: Facts of the data.
-        by: Shares of the steps: equal, or proportional to the numbers of rows or their square roots (sqrt).
+        by: Shares of the steps: equal, proportional to the numbers of rows or their square roots (sqrt), or the
+            configured `ratios`; default these where there are some, else equal.
     """
 
     summary = "one task per step"
 
-    def __init__(self, facts: Facts, by: str = "equal") -> None:
+    def __init__(self, facts: Facts, by: str | None = None) -> None:
+        by = by or ("ratios" if facts.ratios else "equal")
         if by not in BASES:
             raise UnknownNameError("value of `mixing_args.by`:", by, BASES)
-        power = {"proportional": 1.0, "equal": 0.0, "sqrt": 0.5}[by]
-        sizes = [1] * len(facts.tasks) if by == "equal" else facts.known_sizes(f"homogeneous, by: {by}")
-        self.base = normalised([size**power for size in sizes])
+        self.base = self._base(facts, by)
         self.quota = Quota(len(self.base))
+
+    @staticmethod
+    def _base(facts: Facts, by: str) -> list[float]:  # -> [tasks]
+        """Compute the shares of the steps."""
+        if by == "ratios":
+            return check_ratios(facts.ratios, facts.tasks, "`ratios`")
+        if by == "equal":
+            return normalised([1.0] * len(facts.tasks))
+        return normalised(
+            [size ** (0.5 if by == "sqrt" else 1) for size in facts.known_sizes(f"homogeneous, by: {by}")]
+        )
 
     def shares(self, step: int) -> list[float]:  # noqa: ARG002 - earlier steps decide
         """Assign the whole step to the task that is owed one."""
@@ -165,7 +176,7 @@ class RatioSchedule(Mixer):
             if not isinstance(point, list | tuple) or len(point) != 2:
                 raise InputError(f"{where} must be a list of [time, {{task: share}}], got the point {point!r}.")
             self.times.append(check_argument("points", point[0], 0, 1))
-            self.values.append(normalised(check_ratios(point[1], facts.tasks, where)))
+            self.values.append(check_ratios(point[1], facts.tasks, where))
         if self.times != sorted(set(self.times)):
             raise InputError(f"{where}: times must rise, got {', '.join(f'{time:g}' for time in self.times)}.")
         self.linear = interpolation == "linear"

@@ -27,9 +27,16 @@ def default_settings() -> dict[str, Any]:
     }
     return {
         "model_name_or_path": str(folder / "model"),
-        "tasks": {task: {**files, "weight": WEIGHTS[task]} for task, files in tasks.items()},
+        "tasks": tasks,
         **SETTINGS,
     }
+
+
+def with_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Add the task weights of `weighted` where it is compared and has none."""
+    if "weighted" not in settings["combiners"] or "combiner_args" in settings:
+        return settings
+    return {**settings, "combiner_args": {"weighted": {"task_weights": WEIGHTS}}}
 
 
 NUM_TEXTS = 20_000

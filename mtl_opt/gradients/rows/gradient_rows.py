@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.processes import Processes
@@ -150,5 +151,5 @@ def copy_checked(gradient: Tensor, target: Tensor) -> None:  # [columns], [colum
 def mean_product(product: Tensor, totals: Tensor) -> Tensor:  # [2 * tasks, 2 * tasks], [2 * tasks] -> [tasks, tasks]
     """Select the block between the halves from the products of sums, and divide it by both counts."""
     size = len(totals) // 2
-    counts = totals.clamp(min=1).to(product)
+    counts = torch.where(totals > 0, totals, 1).to(product)
     return product[:size, size:] / counts[:size, None] / counts[None, size:]

@@ -11,16 +11,18 @@ from mtl_opt.gradients.rows.shards import local_shard
 from mtl_opt.gradients.step.half_split import HalfSplit
 from mtl_opt.gradients.step.loss_scaler import LossScaler
 from mtl_opt.gradients.step.private_gradients import PrivateGradients
+from mtl_opt.gradients.step.row_scales import RowScales
 
 
 class Step:
-    """Accumulate counts and losses of a step, and close it: sums of counts·gradients become mean gradients.
+    """Accumulate counts and losses of a step, and close it: sums of counts·gradients become scaled mean gradients.
 
     `[rows]` below is one number per task, or two where rows are dealt to halves.
 
     Args:
         tasks: Names of the tasks.
         buffer: The rows.
+        row_scales: Computes the factor of every mean gradient.
         private: Gradients of private parameters.
         halves: How rows are dealt to halves; None where they are not.
         scaler: What losses were scaled with.
@@ -30,56 +32,66 @@ class Step:
         self,
         tasks: Sequence[str],
         buffer: GradientRows,
+        row_scales: RowScales,
         private: PrivateGradients,
         halves: HalfSplit | None,
         scaler: LossScaler | None,
     ) -> None:
         self.tasks = tasks
         self.buffer = buffer
+        self.row_scales = row_scales
         self.private = private
         self.halves = halves
         self.scaler = scaler
         self.totals: Tensor | None = None  # [rows], counts so far; None before the first backward
         self.sums: Tensor | None = None  # [rows], counts times losses
-        self.counts = self.losses = torch.empty(0)  # [tasks], once closed
+        self.num_rows: Tensor | None = None  # [tasks], rows of the batches so far
+        self.counts = self.losses = self.scales = torch.empty(0)  # [tasks], once closed
         self.present: list[int] = []
         self.closed = self.written = False
         self.two_sample: Tensor | None = None  # [tasks, tasks]
         self.penalty: Tensor | None = None  # [params]
         self._gramian: Tensor | None = None  # [tasks, tasks]
 
-    def add(self, counts: Tensor, sums: Tensor) -> None:  # [rows], [rows]
-        """Add the counts and losses of a micro-batch."""
-        if self.totals is None or self.sums is None:
+    def add(self, counts: Tensor, sums: Tensor, num_rows: Tensor) -> None:  # [rows], [rows], [tasks]
+        """Add the counts and losses of a micro-batch, and the number of its rows."""
+        if self.totals is None or self.sums is None or self.num_rows is None:
             self.totals = self.sums = torch.zeros_like(counts)
+            self.num_rows = torch.zeros_like(counts[: len(self.tasks)])
         self.totals = self.totals + counts
         self.sums = self.sums + torch.where(counts > 0, sums, 0)
+        self.num_rows = self.num_rows + num_rows.to(self.num_rows)
 
     def close(self) -> "Step":
-        """Sum over the processes and divide every row by its task's total, once."""
+        """Sum over the processes, divide every row by its task's total and scale it, once."""
         if self.closed:
             return self
         # Row t holds Σ counts·∇loss over micro-batches and processes: one division by its total gives the mean, so
-        # that k micro-batches on P processes equal one large batch. The loss scale cancels in the same division.
+        # that k micro-batches on P processes equal one large batch. The loss scale and the scale of the row (of a task
+        # of weight 0 the total is then infinite, and its row 0) go with the same division.
         totals = self._count()
         factor = self.scaler.scale if self.scaler else 1.0
+        self.scales = self.row_scales.of_step(self.counts, self.num_rows)
+        scaled = factor / torch.where(self.counts > 0, self.scales, 1)
         self.buffer.sum_over_processes()
         if self.halves is not None:
             self.halves.check(totals, self.tasks)
-            self.two_sample = self.buffer.two_sample(totals * factor)
-        self.buffer.divide(self.counts * factor)
+            self.two_sample = self.buffer.two_sample(totals * scaled.repeat(2))
+        self.buffer.divide(self.counts * scaled)
         self.private.sum_over(self.buffer.processes, self.present)
         self.private.divide(self.counts * factor, self.present)
         self.closed = True
         return self
 
     def _count(self) -> Tensor:  # -> [rows]
-        """Sum counts and losses over the processes; find the present tasks."""
+        """Sum counts, losses and numbers of rows over the processes; find the present tasks."""
         processes, size = self.buffer.processes, len(self.tasks)
-        if self.totals is None or self.sums is None:  # this process saw no rows, but others may
+        if self.totals is None or self.sums is None or self.num_rows is None:  # no rows here, but others may have some
             rows = size * (2 if self.halves else 1)
             self.totals = self.sums = torch.zeros(rows, dtype=torch.float64, device=self.buffer.columns.device)
-        self.totals, self.sums = processes.sum(torch.stack([self.totals, self.sums])).unbind()
+            self.num_rows = self.totals[:size]
+        message = processes.sum(torch.cat([self.totals, self.sums, self.num_rows]))
+        self.totals, self.sums, self.num_rows = message.split([len(self.totals), len(self.sums), size])
         if not bool(self.totals.any()):
             raise ValueError("There are no rows to read: call `grads.backward(losses)` first.")
         self.counts = self.totals.view(-1, size).sum(0)

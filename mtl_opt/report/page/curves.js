@@ -3,7 +3,7 @@ const QUANTITIES = [...new Set(Object.values(DATA.curves).flatMap((c) => Object.
 const curveState = { quantity: null, log: false, band: true, single: false };
 
 function quantityName(quantity) {
-  const known = { loss: t("q_loss"), grad_norm: t("q_norm"), weight: t("q_weight") };
+  const known = { loss: t("q_loss"), grad_norm: t("q_norm"), weight: t("q_weight"), pull: t("q_pull") };
   return known[quantity] || t("q_eval", { metric: quantity.replace(/^eval_/, "") });
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 from mtl_opt.results import TRAINER_LOG_JSONL, parse_json_line
 
 STEP = re.compile(rb'^\s*\{"current_steps": (\d+)')
-TRAINING = {"loss": "loss_{}", "grad_norm": "grad_norm_{}", "weight": "weight_{}"}
+TRAINING = {"loss": "loss_{}", "grad_norm": "grad_norm_{}", "weight": "weight_{}", "pull": "pull_{}"}
 """Quantities of the training lines: name on the page, key of the log."""
 
 Rows = dict[int, dict[str, Any]]

@@ -147,6 +147,7 @@ const TEXTS = {
   q_loss: ["Training loss", "训练损失"],
   q_norm: ["Gradient norm", "梯度范数"],
   q_weight: ["Weight", "权重"],
+  q_pull: ["Pull", "拉力占比"],
   q_eval: ["Held-out {metric}", "留出 {metric}"],
   log_axis: ["Logarithmic", "对数坐标"],
   bands: ["Range of the seeds", "种子范围"],

@@ -14,7 +14,7 @@ from mtl_opt.report.summary.method import Judged, name_of, summarise_method
 from mtl_opt.report.summary.numbers import Comparison, MethodSummary, Score, Summary, score_over_seeds
 from mtl_opt.report.summary.verdicts import adjust_with_holm, compare_scores
 from mtl_opt.report.summary.winner import find_winner
-from mtl_opt.results import SINGLE, role_of
+from mtl_opt.results import SINGLE, method_of, role_of
 
 NO_BASELINES = "Δm is missing: there are no single-task baselines (`baselines: true` trains them)."
 
@@ -63,7 +63,7 @@ def summarise(results: Sequence[Mapping[str, Any]], reference: str | None = None
         against_reference=against(reference, scores),
         transfer=transfers(methods),
         search=searches(results),
-        notes=winner.notes + notes + peeking_notes(methods) + edge_notes(results),
+        notes=winner.notes + notes + peeking_notes(methods) + edge_notes(results) + pull_notes(results),
     )
 
 
@@ -163,6 +163,20 @@ def peeking_notes(methods: Sequence[MethodSummary]) -> list[str]:
     peeking = [name for name, cls in classes.items() if cls is not None and cls.observes == "validation"]
     return [f"`{name}` observes losses of the held-out rows while it trains: for it they are not unseen."
             for name in peeking]  # fmt: skip
+
+
+def pull_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describe each task's share of the rows and its pull, once for all methods in which they agree."""
+    found: dict[str, list[str]] = {}
+    for line in results:
+        rows, pull = line.get("rows"), line.get("pull")
+        if role_of(line) == "method" and rows and pull and sum(rows.values()):
+            parts = [f"{task} {count / sum(rows.values()):.1%} / {pull[task]:.1%}" for task, count in rows.items()]
+            found.setdefault(", ".join(parts), []).append(f"`{method_of(line)}`")
+    return [
+        f"Share of the rows / pull at the shared parameters under {', '.join(dict.fromkeys(methods))}: {parts}."
+        for parts, methods in found.items()
+    ]
 
 
 def edge_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:

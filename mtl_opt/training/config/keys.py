@@ -21,7 +21,7 @@ from mtl_opt.checks import (
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.data import EXHAUSTION, MIXINGS, TEMPLATES, check_entry
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.gradients import ENGINES
+from mtl_opt.gradients import ENGINES, LOSS_REDUCTIONS
 from mtl_opt.models import COMPILERS, SHARING
 from mtl_opt.training.config.heads import head_table
 from mtl_opt.training.optimizers import OPTIMIZERS
@@ -63,10 +63,10 @@ def task_table(key: str, value: Any) -> dict[str, Any]:
 
 
 def task_shares(key: str, value: Any) -> dict[str, float]:
-    """Check shares of tasks, which must sum to 1."""
-    found = {task: number(0, 1)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
-    if abs(sum(found.values()) - 1) > 1e-6:
-        raise InputError(f"`{key}` must sum up to 1, got {sum(found.values()):.6g}.")
+    """Check shares of tasks; `Ratios` normalises them."""
+    found = {task: number(0)(f"{key}.{task}", share) for task, share in mapping(key, value).items()}
+    if not any(found.values()):
+        raise InputError(f"`{key}` must give at least one task a share above 0.")
     return found
 
 
@@ -151,7 +151,9 @@ class BatchKeys:
     per_device_train_batch_size: int | None = setting(whole(1), "the same, for all tasks together; divided over them")
     mixing: str = setting(choice(*MIXINGS), "how tasks share the rows of a step", "balanced")
     mixing_args: dict[str, Any] = setting(mapping, "arguments of the mixing", {})
-    ratios: dict[str, float] | None = setting(task_shares, "task: share of the rows, for mixing: ratios")
+    ratios: dict[str, float] | None = setting(
+        task_shares, "task: share of the rows (of the steps under homogeneous), for mixing: ratios"
+    )
     tasks_per_step: int | None = setting(whole(1), "most tasks in one step; default all")
     stratify_by: str | None = setting(choice("label"), "label: every batch has a task's labels in their shares")
     exhaustion: str = setting(choice(*EXHAUSTION), "what follows once the rows of a task are used up", "repeat")
@@ -169,6 +171,11 @@ class GradientKeys:
 
     combiner: str = setting(choice(*COMBINERS), "how task gradients are merged", "sum")
     combiner_args: dict[str, Any] = setting(mapping, "arguments of the combiner", {})
+    loss_reduction: str = setting(
+        choice(*LOSS_REDUCTIONS),
+        "how hard a task pulls: like its rows, like its label tokens, or all alike (task)",
+        "rows",
+    )
     scope: str | None = setting(choice("layer", "tensor"), "one copy of the combiner per layer or tensor")
     denoised: int | None = setting(whole(1), "steps whose Gramian, without sampling noise, gives the weights")
     smoothed: float | None = setting(number(0, 1, below=True), "share of the past in an average of the weights")

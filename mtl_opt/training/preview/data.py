@@ -10,11 +10,9 @@ from mtl_opt.data.statistics import length_statistics, text_statistics
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
 from mtl_opt.training.config.run_config import TrainConfig
+from mtl_opt.training.preview.pull import MOST_DRAWS, pulls
 from mtl_opt.training.setup.data import Prepared, entries_of, opener_of, prepare
-from mtl_opt.training.setup.sampler import build_sampler, facts_of
-
-MOST_DRAWS = 2000
-"""Most draws counted for a table of shares; longer runs are extrapolated."""
+from mtl_opt.training.setup.sampler import build_sampler, facts_of, new_sampler
 
 
 def validate(config: TrainConfig) -> tuple[list[str], list[str]]:
@@ -63,10 +61,10 @@ def stats(config: TrainConfig) -> dict[str, Any]:
     prepared = prepare(config).only(config.only_tasks)
     sampler, steps = build_sampler(config, prepared)
     facts, draws = facts_of(config, prepared, steps), steps * config.gradient_accumulation_steps
-    shares = {}
+    expected = {}
     for name in MIXINGS:
         mixer = mixer_for(name, facts, config.mixing_args if name == config.mixing else {}, name == config.mixing)
-        shares[name] = None if mixer is None else shares_under(mixer, sampler, draws)
+        expected[name] = None if mixer is None else pulls(config, prepared, driven_by(mixer, sampler), draws)
     drawn = count_draws(sampler, draws)
     tasks = {}
     for task in prepared.tasks:
@@ -83,10 +81,11 @@ def stats(config: TrainConfig) -> dict[str, Any]:
             "answers_cut": tokens.num_answers_cut,
             **text_statistics(prepared.train_rows[task], prepared.eval_rows[task]),
             **overlap_counts(prepared, task),
-            "shares": {name: None if found is None else round(found[task], 4) for name, found in shares.items()},
+            "shares": {name: None if found is None else round(found[0][task], 4) for name, found in expected.items()},
+            "pull": {name: None if found is None else round(found[1][task], 4) for name, found in expected.items()},
             "epochs": round(drawn[task] / len(tokens), 3),
         }
-    return {"steps": steps, "mixing": config.mixing, "tasks": tasks}
+    return {"steps": steps, "mixing": config.mixing, "loss_reduction": config.loss_reduction, "tasks": tasks}
 
 
 def overlap_counts(prepared: Prepared, task: str) -> dict[str, Any]:
@@ -111,14 +110,12 @@ def mixer_for(name: str, facts: Facts, arguments: Mapping[str, Any], configured:
         return None
 
 
-def shares_under(mixer: Mixer, like: Sampler, draws: int) -> dict[str, float]:
-    """Count each task's share of the rows if this mixing drove an otherwise equal sampler."""
-    sampler = Sampler(
+def driven_by(mixer: Mixer, like: Sampler) -> Sampler:
+    """Build an otherwise equal sampler that this mixing drives."""
+    return Sampler(
         like.sizes, like.rows_per_task, 0, mixer,
         draws_per_step=like.draws_per_step, tasks_per_step=like.tasks_per_step,
     )  # fmt: skip
-    drawn = count_draws(sampler, draws)
-    return {task: count / sum(drawn.values()) for task, count in drawn.items()}
 
 
 def count_draws(sampler: Sampler, draws: int) -> dict[str, float]:
@@ -130,12 +127,14 @@ def count_draws(sampler: Sampler, draws: int) -> dict[str, float]:
 
 
 def plan_draws(config: TrainConfig, steps: int) -> dict[str, Any]:
-    """Draw the first steps of a run, and count the rows and tokens of every task."""
+    """Draw the first steps of a run, and count the rows, tokens and pull of every task."""
     prepared = prepare(config).only(config.only_tasks)
-    sampler, _ = build_sampler(config, prepared)
+    sampler, total_steps = build_sampler(config, prepared)
+    draws = steps * config.gradient_accumulation_steps
+    _, pull = pulls(config, prepared, new_sampler(config, prepared, total_steps), draws)
     lengths = {t: None if isinstance(r, StreamRows) else r.lengths for t, r in prepared.train.items()}
     tokens = dict.fromkeys(prepared.tasks, 0)
-    for _ in range(steps * config.gradient_accumulation_steps):
+    for _ in range(draws):
         for task, rows in sampler.draw().items():
             known = lengths[task]
             if known is not None:
@@ -148,6 +147,7 @@ def plan_draws(config: TrainConfig, steps: int) -> dict[str, Any]:
             "rows": rows,
             "tokens": tokens[task],
             "share": rows / total if total else 0.0,
+            "pull": pull[task],
             "epochs": None if prepared.sizes[task] is None else rows / (prepared.sizes[task] or 1),
         }
         for task, rows in sampler.drawn.items()

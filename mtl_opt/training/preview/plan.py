@@ -139,7 +139,9 @@ def plan_run(config: TrainConfig) -> RunPlan:
         with torch.device("meta"):
             model = put_heads(model, prepared.head_specs, config.model_name_or_path)
     on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
-    grads = build_gradients(on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings))
+    grads = build_gradients(
+        on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings), prepared.settings
+    )
     return plan_of(config, prepared, model, grads, quantized)
 
 

@@ -45,7 +45,7 @@ def build_run(
     combiner = build_combiner(config, prepared.tasks, prepared.settings)
     shadows = Shadows(build_shadow_combiners(config, prepared, combiner), len(prepared.tasks), used=config.combiner)
     monitor = StepMonitor(shadows, config.layer_conflict, config.logging_steps, total, combiner.observes)
-    grads = build_gradients(config, model, prepared.tasks, combiner)
+    grads = build_gradients(config, model, prepared.tasks, combiner, prepared.settings)
     check_layers(combiner, grads)
     check_engine(config, model, grads)
     if config.packing:

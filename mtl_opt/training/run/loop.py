@@ -31,6 +31,7 @@ from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.config.yaml_file import dump_yaml, read_yaml
 from mtl_opt.training.details import details
 from mtl_opt.training.preview.plan import plan_of
+from mtl_opt.training.preview.pull import log_pull
 from mtl_opt.training.processes import (
     any_process,
     bar_disabled,
@@ -99,6 +100,7 @@ def train(
         run.begin = begin
         planned = plan_of(config, prepared, run.parts.model, run.parts.grads)
         details.info("%s.", planned.sentence())
+        log_pull(config, prepared, run.parts.combiner, run.total_steps)
         wait_for_all()  # all have looked at the folder before anything is written into it
         if checkpoint is not None:
             restore_run(run, checkpoint)
@@ -247,6 +249,9 @@ def _add_to_totals(run: Run, event: StepEvent, seconds: float) -> None:
         totals.conflicts += rate
         totals.measured += 1
     totals.seconds += seconds
+    if event.scales is not None:
+        own = event.scales.tolist()
+        totals.pull = [a + b for a, b in zip(totals.pull or [0.0] * len(own), own, strict=True)]
     if event.skipped:
         totals.skipped += 1
     else:
@@ -298,6 +303,8 @@ def _results(run: Run, after: dict[str, float], times: list[float]) -> dict[str,
         "peak_memory_mb": peak_mb(),
         "conflict_rate": totals.conflicts / totals.measured if totals.measured else None,
         "gradient_engine": run.parts.grads.engine.name,
+        "rows": run.loader.drawn(),
+        "pull": dict(zip(run.prepared.tasks, (part / sum(totals.pull) for part in totals.pull), strict=False)),
         **parameter_counts(run.parts.grads),
         "processes": world_size(),
         "epoch": epoch_of(run),

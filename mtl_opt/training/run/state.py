@@ -30,6 +30,7 @@ class Totals:
         seconds: Time spent in steps.
         skipped: Steps in which float16 overflowed.
         evaluating: Time spent in evaluation.
+        pull: Sum of the row scales of each task; empty before the first step. `[tasks]`
     """
 
     conflicts: float = 0.0
@@ -38,6 +39,7 @@ class Totals:
     seconds: float = 0.0
     skipped: int = 0
     evaluating: float = 0.0
+    pull: list[float] = field(default_factory=list)
 
 
 @dataclass

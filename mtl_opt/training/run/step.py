@@ -76,7 +76,7 @@ def training_step(parts: Parts, batches: Sequence[TaskBatch], step: int) -> Step
     """
     grads = parts.grads
     for batch in batches:
-        with grads.rows(batch.task_ids):
+        with grads.rows(batch.task_ids, batch.num_rows(grads.num_tasks)):
             grads.backward(*_losses_and_counts(parts, batch))
     _add_penalty(parts, step)
     if _overflowed(grads, step):
@@ -174,5 +174,6 @@ def _event(parts: Parts, weights: Tensor | None, grad_norm: float, step: int) ->
         grad_norm=grad_norm,
         notes=tuple(parts.combiner.take_notes()),
         max_grad_norm=parts.max_grad_norm,
+        scales=grads.scales.cpu(),
     )
     return event if parts.monitor is None else parts.monitor.after_combining(grads, event)

@@ -58,7 +58,8 @@ class Writers:
         if line is not None and values is not None:
             self.board.write_diagnosis(line, values, draw)
             scalars |= diagnosis_scalars(line, tasks)
-        self.log.write(step, epoch_of(self.run), scalars, notes)
+        rows = {f"rows_{task}": number for task, number in self.run.loader.drawn().items()}
+        self.log.write(step, epoch_of(self.run), {**scalars, **rows}, notes)
 
     def evaluation(self, metrics: dict[str, float]) -> None:
         """Write an evaluation."""

@@ -31,8 +31,11 @@ def build_combiner(
     accepted = inspect.signature(cls).parameters
     if "seed" in accepted:
         arguments.setdefault("seed", config.seed)
-    if "task_weights" in accepted:
-        arguments.setdefault("task_weights", {task: known[task].weight for task in tasks})
+    weighed = [task for task in tasks if known[task].weight != 1]
+    if weighed and "task_weights" in arguments:
+        raise InputError(
+            f"`combiner_args.task_weights` and `weight` of task `{weighed[0]}` both weigh tasks; give the weights once."
+        )
     main = [task for task in tasks if known[task].role == "main"]
     if "main" in accepted and 0 < len(main) < len(tasks):
         arguments.setdefault("main", main)

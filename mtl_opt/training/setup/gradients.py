@@ -1,9 +1,10 @@
 """The task gradients of a run, as configured and as its combiner needs them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_opt.combiners import Combiner
+from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
 from mtl_opt.gradients.step.window import WindowLengthError
@@ -17,9 +18,22 @@ DEFAULT_WINDOW = 100
 """Steps of the running statistics where nothing else is asked for and the rows are those of adapters."""
 
 
-def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner) -> TaskGradients:
+def task_weights(tasks: Sequence[str], settings: Mapping[str, TaskSettings]) -> dict[str, float]:
+    """Return the factor of each task's gradient; at least one must be above 0, and one task alone has 1."""
+    if len(tasks) == 1:
+        return {tasks[0]: 1.0}
+    found = {task: settings[task].weight if task in settings else 1.0 for task in tasks}
+    if not any(found.values()):
+        raise InputError(f"`weight` is 0 for every task ({', '.join(tasks)}); at least one must be above 0.")
+    return found
+
+
+def build_gradients(
+    config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner, settings: Mapping[str, TaskSettings]
+) -> TaskGradients:
     """Build the task gradients for a model and a combiner's requirements."""
     engine, why = engine_of(config)
+    weights = task_weights(tasks, settings)
     window = _window_of(config, engine)
     if combiner.requires == "window":
         if config.gradient_window not in {None, 0, combiner.window}:
@@ -35,6 +49,8 @@ def build_gradients(config: TrainConfig, model: Any, tasks: Sequence[str], combi
             tasks,
             engine,
             private=private_parameters(model),
+            loss_reduction=config.loss_reduction,  # type: ignore[arg-type]  # checked by its key
+            task_weights=weights,
             verify=config.verify_gradients,
             halves=combiner.requires == "halves",
             window=window,

@@ -62,6 +62,10 @@ class BatchLoader:
             self.sampler.observe(losses, step)
             self.state = self.sampler.state_dict()
 
+    def drawn(self) -> dict[str, int]:
+        """Return the rows of each task in the steps handed out so far."""
+        return dict(self.state["drawn"])
+
     def epochs(self) -> dict[str, float]:
         """Return how often each task has been seen in the steps handed out so far."""
         return {task: self.state["drawn"][task] / size if size else 0.0 for task, size in self.sampler.sizes.items()}

@@ -68,6 +68,7 @@ def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int
         )
     total = num_steps(config, sum(known), len(sizes))
     _log_division(config, len(sizes))
+    _log_ratios(config, prepared)
     sampler = new_sampler(config, prepared, total)
     if config.exhaustion == "repeat":
         return sampler, total
@@ -83,6 +84,20 @@ def _log_division(config: BatchKeys, num_tasks: int) -> None:
             "per_device_train_batch_size %d over %d tasks: %d rows of each, %d in all.",
             given, num_tasks, rows, rows * num_tasks,
         )  # fmt: skip
+
+
+def _log_ratios(config: TrainConfig, prepared: Prepared) -> None:
+    """Log that the configured shares were scaled to sum to 1, or are not those of the mixing."""
+    ratios, total = ratios_of(config, prepared), sum(ratios_of(config, prepared).values())
+    if not ratios or len(prepared.tasks) < 2:
+        return
+    if config.mixing not in {"ratios", "homogeneous"}:
+        logger.info(
+            "`ratios` are for `mixing: ratios` or `homogeneous`; `mixing: %s` does not use them.", config.mixing
+        )
+    elif abs(total - 1) > 1e-6:
+        shares = ", ".join(f"{task} {ratio / total:.1%}" for task, ratio in ratios.items())
+        logger.info("`ratios` sum up to %g and are taken as %s.", total, shares)
 
 
 def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sampler:

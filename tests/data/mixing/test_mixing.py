@@ -58,7 +58,7 @@ EXPECTED = {
     "inverse": [w / (1 / 900 + 1 / 90 + 1 / 10) for w in (1 / 900, 1 / 90, 1 / 10)],
     "unimax": [900 / 1000, 90 / 1000, 10 / 1000],  # 1200 rows are drawn: no task more than once
     "ratios": [0.5, 0.2, 0.3],
-    "homogeneous": [1 / 3] * 3,
+    "homogeneous": [0.5, 0.2, 0.3],  # `ratios` where there are some
 }  # fmt: skip
 
 

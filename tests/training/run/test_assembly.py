@@ -7,7 +7,7 @@ from tiny_run import TASKS, config_of, log_lines
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError
-from mtl_opt.training import train
+from mtl_opt.training import train, training_step
 from mtl_opt.training.config.keys import SCHEDULERS
 from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.combiner import build_combiner
@@ -61,18 +61,31 @@ def test_every_schedule_that_may_be_named_can_be_built(settings, scheduler):
     assert run.parts.scheduler.get_last_lr()[0] >= 0
 
 
-def test_weighted_takes_the_weights_of_the_tasks_and_its_own_arguments_win(settings):
+@pytest.mark.parametrize("combiner", ["sum", "weighted", "pcgrad"])
+def test_the_weight_of_a_task_scales_its_gradient_before_every_combiner_and_once(settings, combiner):
     for task, weight in zip(TASKS, (1.0, 2.0, 0.5), strict=True):
         settings["tasks"][task]["weight"] = weight
-    settings["combiner"] = "weighted"
-    train(config_of(settings))
-    (line, *_) = [line for line in log_lines_of(settings) if "lr" in line]
-    assert [line[f"weight_{task}"] for task in TASKS] == [1.0, 2.0, 0.5]
-    own = config_of(settings, combiner_args={"task_weights": [3, 4, 5]})
+    run = build_run(config := config_of(settings, combiner=combiner), prepare(config))
+    event = training_step(run.parts, run.next_batches(), 1)
+    assert event.scales.tolist() == [1.0, 2.0, 0.5]
+    if combiner != "pcgrad":
+        assert event.weights.tolist() == [1, 1, 1]
+
+
+def test_weights_are_given_once(settings):
+    own = config_of(settings, combiner="weighted", combiner_args={"task_weights": [3, 4, 5]})
     assert build_combiner(own, list(TASKS), prepare(own).settings).get_buffer("fixed").tolist() == [3, 4, 5]
-    assert build_combiner(config_of(settings), ["anger"], prepare(config_of(settings)).settings).get_buffer(
-        "fixed"
-    ).tolist() == [0.5]
+    settings["tasks"]["anger"]["weight"] = 2
+    both = config_of(settings, combiner="weighted", combiner_args={"task_weights": [3, 4, 5]})
+    with pytest.raises(InputError, match="`weight` of task `anger` both weigh tasks; give the weights once"):
+        build_run(both, prepare(both))
+
+
+def test_a_run_in_which_every_task_has_weight_0_is_refused(settings):
+    for task in TASKS:
+        settings["tasks"][task]["weight"] = 0
+    with pytest.raises(InputError, match="`weight` is 0 for every task"):
+        build_run(config := config_of(settings), prepare(config))
 
 
 def test_a_random_combiner_follows_the_seed_of_the_run(settings):

@@ -58,3 +58,19 @@ def test_ratios_of_the_tasks_that_are_left_keep_their_proportion(settings):
     for _ in range(30):
         sampler.skip()
     assert sampler.drawn == {"qa": 80, "anger": 40}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"mixing": "ratios", "ratios": {"qa": 3, "摘要": 1, "anger": 0}},
+            "`ratios` sum up to 4 and are taken as qa 75.0%",
+        ),
+        ({"mixing": "sqrt", "ratios": {"qa": 0.5, "摘要": 0.25, "anger": 0.25}}, "`mixing: sqrt` does not use them"),
+    ],
+)
+def test_ratios_that_are_scaled_or_not_used_are_said(settings, caplog, changes, words):
+    caplog.set_level("INFO")
+    build_sampler(config := config_of(settings, **changes), prepare(config))
+    assert words in caplog.text
