@@ -282,8 +282,8 @@ class TaskGradients:
         """Write every `.grad` and add the rows to the window; return the weights."""
         if self.head_policy == "weighted" and weights is None:
             raise ValueError("`head_policy='weighted'` needs a combiner with one weight per task.")
-        unscaled = self.head_policy == "task" or weights is None
-        self._step.write_grad(None if unscaled else weights * self.scales.to(weights))
+        scaled = None if weights is None else weights * self.scales.to(weights)
+        self._step.write_grad(scaled if self.head_policy == "weighted" else None)
         if self.window is not None and self.window.add(self.jacobian, self.gramian().diagonal(), self.present):
             self.window.finish_block(self.buffer.product(self.window.sums))
         return weights

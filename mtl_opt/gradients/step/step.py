@@ -69,9 +69,9 @@ class Step:
         # Row t holds Σ counts·∇loss over micro-batches and processes: one division by its total gives the mean, so
         # that k micro-batches on P processes equal one large batch. The loss scale and the scale of the row (of a task
         # of weight 0 the total is then infinite, and its row 0) go with the same division.
-        totals = self._count()
+        totals, num_rows = self._count()
         factor = self.scaler.scale if self.scaler else 1.0
-        self.scales = self.row_scales.of_step(self.counts, self.num_rows)
+        self.scales = self.row_scales.of_step(self.counts, num_rows)
         scaled = factor / torch.where(self.counts > 0, self.scales, 1)
         self.buffer.sum_over_processes()
         if self.halves is not None:
@@ -83,7 +83,7 @@ class Step:
         self.closed = True
         return self
 
-    def _count(self) -> Tensor:  # -> [rows]
+    def _count(self) -> tuple[Tensor, Tensor]:  # -> [rows], [tasks]
         """Sum counts, losses and numbers of rows over the processes; find the present tasks."""
         processes, size = self.buffer.processes, len(self.tasks)
         if self.totals is None or self.sums is None or self.num_rows is None:  # no rows here, but others may have some
@@ -91,13 +91,13 @@ class Step:
             self.totals = self.sums = torch.zeros(rows, dtype=torch.float64, device=self.buffer.columns.device)
             self.num_rows = self.totals[:size]
         message = processes.sum(torch.cat([self.totals, self.sums, self.num_rows]))
-        self.totals, self.sums, self.num_rows = message.split([len(self.totals), len(self.sums), size])
+        self.totals, self.sums, num_rows = message.split([len(self.totals), len(self.sums), size])
         if not bool(self.totals.any()):
             raise ValueError("There are no rows to read: call `grads.backward(losses)` first.")
         self.counts = self.totals.view(-1, size).sum(0)
         self.losses = self.sums.view(-1, size).sum(0) / self.counts
         self.present = [task for task, total in enumerate(self.counts.tolist()) if total > 0]
-        return self.totals
+        return self.totals, num_rows
 
     def gramian(self) -> Tensor:  # [tasks, tasks]
         """Compute the inner products of the rows, once."""
