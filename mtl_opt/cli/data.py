@@ -68,13 +68,9 @@ def _stats(options: argparse.Namespace) -> None:
              "held_out_near", "distinct_2", "epochs")  # fmt: skip
     rows = [[task, *(entry["tokens"].get(head, entry.get(head)) for head in heads)] for task, entry in tasks.items()]
     print_table(["task", *heads], rows)
-<<<<<<< HEAD
     read = [[task, ", ".join(e["formats"]), ", ".join(e["not_read"]) or "-"] for task, e in tasks.items()]
     print("\nHow the rows are read:")
     print_table(["task", "formats", "columns not read"], read)
-    print(f"\nShare of the rows under every mixing (this run: {found['mixing']}, {found['steps']} steps):")
-=======
->>>>>>> 7e53286 (Ratios and weights steer: the row of a task is scaled before every combiner)
     mixings = list(next(iter(tasks.values()))["shares"])
     pull = f"Pull at the shared parameters (loss_reduction: {found['loss_reduction']}, and the tasks' weights)"
     for key, title in (("shares", "Share of the rows"), ("pull", pull)):
