@@ -13,7 +13,7 @@ from mtl_opt.data.store.loading import SplitRules, TaskRows, hold_out, load_rows
 from mtl_opt.data.store.opener import Opener, encoded
 from mtl_opt.data.store.streams import StreamRows, load_streams
 from mtl_opt.data.store.tables import TokenView, View
-from mtl_opt.data.store.targets import TargetView, label_names, with_targets
+from mtl_opt.data.store.targets import TargetView, label_names, unseen_labels, with_targets
 from mtl_opt.data.text.encoding import Encoder, encode_rows
 from mtl_opt.data.text.template_names import TEMPLATES, get_template
 from mtl_opt.data.text.templates import Template
@@ -67,5 +67,6 @@ __all__ = [
     "read_rows",
     "registry_entries",
     "task_entries",
+    "unseen_labels",
     "with_targets",
 ]

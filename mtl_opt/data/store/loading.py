@@ -1,7 +1,7 @@
 """Loads all sources, groups their rows by task, and holds out rows of tasks that have none to evaluate on."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
@@ -106,6 +106,7 @@ def load_rows(
     opened = [*(t for pair in tables for t in pair if t is not None), *others]
     sources = [*(s for entry in entries for s in (entry.train, entry.eval) if s is not None), *held_out]
     read, warnings = _said_of_sources(zip(sources, opened, strict=True))
+    warnings += _unseen_labels(train, out, opener.encoder.heads)
     return TaskRows(
         {task: _row_view(parts) for task, parts in train.items()},
         {task: _token_view(parts) for task, parts in train.items()},
@@ -119,6 +120,25 @@ def load_rows(
         [*read, *notes],
         warnings,
     )
+
+
+def _unseen_labels(train: dict[str, Parts], out: dict[str, Parts], heads: Collection[str]) -> list[str]:
+    """Name the classes of held-out rows that no training row has, for tasks that generate the name of a class."""
+    found = []
+    for task in (name for name in train if name not in heads):
+        known, wanted = (
+            {t.labels[c] for t, i in side[task] for c in np.unique(t.label_codes[i]) if c >= 0 and _has_classes(t)}
+            for side in (train, out)
+        )
+        new = [f"`{label}`" for label in sorted(wanted - known)]
+        if known and new:
+            found.append(f"Task {task}: no training row has the label{'s' * (len(new) > 1)} {', '.join(new)}.")
+    return found
+
+
+def _has_classes(table: SourceTable) -> bool:
+    """Tell whether the labels of a table are classes, not letters of choices."""
+    return "classification" in table.usage["formats"]
 
 
 def _columns(tables: Sequence[SourceTable]) -> dict[str, dict[str, list[str]]]:

@@ -1,6 +1,6 @@
 """Targets of heads: answers as class indices or numbers, and token rows that carry them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from math import isfinite, nan
 from typing import Any
@@ -71,14 +71,20 @@ class TargetView(TokenView):
         parts: Pairs of a table and the indices of its selected rows, in order. `[selected]`
         targets: Class or number of each row, NaN where it is missing. `[rows]`
         words: Token positions and classes of the labelled words of each row; None for a head with one value per row.
+        missed: Labels of each row that no answer can meet: words without a token, labels without a class.
     """
 
     def __init__(
-        self, parts: Sequence[tuple[Any, Numbers]], targets: Numbers, words: list[tuple[Numbers, Numbers]] | None
+        self,
+        parts: Sequence[tuple[Any, Numbers]],
+        targets: Numbers,
+        words: list[tuple[Numbers, Numbers]] | None,
+        missed: list[list[str]],
     ) -> None:
         super().__init__(parts)
         self.targets = targets
         self.words = words
+        self.missed = missed
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -100,16 +106,29 @@ class TargetView(TokenView):
     @override
     def pick(self, positions: Numbers) -> "TargetView":  # [picked]
         words = None if self.words is None else [self.words[i] for i in positions.tolist()]
-        return TargetView(TokenView(self.parts).pick(positions).parts, self.targets[positions], words)
+        missed = [self.missed[i] for i in positions.tolist()]
+        return TargetView(TokenView(self.parts).pick(positions).parts, self.targets[positions], words, missed)
 
     @property
     def num_labelled(self) -> int:
         """Number of rows with a target, or with a labelled word."""
         return int((~np.isnan(self.targets)).sum())
 
+    @property
+    def num_answerable(self) -> int:
+        """Number of labels that an answer can meet."""
+        return self.num_labelled if self.words is None else sum(len(classes) for _, classes in self.words)
+
 
 def with_targets(
-    task: str, rows: View[Row], tokens: TokenView, names: Sequence[str] | None, *, words: bool, skip_bad_rows: bool
+    task: str,
+    rows: View[Row],
+    tokens: TokenView,
+    names: Sequence[str] | None,
+    *,
+    words: bool,
+    skip_bad_rows: bool,
+    unseen: Collection[str] = (),
 ) -> tuple[View[Row], TargetView, list[str]]:
     """Attach the targets of a head to the tokens of a task.
 
@@ -120,6 +139,7 @@ def with_targets(
         names: Names of its classes; None for regression.
         words: Whether each word has a label, or each row one.
         skip_bad_rows: Leave out rows whose answer is no target; otherwise the first one raises.
+        unseen: Labels that have no class, and are no error either: no answer meets them.
 
     Returns:
         The kept rows, their tokens with targets, and the error sentences of those left out.
@@ -128,24 +148,28 @@ def with_targets(
         InputError: If an answer is neither a label of the task nor, for regression, a finite number.
     """
     kept = np.ones(len(rows), dtype=bool)
-    targets, tagged, bad = [], list[tuple[Numbers, Numbers]](), []
+    targets, tagged, missed, bad = [], list[tuple[Numbers, Numbers]](), list[list[str]](), []
     places = _word_places(tokens) if words else None
     for index, row in enumerate(rows):
         try:
             if places is not None:
                 assert names is not None
-                tagged.append(_word_classes(task, row, names, places[index]))
-                targets.append(0.0 if len(tagged[-1][0]) else nan)
+                pairs, lost = _word_classes(task, row, names, places[index], unseen)
+                tagged.append(pairs)
+                targets.append(0.0 if len(pairs[0]) else nan)
             else:
-                targets.append(_target(task, row, names))
+                lost = [label for label in _label_texts(row, words) if label in unseen]
+                targets.append(nan if lost else _target(task, row, names))
         except InputError as error:
             if not skip_bad_rows:
                 raise
             bad.append(str(error))
             kept[index] = False
+        else:
+            missed.append(lost)
     found = np.array(targets, dtype=np.float64)
     chosen = np.flatnonzero(kept)
-    return rows.pick(chosen), TargetView(tokens.pick(chosen).parts, found, tagged if words else None), bad
+    return rows.pick(chosen), TargetView(tokens.pick(chosen).parts, found, tagged if words else None, missed), bad
 
 
 def _target(task: str, row: Row, names: Sequence[str] | None) -> float:
@@ -156,11 +180,34 @@ def _target(task: str, row: Row, names: Sequence[str] | None) -> float:
     return nan if found is None else float(found)
 
 
-def _word_classes(task: str, row: Row, names: Sequence[str], places: Numbers) -> tuple[Numbers, Numbers]:
-    """Return token position and class of every labelled word that has a token."""
-    classes = [class_of(tag, names, task, row) for tag in words_of(row.output)]
-    pairs = [(int(at), c) for (at, end), c in zip(places, classes, strict=False) if end > at and c is not None]
-    return np.array([at for at, _ in pairs], dtype=np.int32), np.array([c for _, c in pairs], dtype=np.int32)
+def _word_classes(
+    task: str, row: Row, names: Sequence[str], places: Numbers, unseen: Collection[str]
+) -> tuple[tuple[Numbers, Numbers], list[str]]:  # [words, 2]
+    """Return token position and class of every labelled word that has both, and the labels of the others."""
+    found, missed = list[tuple[int, int]](), list[str]()
+    for (at, end), tag in zip(places.tolist(), words_of(row.output), strict=False):
+        number = None if tag in unseen else class_of(tag, names, task, row)
+        if tag in unseen or (number is not None and end <= at):
+            missed.append(tag if number is None else names[number])
+        elif number is not None:
+            found.append((at, number))
+    return (np.array([at for at, _ in found], np.int32), np.array([n for _, n in found], np.int32)), missed
+
+
+def unseen_labels(rows: Iterable[Row], names: Sequence[str], words: bool) -> list[str]:
+    """Collect the labels of held-out rows that are no class, by name or by index.
+
+    Args:
+        rows: The held-out rows of a task.
+        names: Names of its classes.
+        words: Whether each word has a label, or each row one.
+
+    Returns:
+        The labels without a class.
+    """
+    indexed = not any(name.isdecimal() for name in names)
+    others = [label for label in label_names(rows, words) if label not in names]
+    return [label for label in others if not (indexed and label.lstrip("-").isdecimal())]
 
 
 def _word_places(tokens: TokenView) -> list[Numbers]:

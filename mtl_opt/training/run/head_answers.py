@@ -13,11 +13,11 @@ from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast
 
 @dataclass
 class HeadAnswers:
-    """The losses and predictions of a head on held-out rows.
+    """The losses and predictions of a head on held-out rows; a label that no answer can meet counts as a miss.
 
     Attributes:
         loss: Sum of the losses.
-        count: Labelled rows or words that it sums over.
+        count: Labelled rows or words that it sums over, misses aside.
         predictions: Predicted label or number of every labelled row or word.
         references: True label or number of each.
         rows: Index of the held-out row of each.
@@ -43,12 +43,18 @@ def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, how: E
             ((_, _, part),) = model.parts(batch)
             loss, number = head.loss(part)
             values = head(part).float()
+        missed = [(i, label) for i in range(begin, begin + len(chunk)) for label in rows.missed[i]]
         found.loss, found.count = found.loss + float(loss), found.count + int(number)
         known, wanted = _labelled(batch, head.reads)
         said = (values if names is None else values.argmax(-1))[known].tolist()
         found.predictions += said if names is None else [names[i] for i in said]
         found.references += wanted if names is None else [names[int(i)] for i in wanted]
         found.rows += (known.nonzero()[:, 0] + begin).tolist()
+        if names is not None:
+            words = head.reads == "words"  # a word without a token has no answer; a row has one, which is wrong
+            found.predictions += ["" if words else names[int(values[i - begin].argmax())] for i, _ in missed]
+            found.references += [label for _, label in missed]
+            found.rows += [i for i, _ in missed]
     return found
 
 

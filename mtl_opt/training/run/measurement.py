@@ -1,6 +1,7 @@
 """Evaluation: every task on its held-out rows, by its own metrics, with the answers behind the numbers."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ from mtl_opt.training.run.head_answers import answers_of_head
 from mtl_opt.training.setup.data import Prepared, check_vocabulary, prepare
 from mtl_opt.training.setup.model import build_model
 from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast, evaluation_settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def measure(model: nn.Module, prepared: Prepared, how: EvaluationSettings) -> Me
             values = {"loss": loss} | metric_values(metric_names(settings), answers, references, loss)
             found.metrics.update({f"eval_{task}_{name}": value for name, value in values.items()})
             if answers is not None:
+                _note_constant(task, answers, references)
                 prompts = _prompts(task, prepared)
                 rows = zip(prompts, answers, references, strict=True)
                 found.predictions.extend({"task": task, "prompt": p, "predict": a, "label": r} for p, a, r in rows)
@@ -72,9 +76,11 @@ def _measure_head(
 ) -> None:
     """Measure a task answered by a head; skip it where no held-out row has a label."""
     answers, names = answers_of_head(model, task, prepared, how), metric_names(prepared.settings[task])
-    if not answers.count:
+    if not answers.references:
         return
-    loss, said, wanted = answers.loss / answers.count, answers.predictions, answers.references
+    loss = answers.loss / answers.count if answers.count else math.nan
+    said, wanted = answers.predictions, answers.references
+    _note_constant(task, [one for one in said if one != ""], wanted)
     values = {"loss": loss} | metric_values(names, said, wanted, loss)
     finite = {name: value for name, value in values.items() if not math.isnan(value)}  # a correlation may not exist
     found.metrics.update({f"eval_{task}_{name}": value for name, value in finite.items()})
@@ -83,6 +89,16 @@ def _measure_head(
     found.predictions.extend(
         {"task": task, "prompt": texts[i].user_text, "predict": str(p), "label": str(r)} for i, p, r in rows
     )
+
+
+def _note_constant(task: str, said: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """Note in the log where all answers are the same although the references differ."""
+    answers, references = ({str(one).strip() for one in side} for side in (said, wanted))
+    if len(said) > 1 and len(answers) == 1 and len(references) > 1:
+        logger.warning(
+            "Task %s: all %d held-out rows or words are answered %r, while the references have %d different answers.",
+            task, len(said), answers.pop()[:80], len(references),
+        )  # fmt: skip
 
 
 def metric_values(

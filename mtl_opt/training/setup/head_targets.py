@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from mtl_opt.data import Entry, Row, Source, TargetView, TaskRows, TaskSettings, View, label_names, with_targets
+from mtl_opt.data import (
+    Entry,
+    Row,
+    Source,
+    TargetView,
+    TaskRows,
+    TaskSettings,
+    View,
+    label_names,
+    unseen_labels,
+    with_targets,
+)
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.evaluation import METRICS, split_name
 from mtl_opt.models import head_options, reads
@@ -47,9 +58,13 @@ def attach_heads(
     for task, kind in answer_kinds(heads).items():
         names = full[task].get("labels")
         options: dict[str, Any] = {"names": names, "words": kind == "words", "skip_bad_rows": skip_bad_rows}
+        unseen = [] if names is None or "labels" in heads[task] else unseen_labels(held[task], names, kind == "words")
         train[task], tokens[task], wrong = with_targets(task, train[task], tokens[task], **options)
-        held[task], held_tokens[task], also = with_targets(task, held[task], held_tokens[task], **options)
+        held[task], held_tokens[task], also = with_targets(
+            task, held[task], held_tokens[task], **options, unseen=unseen
+        )
         bad += wrong + also
+        _log_missed(task, tokens[task], held_tokens[task], unseen)
         train[task], tokens[task] = _only_labelled(task, train[task], tokens[task])
         if names is not None and kind == "row":
             codes[task] = _codes(tokens[task])
@@ -77,6 +92,26 @@ def with_metrics(task: str, settings: TaskSettings, head: Mapping[str, Any] | No
 def _codes(tokens: TargetView) -> np.ndarray:  # [rows]
     """Number the labels of the rows for stratified batches; -1 for none."""
     return np.where(np.isnan(tokens.targets), -1, np.nan_to_num(tokens.targets)).astype(np.int32)
+
+
+def _log_missed(task: str, train: TargetView, held: TargetView, unseen: list[str]) -> None:
+    """Say which labels no answer can meet: those that no training row has, and those of words without a token."""
+    if unseen:
+        logger.warning(
+            "Task %s: no training row has the label%s %s, and the held-out rows or words that have one count as "
+            "misses; `heads.%s.labels` gives them a class.",
+            task, "s" * (len(unseen) > 1), ", ".join(f"`{label}`" for label in unseen), task,
+        )  # fmt: skip
+    if train.words is None:
+        return
+    lost = [sum(len([one for one in row if one not in unseen]) for row in view.missed) for view in (train, held)]
+    every = [view.num_answerable + sum(map(len, view.missed)) for view in (train, held)]
+    if any(lost):
+        logger.warning(
+            "Task %s: %d of %d labelled training words lie beyond `cutoff_len` or have no token of their own and are "
+            "not learnt; of the held-out words %d of %d, which count as misses.",
+            task, lost[0], every[0], lost[1], every[1],
+        )  # fmt: skip
 
 
 def _only_labelled(task: str, rows: View[Row], tokens: TargetView) -> tuple[View[Row], TargetView]:

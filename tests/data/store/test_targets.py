@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 
@@ -16,6 +17,7 @@ from mtl_opt.data import (
     get_template,
     label_names,
     load_rows,
+    unseen_labels,
     with_targets,
 )
 from mtl_opt.data.registry import Entry
@@ -93,3 +95,22 @@ def test_a_blank_that_is_not_plain_is_a_letter_of_a_word(load):
     for word in ("b c", ""):
         with pytest.raises(InputError, match=rf"line 1: `tokens` holds '{word}' as word 2; words are texts"):
             load([{"tokens": ["a", word], "tags": ["O", "O"]}], "words")
+
+
+def test_words_beyond_the_cut_are_missed_not_dropped(load):
+    rows = [{"tokens": ["wolfgang", "lives", "in", "berlin"], "tags": ["B-PER", "O", None, "B-LOC"]}]
+    names = ["B-LOC", "B-PER", "O"]
+    assert targets_of(load(rows, "words"), names, words=True).missed == [[]]
+    cut = targets_of(load(rows, "words", cutoff_len=4), names, words=True)
+    assert (cut.num_answerable, cut.missed) == (1, [["O", "B-LOC"]])
+    assert cut.pick(np.array([0])).missed == cut.missed
+
+
+def test_labels_without_a_class_are_missed_where_they_are_allowed(load):
+    found = load([{"text": "good", "label": label} for label in ("a", "新", "1", None)], "row")
+    view, tokens = found.train["t"], found.train_tokens["t"]
+    unseen = unseen_labels(view, ["a", "b"], words=False)
+    assert unseen == ["新"]  # 1 is the index of a class
+    kept, targets, _ = with_targets("t", view, tokens, ["a", "b"], words=False, skip_bad_rows=False, unseen=unseen)
+    assert (len(kept), targets.missed) == (4, [[], ["新"], [], []])
+    assert [str(target) for target in targets.targets] == ["0.0", "nan", "1.0", "nan"]

@@ -273,3 +273,48 @@ def test_heads_are_exported_beside_plain_encoders(sharing, head_settings, tmp_pa
         assert about[task]["type"] == HEADS[task]["type"]
     assert cli.main(["generate", str(run), "--task", "score", "--prompt", "good"]) == 2
     assert "has a head of type regression, which writes no text" in capsys.readouterr().err
+
+
+def test_a_label_of_held_out_rows_alone_and_words_beyond_the_cut_are_misses(head_settings, tmp_path, caplog):
+    rows = [{"text": "很 好", "label": "好"}, {"text": "bad", "label": "新"}, {"text": "so so", "label": "新二"}]
+    head_settings["tasks"]["情感"]["eval_file"] = write_jsonl(tmp_path / "new.jsonl", rows)
+    words = [{"tokens": ["good", "food", "so", "so"], "ner_tags": ["O", "B", "O", "B"]}] * 2
+    head_settings["tasks"]["items"]["eval_file"] = write_jsonl(tmp_path / "words.jsonl", words)
+    results = train(config_of(head_settings, max_steps=1, cutoff_len=4))  # [CLS], two words, [SEP]
+    folder = Path(head_settings["output_dir"])
+    said = [json.loads(line) for line in (folder / "generated_predictions.jsonl").read_text().splitlines()]
+    assert [row["label"] for row in said if row["task"] == "情感"] == ["好", "新", "新二"]
+    assert all(row["predict"] in {"好", "坏"} for row in said if row["task"] == "情感")
+    assert results["eval_情感_accuracy"] <= 1 / 3
+    tags = [(row["predict"], row["label"]) for row in said if row["task"] == "items"]
+    assert sorted(label for _, label in tags) == ["B"] * 4 + ["O"] * 4
+    assert sum(predict == "" for predict, _ in tags) == 4
+    assert results["eval_items_accuracy"] == sum(predict == label for predict, label in tags) / 8
+    assert "Task 情感: no training row has the labels `新`, `新二`" in caplog.text
+    assert "of the held-out words 4 of 8, which count as misses" in caplog.text
+
+
+def test_a_head_that_always_says_the_same_is_noted(head_settings, caplog):
+    train(config_of(head_settings, max_steps=1, learning_rate=0.5))
+    notes = [r.message for r in caplog.records if "are answered" in r.message]
+    folder = Path(head_settings["output_dir"])
+    said = [json.loads(line) for line in (folder / "generated_predictions.jsonl").read_text().splitlines()]
+    for task in ("情感", "items"):
+        constant = len({row["predict"] for row in said if row["task"] == task}) == 1
+        assert constant == any(note.startswith(f"Task {task}: all ") for note in notes[-2:])
+    assert notes
+
+
+def test_the_shared_labels_that_only_held_out_rows_have_are_all_named(model_folder, tmp_path, caplog):
+    folder = Path(__file__).parents[4] / "shared" / "cases" / "data" / "labels"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/cases")
+    files = {"file": str(folder / "train.jsonl"), "eval_file": str(folder / "eval.jsonl")}
+    settings = {"model_name_or_path": model_folder, "tasks": {"intent": files}, "output_dir": str(tmp_path / "run")}
+    prepare(config_of({**settings, "heads": {"intent": {"type": "classification"}}}))
+    texts = [Path(file).read_text(encoding="utf-8") for file in files.values()]
+    wanted = [{json.loads(line)["label"] for line in text.splitlines()} for text in texts]
+    named = ", ".join(f"`{label}`" for label in sorted(wanted[1] - wanted[0]))
+    assert f"no training row has the labels {named}, and the held-out rows" in caplog.text
+    prepare(config_of(settings))  # the same names, generated
+    assert f"no training row has the labels {named}." in caplog.text
