@@ -194,8 +194,7 @@ def _limit_held_out(out: dict[str, Parts], most: int | None) -> list[str]:
         number = sum(len(indices) for _, indices in parts)
         if most is None or number <= most:
             continue
-        chosen = np.zeros(number, dtype=bool)
-        chosen[random.Random(0).sample(range(number), most)] = True
+        chosen = drawn_rows(number, most)
         ends = np.cumsum([len(indices) for _, indices in parts])[:-1]
         out[task] = [(t, i[own]) for (t, i), own in zip(parts, np.split(chosen, ends), strict=True)]
         notes.append(
@@ -306,12 +305,12 @@ def hold_out(
             f"Task `{task}`: Holding out {num_out} of {num_rows} row{'s' * (num_rows != 1)} (`val_size` {val_size}) "
             "leaves nothing to train on; give an `eval_file` or a smaller `val_size`."
         )
-    chosen = _drawn(num_rows, num_out) if groups is None else _drawn_groups(task, groups, num_out)
+    chosen = drawn_rows(num_rows, num_out) if groups is None else _drawn_groups(task, groups, num_out)
     return indices[~chosen], indices[chosen]
 
 
-def _drawn(num_rows: int, num_out: int) -> Numbers:  # [rows]
-    """Draw so many rows, the same ones in every run."""
+def drawn_rows(num_rows: int, num_out: int | None) -> Numbers:  # [rows]
+    """Mark so many rows, the same ones in every run; all of them by default."""
     order = list(range(num_rows))
     random.Random(0).shuffle(order)
     chosen = np.zeros(num_rows, dtype=bool)

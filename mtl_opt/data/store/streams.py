@@ -12,7 +12,7 @@ from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, iterate
 from mtl_opt.data.read.usage import Usage, usage_sentences
 from mtl_opt.data.registry import Entry
-from mtl_opt.data.store.loading import TaskRows
+from mtl_opt.data.store.loading import SplitRules, TaskRows, drawn_rows
 from mtl_opt.data.store.opener import Opener, encoded
 from mtl_opt.data.store.tables import TokenTable, TokenView, View
 from mtl_opt.data.text.encoding import Encoder
@@ -124,22 +124,23 @@ class StreamRows:
 
 
 def rows_of_one_task(rows: Iterator[Row], source: Source) -> Iterator[Row]:
-    """Yield rows, raising on one of another task: a stream is drawn from under the name of one task."""
-    for row in rows:
+    """Yield the first `num_rows` rows, raising on one of another task: a stream is drawn from under one name."""
+    for row in islice(rows, source.num_rows):
         if row.task not in {None, source.task}:
             raise InputError(f"{row.place}: the row says task `{row.task}`; a stream holds one task, `{source.task}`.")
         yield row
 
 
 def load_streams(
-    entries: Sequence[Entry], opener: Opener, val_size: float, held_out: Sequence[Source], buffer_size: int, seed: int
+    entries: Sequence[Entry], opener: Opener, rules: SplitRules, held_out: Sequence[Source], buffer_size: int, seed: int
 ) -> TaskRows:
     """Open training sources as streams, and read evaluation rows at once.
 
     Args:
         entries: Sources, one entry per task.
         opener: Opens the sources of evaluation rows, and adapts its encoder to each task.
-        val_size: Number of rows to hold out at the beginning of a stream without evaluation rows of its own.
+        rules: How many rows to hold out at the beginning of a stream without evaluation rows of its own, and how many
+            to measure at most.
         held_out: Sources of evaluation rows that are shared by all tasks.
         buffer_size: Rows of a stream that are shuffled together.
         seed: Seed of the shuffling.
@@ -150,6 +151,7 @@ def load_streams(
     Raises:
         InputError: If a source may hold several tasks, or `val_size` is a share.
     """
+    val_size, most = rules.val_size, rules.most_held_out
     if 0 < val_size < 1:
         raise InputError(f"`val_size` must be a number of rows, or 0, with `streaming`, got {val_size}.")
     sources = [entry.train for entry in entries]
@@ -164,15 +166,16 @@ def load_streams(
         train[task] = StreamRows(source, encoder, buffer_size, seed, out, opener.skip_bad_rows)
         usage = Usage()
         stream = rows_of_one_task(iterate(replace(source, streaming=True), stop_at_first, usage), source)
-        rows = list(islice(stream, max(out, 1)))[:out]  # the first row tells how a stream is read
+        rows = list(islice(stream, max(out, 1)))[:out][:most]  # the first row tells how a stream is read
         said = usage_sentences(usage.facts(), source.path, f"Task {task}")
-        notes, warnings = notes + said[0], warnings + said[1]
+        first = f"Task {task}: the first {source.num_rows} rows of the stream are taken (`max_samples`, `num_samples`)."
+        notes, warnings = notes + said[0] + [first] * (source.num_rows is not None), warnings + said[1]
         indices = np.arange(len(rows))
         texts[task] = View[Row]([(rows, indices)])
         tokens[task] = TokenView([(TokenTable.from_chunks([encoder.encode_chunk(rows)]), indices)])
         table = next((opener.open(other) for other in (entry.eval, *held_out) if other and other.task == task), None)
         if table is not None:
-            every = np.arange(len(table.rows))
+            every = np.flatnonzero(drawn_rows(len(table.rows), most))
             texts[task], tokens[task] = View([(table.rows, every)]), TokenView([(table.tokens, every)])
     settings = {str(source.task): source.settings for source in sources}
     labels = {task: np.zeros(0, dtype=np.int32) for task in train}

@@ -1,5 +1,6 @@
 """A configuration and its data → a run that stands before its first step."""
 
+import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,13 +10,13 @@ from accelerate.utils import set_seed
 
 from mtl_opt.models import compile_model
 from mtl_opt.training.config.run_config import TrainConfig
-from mtl_opt.training.processes import rank
+from mtl_opt.training.processes import is_main, rank
 from mtl_opt.training.run.shadows import Shadows
 from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Parts
 from mtl_opt.training.run.step_monitor import StepMonitor
 from mtl_opt.training.setup.combiner import build_combiner, check_layers, leading_combiner
-from mtl_opt.training.setup.data import Prepared, check_positions, check_vocabulary
+from mtl_opt.training.setup.data import Prepared, check_positions, check_vocabulary, untrained_end
 from mtl_opt.training.setup.gradients import build_gradients, check_engine
 from mtl_opt.training.setup.loader import build_loader
 from mtl_opt.training.setup.model import build_model, log_sharing
@@ -25,6 +26,8 @@ from mtl_opt.training.setup.sampler import build_sampler
 from mtl_opt.training.setup.selection import selection_of
 from mtl_opt.training.setup.shadow_combiners import build_shadow_combiners
 from mtl_opt.training.sharding import shard
+
+logger = logging.getLogger(__name__)
 
 
 def build_run(
@@ -38,6 +41,9 @@ def build_run(
     build = partial(build_model, config, prepared.tasks, prepared.settings, heads=prepared.head_specs)
     model = build(trained).to(device)
     fit_model(config, model)
+    unseen = untrained_end(prepared, model)
+    if unseen is not None and is_main():
+        logger.warning("%s", unseen)
     if config.fsdp != "none":
         shard(model, config.fsdp)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)

@@ -127,13 +127,11 @@ def prepare(config: TrainConfig) -> Prepared:
     for note in check_tokenizer(tokenizer):
         logger.info(note)
     opener = opener_of(config, tokenizer)
+    rules = SplitRules(config.val_size, config.val_split_by is not None, config.deduplicate, config.max_eval_samples)
     if config.streaming:
         seed = config.seed if config.data_seed is None else config.data_seed
-        rows = load_streams(entries, opener, config.val_size, held_out, config.buffer_size, seed)
+        rows = load_streams(entries, opener, rules, held_out, config.buffer_size, seed)
     else:
-        rules = SplitRules(
-            config.val_size, config.val_split_by is not None, config.deduplicate, config.max_eval_samples
-        )
         rows = load_rows(entries, opener, rules, held_out, complete=config.train_file is not None)
     rows, heads = attach_heads(rows, config.heads, config.skip_bad_rows)
     encoders = {task: opener.encoder_of(settings, task) for task, settings in rows.settings.items()}
@@ -241,6 +239,33 @@ def check_vocabulary(prepared: Prepared, vocabulary: int) -> None:
     largest = max(prepared.tokenizer.pad_token_id, *(rows.largest_id for rows in tables))
     if largest >= vocabulary:
         raise InputError(f"The tokenizer gives token id {largest}, but the model's embedding has {vocabulary} rows.")
+
+
+UNTRAINED = 0.2
+"""Largest norm of an embedding, as a share of the median one, that training does not explain."""
+
+
+def untrained_end(prepared: Prepared, model: Any) -> str | None:
+    """Say that the model has never seen the token at which answers end, as far as its embeddings show."""
+    if all(is_labelled(prepared.heads.get(task)) for task in prepared.tasks):
+        return None
+    base = getattr(model, "base", model)  # below heads
+    end, name = prepared.tokenizer.eos_token_id, f"The tokenizer's eos token `{prepared.tokenizer.eos_token}`"
+    for table in (base.get_input_embeddings(), base.get_output_embeddings()):
+        weight = getattr(table, "weight", None)
+        if end is None or weight is None or weight.ndim != 2 or not weight.is_floating_point():
+            continue
+        if end >= len(weight):
+            return f"{name} has id {end}, but the model's embedding has {len(weight)} rows; no answer ends with it."
+        sample = weight.detach()[:: max(1, len(weight) // 4096)].float()
+        own, middle = weight.detach()[end].float(), sample.norm(dim=1).median()
+        # Rows added to a model are zeros, or the mean of the others.
+        if own.norm() < UNTRAINED * middle or (own - sample.mean(dim=0)).norm() < UNTRAINED * middle:
+            return (
+                f"{name} (id {end}) looks untrained in the model's embedding, as tokens added to a vocabulary are; "
+                "answers may not end with it unless it is trained (`finetuning_type: full`) or another is chosen."
+            )
+    return None
 
 
 def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None:

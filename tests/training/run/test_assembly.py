@@ -1,9 +1,12 @@
 """From a configuration to what a step moves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_run import TASKS, config_of, log_lines
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError
@@ -11,7 +14,7 @@ from mtl_opt.training import train, training_step
 from mtl_opt.training.config.keys import SCHEDULERS
 from mtl_opt.training.run.assembly import build_run
 from mtl_opt.training.setup.combiner import build_combiner
-from mtl_opt.training.setup.data import prepare
+from mtl_opt.training.setup.data import prepare, untrained_end
 from mtl_opt.training.setup.sampler import num_steps
 
 
@@ -124,3 +127,35 @@ def test_only_tasks_keeps_the_order_of_the_data(settings):
     assert data.only(None) is data
     with pytest.raises(InputError, match="Did you mean `anger`"):
         data.only(["angr"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda table: table[0].mul(0), "looks untrained"),
+        (lambda table: table.mean(dim=0), "looks untrained"),
+        (lambda table: table[1], None),
+    ],
+    ids=["zeros", "mean", "trained"],
+)
+def test_an_end_that_the_model_never_saw_is_said(settings, tmp_path, caplog, spoil, words):
+    model = AutoModelForCausalLM.from_pretrained(settings["model_name_or_path"])
+    tokenizer = AutoTokenizer.from_pretrained(settings["model_name_or_path"])
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        table[tokenizer.eos_token_id] = spoil(table)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    config = config_of(settings, model_name_or_path=str(tmp_path / "model"))
+    build_run(config, prepare(config))
+    assert ("eos token `" in caplog.text) == (words is not None)
+    assert (words or "") in caplog.text
+
+
+def test_an_end_beyond_the_vocabulary_is_said(settings):
+    model = AutoModelForCausalLM.from_pretrained(settings["model_name_or_path"])
+    tokenizer = AutoTokenizer.from_pretrained(settings["model_name_or_path"])
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    tokenizer.add_special_tokens({"eos_token": "<added>"})
+    prepared = replace(prepare(config_of(settings)), tokenizer=tokenizer)
+    assert f"has id {len(tokenizer) - 1}, but the model's embedding has" in untrained_end(prepared, model)
