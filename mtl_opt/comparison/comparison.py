@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from mtl_opt.comparison.budget import steps_of
 from mtl_opt.comparison.grid import GridRun, final_run, methods_of
-from mtl_opt.comparison.one_run import DataCache, busy_seconds, seconds_before
+from mtl_opt.comparison.one_run import DataCache, busy_seconds, seconds_before, without_penalties
 from mtl_opt.comparison.provenance import provenance
 from mtl_opt.comparison.rate_search import choose_rates, search_runs
 from mtl_opt.comparison.result_writer import ResultWriter, headline
@@ -24,8 +24,10 @@ from mtl_opt.results import GRID_JSON, ResultLine, check_folder_of_runs, write_j
 from mtl_opt.training.config.comparison_keys import CompareConfig
 from mtl_opt.training.config.run_config import TrainConfig, train_config
 from mtl_opt.training.details import details_once
+from mtl_opt.training.preview.plan import meta_model
 from mtl_opt.training.processes import check_one_process
 from mtl_opt.training.setup.combiner import build_combiner
+from mtl_opt.training.setup.private_options import has_private_options
 from mtl_opt.training.setup.selection import OVER_TASKS, selection_of
 
 logger = logging.getLogger(__name__)
@@ -109,8 +111,14 @@ class _Phases:
 
     def _check(self) -> None:
         """Build every combiner and data split once: a bad argument of the last method must not show after hours."""
+        seen = set()
         for run in self._finals({}, {}):
             own = self.data.only(run.config.only_tasks)
+            own = own if len(own.tasks) > 1 else without_penalties(own)
+            shape = f"{run.config.sharing} {run.config.sharing_args} {own.tasks}"
+            if has_private_options(own.settings) and shape not in seen:
+                seen.add(shape)
+                meta_model(run.config, own)  # refuses what would change nothing
             build_combiner(run.config, own.tasks, self.data.settings)
             if run.method.task and run.config.metric_for_best_model not in OVER_TASKS:
                 selection_of(run.config, self.data)  # one that is unknown is another error

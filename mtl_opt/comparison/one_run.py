@@ -36,7 +36,14 @@ class DataCache:
         # With hard sharing and no heads every run starts as the base model, whatever its seed.
         begins_alike = config.sharing == "hard" and not config.heads
         start = "" if begins_alike else f"{config.sharing} {config.sharing_args} {config.seed}"
-        return replace(self.data[name], untrained=self.untrained.setdefault(f"{name} {start}", {}))
+        found = replace(self.data[name], untrained=self.untrained.setdefault(f"{name} {start}", {}))
+        # A baseline has nobody whose adapters could be held near to its own.
+        return found if len(config.only_tasks or found.tasks) > 1 else without_penalties(found)
+
+
+def without_penalties(data: Prepared) -> Prepared:
+    """Drop the penalty on the distance between tasks, for a task that is trained alone."""
+    return replace(data, settings={task: replace(one, penalty=None) for task, one in data.settings.items()})
 
 
 def run_one(name: str, config: TrainConfig, cache: DataCache) -> dict[str, Any]:

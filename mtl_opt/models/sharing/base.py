@@ -41,6 +41,7 @@ class SharingContext:
         lora: Rank, scale and dropout of adapters.
         layers: The linear layers that adapters go to.
         options: What the user wants for each task; a task may be missing.
+        asked: The options that `of_tasks` was asked for.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class SharingContext:
     lora: LoraSettings
     layers: tuple[LinearLayer, ...]
     options: Mapping[str, TaskOptions] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     def of_tasks(self, name: str) -> dict[str, Any]:
         """Read one option of all tasks.
@@ -58,6 +60,7 @@ class SharingContext:
         Returns:
             Its value by task, without the tasks that leave it open.
         """
+        self.asked.add(name)
         found = {task: getattr(self.options.get(task, TaskOptions()), name) for task in self.tasks}
         return {task: value for task, value in found.items() if value is not None}
 
@@ -77,6 +80,8 @@ class Sharing(ABC):
     """True if `tasks.NAME.penalty` is read."""
     present: Sequence[int] | None = None
     """Tasks with rows in the step under way, set before `penalty`: others must not move. None counts all."""
+    read: frozenset[str] = frozenset()
+    """Options of tasks that the model it is put into has a place for, set by `share`."""
 
     @abstractmethod
     def apply(self, context: SharingContext) -> None:
@@ -158,7 +163,9 @@ def share(
     """
     model.requires_grad_(False)
     layers = tuple(find_layers(model, lora.target))
-    sharing.apply(SharingContext(model, tuple(tasks), lora, layers, options or {}))
+    context = SharingContext(model, tuple(tasks), lora, layers, options or {})
+    sharing.apply(context)
+    sharing.read = frozenset(context.asked)
     note_tokens(model)
     model.__dict__["sharing"] = sharing  # no submodule: its parameters are those of the model
     model.__dict__["tasks"] = tuple(tasks)

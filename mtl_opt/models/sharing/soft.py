@@ -80,6 +80,8 @@ class Soft(AdapterSharing):
     @override
     def apply(self, context: SharingContext) -> None:
         own = {task: positive("penalty", value, zero=True) for task, value in context.of_tasks("penalty").items()}
+        if self.distance is None and own:
+            raise ValueError(f"`penalty: none` has no strength, and `tasks.{next(iter(own))}.penalty` gives one.")
         self.own = {context.tasks.index(task): value for task, value in own.items()}
         super().apply(context)
 

@@ -36,6 +36,7 @@ from mtl_opt.training.setup.model_settings import (
     engine_of,
     quantization_settings,
 )
+from mtl_opt.training.setup.private_options import refuse_idle_options
 from mtl_opt.training.setup.sampler import build_sampler, rows_per_task
 from mtl_opt.training.setup.selection import selection_of
 
@@ -122,6 +123,16 @@ def plan_run(config: TrainConfig) -> RunPlan:
     """Plan a run from its configuration: data are read, weights are not loaded."""
     prepared = prepare(config).only(config.only_tasks)
     selection_of(config, prepared)
+    model, quantized = meta_model(config, prepared)
+    on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
+    grads = build_gradients(
+        on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings), prepared.settings
+    )
+    return plan_of(config, prepared, model, grads, quantized)
+
+
+def meta_model(config: TrainConfig, prepared: Prepared) -> tuple[Any, dict[int, tuple[int, int]]]:
+    """Build the model of a run without its weights, and find what would be quantised."""
     settings = quantization_settings(config)
     hard = config.sharing == "hard"
     model, quantized = model_on_meta(
@@ -138,11 +149,8 @@ def plan_run(config: TrainConfig) -> RunPlan:
     if prepared.head_specs is not None:
         with torch.device("meta"):
             model = put_heads(model, prepared.head_specs, config.model_name_or_path)
-    on_meta = replace(config, gradient_buffer_device="model")  # a buffer on the CPU would be memory
-    grads = build_gradients(
-        on_meta, model, prepared.tasks, build_combiner(config, prepared.tasks, prepared.settings), prepared.settings
-    )
-    return plan_of(config, prepared, model, grads, quantized)
+    refuse_idle_options(model, config.sharing, prepared.tasks, prepared.settings)
+    return model, quantized
 
 
 def plan_of(

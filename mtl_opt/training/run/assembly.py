@@ -22,6 +22,7 @@ from mtl_opt.training.setup.loader import build_loader
 from mtl_opt.training.setup.model import build_model, log_sharing
 from mtl_opt.training.setup.model_settings import autocast_dtype, check_packed_rows, evaluation_settings, fit_model
 from mtl_opt.training.setup.optimization import build_scheduler, optimizer_for
+from mtl_opt.training.setup.private_options import refuse_idle_options
 from mtl_opt.training.setup.sampler import build_sampler
 from mtl_opt.training.setup.selection import selection_of
 from mtl_opt.training.setup.shadow_combiners import build_shadow_combiners
@@ -40,6 +41,7 @@ def build_run(
     set_seed(config.seed)  # the same in every process: all build the same adapter
     build = partial(build_model, config, prepared.tasks, prepared.settings, heads=prepared.head_specs)
     model = build(trained).to(device)
+    refuse_idle_options(model, config.sharing, prepared.tasks, prepared.settings)
     fit_model(config, model)
     unseen = untrained_end(prepared, model)
     if unseen is not None and is_main():

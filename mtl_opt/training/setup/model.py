@@ -1,6 +1,5 @@
 """The model of a run, with adapters, way of sharing and heads."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.models import (
-    SHARING,
     TaskOptions,
     build_sharing,
     load_base,
@@ -23,8 +21,7 @@ from mtl_opt.training.config.keys import ModelKeys
 from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.details import details
 from mtl_opt.training.setup.model_settings import adapter_settings, base_dtype, quantization_settings
-
-logger = logging.getLogger(__name__)
+from mtl_opt.training.setup.private_options import dropout_of_one
 
 
 def build_model(
@@ -40,10 +37,9 @@ def build_model(
         "trust_remote_code": config.trust_remote_code,
         "quantization": quantization_settings(config),
     }
-    _note_penalties(config.sharing, tasks, settings or {})
     if config.sharing == "hard":  # one adapter is what peft has
         build_sharing(config.sharing, config.sharing_args)
-        lora = adapter_settings(config)
+        lora = dropout_of_one(adapter_settings(config), tasks, settings or {})
         return load_model(config.model_name_or_path, lora=lora, trained=trained, heads=heads, **shape)
     model = load_base(config.model_name_or_path, heads=heads is not None, **shape)
     put_sharing(config, model, tasks, settings)
@@ -53,14 +49,6 @@ def build_model(
         load_sharing(model, source, config.sharing, tasks)
     trained = trained or heads_to_start_from(start, heads is not None)
     return model if heads is None else put_heads(model, heads, config.model_name_or_path, trained)
-
-
-def _note_penalties(sharing: str, tasks: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Warn where a task's penalty strength has no effect because its way of sharing has no penalty."""
-    named = [task for task in tasks if task in settings and settings[task].penalty is not None]
-    if named and not SHARING[sharing].penalises:
-        able = ", ".join(f"`{name}`" for name, cls in SHARING.items() if cls.penalises)
-        logger.warning("`tasks.%s.penalty` has no effect with `sharing: %s`; it goes with %s.", named[0], sharing, able)
 
 
 def put_sharing(

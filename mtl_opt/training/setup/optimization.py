@@ -14,6 +14,7 @@ from mtl_opt.errors import InputError
 from mtl_opt.gradients import TaskGradients
 from mtl_opt.training.config.keys import OptimizationKeys
 from mtl_opt.training.optimizers import build_optimizer
+from mtl_opt.training.setup.private_options import decay_of_one
 
 
 def optimizer_for(
@@ -34,6 +35,8 @@ def parameter_groups(
     model: Any, grads: TaskGradients, settings: Mapping[str, TaskSettings], learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Group the trained parameters by decay and rate; a task's `weight_decay` holds for its private parameters."""
+    if not hasattr(model, "sharing"):
+        weight_decay = decay_of_one(grads.tasks, settings, weight_decay)
     options = model.sharing.optimizer_options() if hasattr(model, "sharing") else {}
     decays = {key: one["weight_decay"] for key, one in options.items() if "weight_decay" in one}
     for task, parameters in zip(grads.tasks, grads.private.groups, strict=True):

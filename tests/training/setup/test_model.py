@@ -174,14 +174,6 @@ def test_the_penalty_of_a_task_pulls_that_task(settings, tmp_path):
         assert torch.equal(value, pulled[name]) != (".task_A.1" in name or ".task_B.1" in name), name
 
 
-def test_a_penalty_without_meaning_is_noted(settings, caplog):
-    tasks = {task: {**files, "penalty": 0.5} for task, files in settings["tasks"].items()}
-    build = {"finetuning_type": "lora", "tasks": tasks}
-    with caplog.at_level("WARNING"):
-        train(config_of(settings, **QUICK, sharing="mtan", max_steps=1, **build))
-    assert "`tasks.qa.penalty` has no effect with `sharing: mtan`; it goes with `soft`, `disentangled`." in caplog.text
-
-
 def test_rotations_take_their_own_learning_rate_and_no_weight_decay(settings):
     from mtl_opt.training.run.assembly import build_run
     from mtl_opt.training.setup.data import prepare
