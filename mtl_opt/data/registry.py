@@ -144,29 +144,30 @@ def read_entry(name: str, entry: Mapping[str, Any], base: Path, where: str, *, s
         num_rows=values.get("num_samples"),
         settings=settings,
     )
-    held_out = values.get("eval_file")
-    if held_out is None:
-        return Entry(train)
+    held_out = values.get("eval_file", file if values.get("eval_field") else None)
+    return Entry(train, None if held_out is None else held_out_source(train, base, held_out, values))
+
+
+def held_out_source(train: Source, base: Path, file: str, values: Mapping[str, Any]) -> Source:
+    """Convert what an entry says of its held-out rows to a source; what it does not say is as in training."""
     answers = values.get("eval_target_file")
-    other = replace(
-        train, path=str(base / held_out), hub=False, subset=None, split=None, folder=None, num_rows=None,
-        layout=replace(train.layout, target=None if answers is None else str(base / answers)),
-    )  # fmt: skip
-    return Entry(train, other)
+    layout = replace(
+        train.layout,
+        field=values.get("eval_field", train.layout.field),
+        target=None if answers is None else str(base / answers),
+    )
+    return replace(
+        train, path=str(base / file), hub=False, subset=None, split=None, folder=None, num_rows=None, layout=layout
+    )
 
 
 def read_layout(values: Mapping[str, Any], base: Path, where: str) -> Layout:
     """Read how the files of an entry are divided into records; raise where keys contradict each other."""
-    target, headless, words = (
-        values.get("target_file"),
-        not values.get("header", True),
-        values.get("formatting") == "conll",
-    )
-    ways = {
-        "target_file": target, "header: false": headless, "field": values.get("field"), "formatting: conll": words,
-    }  # fmt: skip
+    target, headless = values.get("target_file"), not values.get("header", True)
+    field, words = values.get("field", values.get("eval_field")), values.get("formatting") == "conll"
+    ways = {"target_file": target, "formatting: conll": words, "header: false": headless, "field": field}
     given = [key for key, has in ways.items() if has]
-    if len(given) > 1:
+    if len(given) > 1 and given != ["header: false", "field"]:  # lists in nested JSON
         raise InputError(f"`{where}`: `{given[0]}` and `{given[1]}` are two ways to read a file; give one of them.")
     if given and values.get("hf_hub_url"):
         raise InputError(f"`{where}`: `{given[0]}` says how a file is read, and goes with `file`.")
@@ -252,6 +253,7 @@ ENTRY_KEYS: dict[str, Check] = {
     "eval_target_file": text,
     "header": flag,
     "field": text,
+    "eval_field": text,
     "weight": number(0),
     "hf_hub_url": text,
     "subset": text,

@@ -67,7 +67,7 @@ def read_records(file: str, report: Report, layout: Layout | None = None) -> Rec
     if how.words:
         return read_conll(text, file, report)
     if not how.header:
-        return read_headless(text, file, report)
+        return read_headless(text, file, report, how.field)
     return read_json(text, file, report, how.field) if how.field is not None else READERS[suffix](text, file, report)
 
 
@@ -191,17 +191,28 @@ def tsv_records(text: str) -> Iterator[tuple[int, list[str]]]:
             yield line, content.rstrip("\r").split("\t")
 
 
-def read_headless(text: str, file: str, report: Report) -> Records:
-    """Yield the records of a table without a header; the columns are named 1, 2, ..."""
+def read_headless(text: str, file: str, report: Report, field: str | None) -> Records:
+    """Yield the records of a table without a header, or lists of JSON; the columns are named 1, 2, ..."""
     suffix = Path(file).suffix.lower()
+    if suffix in {".json", ".jsonl"}:
+        values = read_jsonl(text, file, report) if suffix == ".jsonl" else read_json(text, file, report, field)
+        yield from ((n, dict(numbered(value)) if isinstance(value, list) else value) for n, value in values)
+        return
     if suffix not in {".csv", ".tsv"}:
-        raise InputError(f"Data file `{file}`: `header: false` goes with a .csv or .tsv file.")
+        raise InputError(
+            f"Data file `{file}`: `header: false` goes with a .csv or .tsv file, or with lists in .json or .jsonl."
+        )
     records = csv_records(text, file) if suffix == ".csv" else tsv_records(text)
     first = next(records, None)
     if first is None:
         return
-    header = [str(number) for number in range(1, len(first[1]) + 1)]
+    header = [name for name, _ in numbered(first[1])]
     yield from named_records(chain([(0, header), first], records), file, report)
+
+
+def numbered(values: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Pair values with the positions that name them."""
+    return ((str(number), value) for number, value in enumerate(values, start=1))
 
 
 def read_conll(text: str, file: str, report: Report) -> Records:

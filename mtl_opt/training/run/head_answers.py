@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch, task_rows
-from mtl_opt.data import collate
+from mtl_opt.data import TargetView, collate
 from mtl_opt.models import MultiTaskModel, labels_of
 from mtl_opt.training.setup.data import Prepared
 from mtl_opt.training.setup.model_settings import EvaluationSettings, autocast
@@ -35,6 +35,7 @@ def answers_of_head(model: MultiTaskModel, task: str, prepared: Prepared, how: E
     """Run a head on the held-out rows of its task."""
     place, rows = model.tasks.index(task), prepared.eval_encoded[task]
     head, names = model.head_of(task), labels_of(model, task)
+    assert isinstance(rows, TargetView)
     device, found, size = next(model.parameters()).device, HeadAnswers(), how.batch_size
     for begin in range(0, len(rows), size):
         chunk = [rows[i] for i in range(begin, min(begin + size, len(rows)))]

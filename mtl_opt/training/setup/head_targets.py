@@ -60,11 +60,10 @@ def attach_heads(
         options: dict[str, Any] = {"names": names, "words": kind == "words", "skip_bad_rows": skip_bad_rows}
         unseen = [] if names is None or "labels" in heads[task] else unseen_labels(held[task], names, kind == "words")
         train[task], tokens[task], wrong = with_targets(task, train[task], tokens[task], **options)
-        held[task], held_tokens[task], also = with_targets(
-            task, held[task], held_tokens[task], **options, unseen=unseen
-        )
+        held[task], measured, also = with_targets(task, held[task], held_tokens[task], **options, unseen=unseen)
+        held_tokens[task] = measured
         bad += wrong + also
-        _log_missed(task, tokens[task], held_tokens[task], unseen)
+        _log_missed(task, tokens[task], measured, unseen)
         train[task], tokens[task] = _only_labelled(task, train[task], tokens[task])
         if names is not None and kind == "row":
             codes[task] = _codes(tokens[task])

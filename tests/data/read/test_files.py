@@ -196,7 +196,7 @@ def test_a_table_without_header_has_one_width(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2: the number of fields is 1, but the first line has 2"):
         list(read_records(path, stop_at_first, Layout(header=False)))
     with pytest.raises(InputError, match=r"`header: false` goes with a \.csv or \.tsv file"):
-        list(read_records(str(write(tmp_path, "a.jsonl", "{}")), stop_at_first, Layout(header=False)))
+        list(read_records(str(write(tmp_path, "a.txt", "a")), stop_at_first, Layout(header=False)))
 
 
 CONLL = """-DOCSTART- -X- O

@@ -121,11 +121,20 @@ def test_nested_rows_are_read_by_their_field(said):
     assert rows[0].output == "b"
 
 
+def test_splits_of_one_file_hold_lists_by_position(tmp_path):
+    content = {"train": [["one", "a"], ["two", "b"]], "test": [["three", "a"]]}
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    entry = {"file": str(tmp_path / "a.json"), "field": "train", "eval_field": "test", "header": False}
+    (found,) = task_entries({"qa": {**entry, "columns": {"text": 1, "label": 2}}})
+    sides = [[(row.instruction, row.output) for row in iterate(s, stop_at_first)] for s in (found.train, found.eval)]
+    assert sides == [[("one", "a"), ("two", "b")], [("three", "a")]]
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
         ({"header": False}, "needs `columns` by position, from 1"),
-        ({"header": False, "columns": {"text": 1}, "field": "x"}, "two ways to read a file"),
+        ({"target_file": "b", "field": "x"}, "two ways to read a file"),
         ({"target_file": "b", "formatting": "text"}, "have no columns"),
         ({"target_file": "b", "eval_file": "c"}, "`target_file` and `eval_target_file` go together"),
         ({"eval_target_file": "b"}, "goes with `eval_file`"),
