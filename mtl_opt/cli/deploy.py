@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from mtl_opt.checks import one_of
 from mtl_opt.cli.common import JSON, print_json
 from mtl_opt.errors import InputError
 
@@ -11,6 +12,7 @@ EXPORT = """examples:
   mtl-opt export outputs/run                                 one plain model per task, in outputs/run/exported
   mtl-opt export config.yaml export_dir=models/desk --task qa
   mtl-opt export outputs/run --dtype bfloat16                half the size
+  mtl-opt export outputs/run --bits 4                        quantised by bitsandbytes (export_quantization_bit=4)
   mtl-opt export outputs/run --adapter                       peft folders instead of merged models
   mtl-opt export outputs/qlora --dequantize                  the 4-bit base written out in full, adapters merged into it
   mtl-opt export outputs/run/checkpoint-200 export_dir=models/early
@@ -35,6 +37,7 @@ def add_export(verbs: Any) -> None:
     verb.add_argument("--adapter", action="store_true", help="write peft folders, merge nothing")
     verb.add_argument("--dtype", help="float32, bfloat16 or float16 (that of the base in training)")
     verb.add_argument("--dequantize", action="store_true", help="write a 4-bit base out in full and merge into that")
+    verb.add_argument("--bits", help="4 or 8: quantise by bitsandbytes, and say how far the outputs move")
     verb.add_argument("--shard-size", default="5GB", help="largest file (5GB)")
     verb.add_argument("--json", action="store_true", help=f"{JSON}: folder by task")
     verb.set_defaults(run=_export)
@@ -63,17 +66,13 @@ def add_generate(verbs: Any) -> None:
 def _export(options: argparse.Namespace) -> None:
     """Export and print the folder of every task."""
     from mtl_opt.deploy import ExportOptions, export
+    from mtl_opt.deploy.export_keys import split_export_keys, with_export_keys
 
-    folder, of_the_run = None, []
-    for argument in options.overrides:
-        key, _, value = argument.partition("=")
-        if key == "export_dir":
-            folder = value
-        else:
-            of_the_run.append(argument)
+    asked, of_the_run = split_export_keys(options.where, options.overrides)
     wanted = None if options.task is None else tuple(options.task)
-    chosen = ExportOptions(folder, wanted, options.adapter, options.dtype, options.dequantize, options.shard_size)
-    folders = export(options.where, chosen, of_the_run)
+    bits = None if options.bits is None else one_of(4, 8)("--bits", options.bits)
+    chosen = ExportOptions(None, wanted, options.adapter, options.dtype, options.dequantize, options.shard_size, bits)
+    folders = export(options.where, with_export_keys(chosen, asked), of_the_run)
     if options.json:
         print_json({task: str(path) for task, path in folders.items()})
         return

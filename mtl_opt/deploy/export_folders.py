@@ -14,7 +14,9 @@ from peft import PeftModel
 from torch import nn
 from tqdm import tqdm
 
+from mtl_opt.checks import one_of
 from mtl_opt.deploy.export_check import SameAnswers, exact
+from mtl_opt.deploy.quantized_export import Difference, KeptOutputs, held_out_rows, write_quantized
 from mtl_opt.deploy.trained_run import TrainedRun, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
@@ -28,6 +30,9 @@ EXPORT_JSON = "export.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
+Written = tuple[dict[str, str], dict[str, Difference]]
+"""Folder of every task, and how far its quantised model is from the run; empty where nothing is quantised."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -40,6 +45,7 @@ class ExportOptions:
         dtype: "float32", "bfloat16" or "float16"; None for the dtype of the base in training.
         dequantize: Whether a 4-bit base is written out in full and adapters merged into that.
         shard_size: Largest size of a file, such as "5GB".
+        bits: 4 or 8: merged models are quantised by bitsandbytes, and their outputs compared with those of the run.
     """
 
     folder: str | None = None
@@ -48,6 +54,7 @@ class ExportOptions:
     dtype: str | None = None
     dequantize: bool = False
     shard_size: str = "5GB"
+    bits: int | None = None
 
 
 def export(where: str | Path, options: ExportOptions | None = None, overrides: Sequence[str] = ()) -> dict[str, Path]:
@@ -77,8 +84,8 @@ def export(where: str | Path, options: ExportOptions | None = None, overrides: S
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        folders = write(trained, options, names, partial)
-        write_json(partial / EXPORT_JSON, _about(trained, options, folders))
+        folders, differences = write(trained, options, names, partial)
+        write_json(partial / EXPORT_JSON, _about(trained, options, folders, differences))
         if target.exists():
             target.rmdir()  # empty
         os.replace(partial, target)
@@ -109,6 +116,10 @@ def _check_base(trained: TrainedRun, options: ExportOptions) -> None:
     bit = trained.config.quantization_bit
     if options.dtype is not None and options.dtype not in DTYPES:
         raise UnknownNameError("value of `--dtype`:", options.dtype, DTYPES)
+    if options.bits is not None:
+        one_of(4, 8)("--bits", options.bits)
+        if options.adapter:
+            raise InputError(f"`--bits {options.bits}` quantises merged models, and `--adapter` merges nothing.")
     if options.adapter and trained.config.finetuning_type == "full":
         raise InputError("`--adapter`: the run trained the whole model (`finetuning_type: full`) and has no adapter.")
     if trained.bit is not None and bit is None and not options.adapter:
@@ -128,9 +139,13 @@ def _check_base(trained: TrainedRun, options: ExportOptions) -> None:
     )
 
 
-def _about(trained: TrainedRun, options: ExportOptions, folders: dict[str, str]) -> dict[str, Any]:
+def _about(
+    trained: TrainedRun, options: ExportOptions, folders: dict[str, str], differences: dict[str, Difference]
+) -> dict[str, Any]:
     """Describe an export for `export.json`."""
+    quantized = {"bits": options.bits, "difference": {task: asdict(one) for task, one in differences.items()}}
     return {
+        **(quantized if options.bits else {}),
         "form": "adapter" if options.adapter else "merged",
         "tasks": folders,
         "sharing": trained.config.sharing,
@@ -140,7 +155,7 @@ def _about(trained: TrainedRun, options: ExportOptions, folders: dict[str, str])
     }
 
 
-def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:  # noqa: ARG001 - as `_merged`
+def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], folder: Path) -> Written:  # noqa: ARG001 - as `_merged`
     """Write peft folders."""
     tokenizer, heads = trained.tokenizer(), trained.heads() or {}
     if trained.config.sharing == "hard" and not any((heads.get(task) or {}).get("rank") for task in names):
@@ -148,7 +163,7 @@ def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], fol
             shutil.copyfile(trained.folder / file, folder / file)
         tokenizer.save_pretrained(folder)
         _copy_heads(trained, folder)
-        return dict.fromkeys(names, ".")
+        return dict.fromkeys(names, "."), {}
     model = trained.model()
     products = _products(trained, model, for_peft=True)
     folders = write_adapters(folder, products, model, trained.config.model_name_or_path, names)
@@ -156,29 +171,46 @@ def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], fol
     for task, name in folders.items():
         tokenizer.save_pretrained(folder / name)
         _write_head(heads, task, folder / name)
-    return folders
+    return folders, {}
 
 
-def _merged(trained: TrainedRun, options: ExportOptions, names: list[str], folder: Path) -> dict[str, str]:
+def _merged(trained: TrainedRun, options: ExportOptions, names: list[str], folder: Path) -> Written:
     """Write merged models: one for all tasks where nothing merged belongs to one task, else one per task."""
     dtype = DTYPES[options.dtype] if options.dtype else base_dtype(trained.config)
     tokenizer, whole = trained.tokenizer(), exact(trained.model())
     products = _products(trained, whole, for_peft=False)
     together = trained.config.sharing == "hard" and not any(products[task].head for task in names)
     wanted = {task: SameAnswers(whole, index) for index, task in enumerate(trained.tasks) if task in names}
+    kept = _kept_outputs(trained, options, whole, names)
     heads = {task: whole.head_of(task) for task in names} if isinstance(whole, MultiTaskModel) else {}
     del whole  # one model in memory at a time
     folders = dict.fromkeys(names, ".") if together else _own_folders(trained, names)
+    differences: dict[str, Difference] = {}
     for task in tqdm(names[:1] if together else names, desc="exporting", leave=False, disable=None):
         model = merge(_start(trained, options), products[task], torch.float32)
         for name in names if together else [task]:
             wanted[name].check(model)
-        _write_plain(model.to(dtype), tokenizer, folder / folders[task], options)
+        if options.bits is None:
+            _write_plain(model.to(dtype), folder / folders[task], options)
+        else:
+            model = write_quantized(model, trained, options.bits, dtype, folder / folders[task], options.shard_size)
+            differences |= {one: kept[one].difference(model) for one in (names if together else [task])}
+        tokenizer.save_pretrained(folder / folders[task])
         if not together:
             _write_head(heads, task, folder / folders[task])
     if together:
         _copy_heads(trained, folder)
-    return folders
+    for task, difference in differences.items():
+        logger.info(difference.sentence(task, options.bits or 0))
+    return folders, differences
+
+
+def _kept_outputs(trained: TrainedRun, options: ExportOptions, whole: Any, names: list[str]) -> dict[str, KeptOutputs]:
+    """Keep what the run gives for held-out rows, where a quantised model will be compared with it."""
+    if options.bits is None:
+        return {}
+    rows = held_out_rows(trained)
+    return {task: KeptOutputs(whole, trained.tasks.index(task), rows.get(task)) for task in names}
 
 
 def _own_folders(trained: TrainedRun, names: list[str]) -> dict[str, str]:
@@ -256,11 +288,10 @@ def _peft_merged(trained: TrainedRun, options: ExportOptions) -> Any:
     return model.merge_and_unload()
 
 
-def _write_plain(model: Any, tokenizer: Any, folder: Path, options: ExportOptions) -> None:
-    """Write a model and its tokenizer as transformers does."""
+def _write_plain(model: Any, folder: Path, options: ExportOptions) -> None:
+    """Write a model as transformers does."""
     try:
         model.save_pretrained(folder, max_shard_size=options.shard_size)
     except ValueError as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(f"The model cannot be saved by transformers ({reason}).") from error
-    tokenizer.save_pretrained(folder)

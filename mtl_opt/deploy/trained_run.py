@@ -78,15 +78,20 @@ def open_trained(where: str | Path, overrides: Sequence[str] = ()) -> TrainedRun
         if not path.exists():
             raise InputError(f"There is no run or configuration `{path}`.")
         file = path
-        folder = Path(train_config(read_yaml(path, overrides)).output_dir)
+        folder = Path(_config(path, overrides).output_dir)
         own = folder / CONFIG_YAML
         file = own if own.exists() else file
     finished = read_results(folder) is not None
     if not file.exists() or not (finished or (folder / TRAINER_STATE_JSON).exists()):
         raise InputError(f"`{folder}` holds no finished run ({ALL_RESULTS_JSON} is missing).")
-    config = replace(train_config(read_yaml(file, overrides)), output_dir=str(folder))
-    bit = train_config(read_yaml(file, [])).quantization_bit
+    config = replace(_config(file, overrides), output_dir=str(folder))
+    bit = _config(file, []).quantization_bit
     return TrainedRun(folder, config, _tasks(folder), bit)
+
+
+def _config(file: Path, overrides: Sequence[str]) -> TrainConfig:
+    """Read the configuration of a run; what a YAML asks of its export is read there."""
+    return train_config({k: v for k, v in read_yaml(file, overrides).items() if not k.startswith("export_")})
 
 
 def _tasks(folder: Path) -> tuple[str, ...]:
