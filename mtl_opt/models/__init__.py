@@ -18,7 +18,7 @@ from mtl_opt.models.heads import (
     save_heads,
 )
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
-from mtl_opt.models.lora import LoraSettings
+from mtl_opt.models.lora import LoraSettings, weight_adapters
 from mtl_opt.models.losses import task_losses
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
@@ -43,7 +43,7 @@ from mtl_opt.models.sharing import (
     share,
 )
 from mtl_opt.models.starting_adapter import read_adapter
-from mtl_opt.models.trial_forward import check_packing, check_routing, try_rows
+from mtl_opt.models.trial_forward import check_packing, check_routing, trial_ids, try_rows
 
 __all__ = [
     "COMPILERS",
@@ -93,5 +93,7 @@ __all__ = [
     "save_sharing",
     "share",
     "task_losses",
+    "trial_ids",
     "try_rows",
+    "weight_adapters",
 ]

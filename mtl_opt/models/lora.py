@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -64,6 +65,18 @@ def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
         use_dora=lora.dora,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+
+
+def weight_adapters(model: nn.Module) -> str | None:
+    """Find a layer whose adapter is added to its weights, such as that of fused experts or of a router.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its path; None where every adapter runs on the rows that its layer gets.
+    """
+    return next((path for path, module in model.named_modules() if isinstance(module, ParamWrapper)), None)
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:

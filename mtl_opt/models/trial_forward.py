@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError, first_line
@@ -14,32 +14,47 @@ from mtl_opt.models.sharing.base import row_terms
 from mtl_opt.models.sharing.parts.layers import AdaptedLinear
 from mtl_opt.models.sharing.parts.routing import OtherRowsError
 
-ROWS, LENGTH = 2, 5
-"""Of the trial: two numbers that differ, so that a layer which gets something else than the rows shows."""
+LENGTH = 5
+"""Tokens of a row of the trial: another number than its two rows, so that a layer which gets other rows shows."""
 
 LENGTHS = (5, 3, 4)
 """Rows that are tried, and what is left over behind them."""
 
 
-def try_rows(model: Any, num_tasks: int) -> None:
-    """Read two rows of two tasks through a model, which is left as it was.
+def trial_ids(model: Any, num_tasks: int) -> Tensor:  # -> [rows]
+    """Choose the tasks of the rows that `try_rows` reads.
 
     Args:
         model: The model of a run.
         num_tasks: Number of its tasks.
 
+    Returns:
+        The first and the last task. `[rows]`
+    """
+    return torch.tensor([0, num_tasks - 1], device=model.get_input_embeddings().weight.device)
+
+
+def try_rows(model: Any, ids: Tensor) -> Tensor:  # [rows] -> [rows, seq, outputs]
+    """Read a few tokens of two rows through a model, which is left as it was.
+
+    Args:
+        model: The model of a run.
+        ids: Tasks of the rows, from `trial_ids`. `[rows]`
+
+    Returns:
+        Logits, or the hidden states that heads read. `[rows, seq, outputs]`
+
     A `ValueError` of a layer says that it got something else than the rows of the batch.
     """
     embedding = model.get_input_embeddings()
-    device = embedding.weight.device
-    tokens = torch.arange(ROWS * LENGTH, device=device).view(ROWS, LENGTH) % embedding.num_embeddings
-    ids, mask = torch.tensor([0, num_tasks - 1], device=device), torch.ones_like(tokens)
+    numbers = torch.arange(len(ids) * LENGTH, device=embedding.weight.device)
+    tokens = numbers.view(len(ids), LENGTH) % embedding.num_embeddings
+    mask = torch.ones_like(tokens)
     try:
         with evaluation_mode(model), task_rows(ids):
             if isinstance(model, MultiTaskModel):
-                model.hidden(TaskBatch(tokens, mask, tokens, ids))
-            else:
-                model(input_ids=tokens, attention_mask=mask)
+                return model.hidden(TaskBatch(tokens, mask, tokens, ids))
+            return model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     finally:
         row_terms(model)  # taken here, so that none is left for the first step
 
@@ -63,7 +78,7 @@ def check_routing(model: Any, name: str) -> None:
             if isinstance(module, AdaptedLinear):
                 stack.enter_context(module.register_forward_pre_hook(_noting(path, entered)))
         try:
-            try_rows(model, len(model.tasks))
+            try_rows(model, trial_ids(model, len(model.tasks)))
         except OtherRowsError as error:
             layer = entered[-1] if entered else "the model"
             raise InputError(

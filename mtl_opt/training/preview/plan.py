@@ -33,7 +33,6 @@ from mtl_opt.training.setup.model_settings import (
     adapter_settings,
     autocast_dtype,
     base_dtype,
-    engine_of,
     quantization_settings,
 )
 from mtl_opt.training.setup.private_options import refuse_idle_options
@@ -186,7 +185,7 @@ def plan_of(
         private=sum(trained) - numbers,
         file_bytes=file_bytes(config.model_name_or_path),
         engine=grads.engine.name,
-        engine_reason=(engine_of(config)[1] or grads.engine_reason).rstrip("."),
+        engine_reason=grads.engine_reason.rstrip("."),
         steps=steps,
         rows_per_step=rows_per_task(config, len(prepared.tasks))
         * len(prepared.tasks)

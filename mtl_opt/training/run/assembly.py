@@ -17,7 +17,7 @@ from mtl_opt.training.run.step import Parts
 from mtl_opt.training.run.step_monitor import StepMonitor
 from mtl_opt.training.setup.combiner import build_combiner, check_layers, leading_combiner
 from mtl_opt.training.setup.data import Prepared, check_positions, check_vocabulary, untrained_end
-from mtl_opt.training.setup.gradients import build_gradients, check_engine
+from mtl_opt.training.setup.gradients import build_gradients
 from mtl_opt.training.setup.loader import build_loader
 from mtl_opt.training.setup.model import build_model, log_sharing
 from mtl_opt.training.setup.model_settings import autocast_dtype, check_packed_rows, evaluation_settings, fit_model
@@ -55,7 +55,6 @@ def build_run(
     monitor = StepMonitor(shadows, config.layer_conflict, config.logging_steps, total, combiner.observes)
     grads = build_gradients(config, model, prepared.tasks, combiner, prepared.settings)
     check_layers(combiner, grads)
-    check_engine(config, model, grads)
     if config.packing:
         check_packed_rows(config.combiner, combiner)
     log_sharing(config.sharing, grads)

@@ -8,7 +8,7 @@ from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
 from mtl_opt.gradients.step.window import WindowLengthError
-from mtl_opt.models import private_parameters, try_rows
+from mtl_opt.models import private_parameters, trial_ids, try_rows, weight_adapters
 from mtl_opt.training.config.keys import BUFFER_DTYPES
 from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.details import details
@@ -31,9 +31,33 @@ def task_weights(tasks: Sequence[str], settings: Mapping[str, TaskSettings]) -> 
 def build_gradients(
     config: TrainConfig, model: Any, tasks: Sequence[str], combiner: Combiner, settings: Mapping[str, TaskSettings]
 ) -> TaskGradients:
-    """Build the task gradients for a model and a combiner's requirements."""
+    """Build the task gradients for a model and a combiner's requirements; "auto" falls back where `one_pass` fails."""
     engine, why = engine_of(config)
-    weights = task_weights(tasks, settings)
+    adapted = weight_adapters(model) if engine == "auto" else None
+    if adapted is not None:
+        engine, why = "per_task", f"the adapter of `{adapted}` is added to its weights, so that no layer sees its rows"
+    grads = _gradients_of(config, engine, model, tasks, combiner, settings)
+    try:
+        _try_engine(config, model, grads)
+    except ValueError as error:
+        if engine != "auto":
+            raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
+        del grads  # before the rows of the other engine take their memory
+        grads, why = _gradients_of(config, "per_task", model, tasks, combiner, settings), str(error)
+    grads.engine_reason = (why or grads.engine_reason).rstrip(".")
+    details.info("Gradient engine %s: %s.", grads.engine.name, grads.engine_reason)
+    return grads
+
+
+def _gradients_of(
+    config: TrainConfig,
+    engine: str,
+    model: Any,
+    tasks: Sequence[str],
+    combiner: Combiner,
+    settings: Mapping[str, TaskSettings],
+) -> TaskGradients:
+    """Build the task gradients with an engine."""
     window = _window_of(config, engine)
     if combiner.requires == "window":
         if config.gradient_window not in {None, 0, combiner.window}:
@@ -44,13 +68,13 @@ def build_gradients(
             f"`gradient_engine: two_pass` keeps no rows, which `combiner: {config.combiner}` needs; use `one_pass`."
         )
     try:
-        grads = TaskGradients(
+        return TaskGradients(
             model,
             tasks,
             engine,
             private=private_parameters(model),
             loss_reduction=config.loss_reduction,  # type: ignore[arg-type]  # checked by its key
-            task_weights=weights,
+            task_weights=task_weights(tasks, settings),
             verify=config.verify_gradients,
             halves=combiner.requires == "halves",
             window=window,
@@ -61,20 +85,26 @@ def build_gradients(
     except ValueError as error:
         key = "gradient_window" if isinstance(error, WindowLengthError) else "gradient_engine"
         raise InputError(f"`{key}: {getattr(config, key)}`: {error}") from error
-    details.info("Gradient engine %s: %s.", grads.engine.name, (why or grads.engine_reason).rstrip("."))
-    return grads
 
 
-def check_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
-    """Run a few tokens through the layers that the engine has replaced, so that what it cannot honour shows at once."""
+def _try_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
+    """Read and differentiate a few tokens with the engine, so that what it cannot honour shows at once."""
     if not grads.engine.wires or grads.halves is not None:
         return
-    device = next(model.parameters()).device
+    device, ids = next(model.parameters()).device, trial_ids(model, grads.num_tasks)
     try:
-        with grads.engine.open(), autocast(device, autocast_dtype(config)):
-            try_rows(model, grads.num_tasks)
-    except ValueError as error:
-        raise InputError(f"`gradient_engine: {config.gradient_engine}`: {error}") from error
+        with grads.rows(ids):
+            with autocast(device, autocast_dtype(config)):
+                outputs = try_rows(model, ids)
+            if grads.engine.name == "one_pass" and outputs.requires_grad:
+                sums = outputs.float().square().mean(dim=(1, 2))
+                losses = sums.new_zeros(grads.num_tasks).index_add(0, ids, sums)
+                grads.engine.backward(losses, sorted({0, grads.num_tasks - 1}))
+    except (NotImplementedError, RuntimeError):
+        if device.type != "meta":  # a plan has no numbers, which some layers look at
+            raise
+    finally:
+        grads.zero()
 
 
 def _window_of(config: TrainConfig, engine: str) -> int:
