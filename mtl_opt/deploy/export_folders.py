@@ -19,7 +19,7 @@ from mtl_opt.deploy.export_check import SameAnswers, exact
 from mtl_opt.deploy.quantized_export import Difference, KeptOutputs, held_out_rows, write_quantized
 from mtl_opt.deploy.trained_run import TrainedRun, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, save_head
+from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, quiet_patterns, save_head
 from mtl_opt.results import HEADS_JSON, HEADS_SAFETENSORS, write_json
 from mtl_opt.training.run.adapters import hard_products, task_products, write_adapters
 from mtl_opt.training.setup.model_settings import base_dtype, quantization_settings
@@ -279,7 +279,8 @@ def _base(trained: TrainedRun, options: ExportOptions) -> Any:
 
 def _peft_merged(trained: TrainedRun, options: ExportOptions) -> Any:
     """Merge the one adapter of hard sharing, with sums in float32."""
-    model = PeftModel.from_pretrained(_base(trained, options).float(), str(trained.folder))
+    with quiet_patterns():
+        model = PeftModel.from_pretrained(_base(trained, options).float(), str(trained.folder))
     base = model.get_base_model()
     output = getattr(base.get_output_embeddings(), "base_layer", None)  # an encoder has none
     if output is not None and output.weight is base.get_input_embeddings().weight:

@@ -18,7 +18,7 @@ from mtl_opt.models.heads import (
     save_heads,
 )
 from mtl_opt.models.loading import load_base, load_model, load_tokenizer
-from mtl_opt.models.lora import LoraSettings, weight_adapters
+from mtl_opt.models.lora import LoraSettings, quiet_patterns, weight_adapters
 from mtl_opt.models.losses import task_losses
 from mtl_opt.models.meta import file_bytes, model_on_meta
 from mtl_opt.models.precision import COMPILERS, QuantizationSettings, compile_model, enable_checkpointing
@@ -83,6 +83,7 @@ __all__ = [
     "private_parameters",
     "products_of",
     "put_heads",
+    "quiet_patterns",
     "read_about",
     "read_adapter",
     "reads",

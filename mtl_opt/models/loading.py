@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from mtl_opt.errors import InputError, first_line
 from mtl_opt.models.heads.backbone import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
-from mtl_opt.models.lora import LoraSettings, with_adapters
+from mtl_opt.models.lora import LoraSettings, quiet_patterns, with_adapters
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 from mtl_opt.models.sharing.base import note_tokens
 from mtl_opt.models.starting_adapter import UNREADABLE, check_base, read_adapter
@@ -140,7 +140,8 @@ def _with_trained_adapters(model: nn.Module, folder: Path) -> nn.Module:
     try:
         if not (folder / "adapter_model.safetensors").exists():  # peft would look for it on the hub
             raise FileNotFoundError("there is no adapter_model.safetensors")
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        with quiet_patterns():
+            return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except UNREADABLE as error:
         raise InputError(f"No adapter could be loaded from `{folder}` ({first_line(error)}).") from error
 

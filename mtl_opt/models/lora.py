@@ -1,7 +1,10 @@
 """LoRA adapters by peft: their settings, and fresh adapters put into the target layers."""
 
+import logging
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -13,6 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 from mtl_opt.errors import InputError
 from mtl_opt.models.starting_adapter import put_adapter
+
+logger = logging.getLogger(__name__)
+
+STATE_SPACE = frozenset({"mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h"})
+"""Kinds of models in which peft refuses the output projection of the state space and its convolution."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,23 @@ class LoraSettings:
 def with_adapters(model: nn.Module, lora: LoraSettings, weights: bool = True) -> nn.Module:
     """Wrap a model by peft with fresh adapters in the target layers, or with those to go on from."""
     if lora.start is not None:
-        return put_adapter(model, lora.start, lora.dropout, lora.target == "all", weights)
+        with quiet_patterns():
+            return put_adapter(model, lora.start, lora.dropout, lora.target == "all", weights)
     config = lora_config(model, lora)
     if not isinstance(config.target_modules, str):
         _check_targets(model, sorted(config.target_modules))
-    return get_peft_model(model, config)
+    with quiet_patterns():
+        found: Any = get_peft_model(model, config)
+    _note_choices(found, config, lora)
+    return found
+
+
+@contextmanager
+def quiet_patterns() -> Iterator[None]:
+    """Suppress peft's warning that the rank of fused experts was ignored; it looks at modules alone, and was not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+        yield
 
 
 def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
@@ -60,11 +80,55 @@ def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear" if lora.target == "all" else list(lora.target),
+        target_modules=_targets(model, lora.target),
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+
+
+def _targets(model: Any, target: str | tuple[str, ...]) -> str | list[str]:
+    """List the layers that get an adapter, in the words of peft."""
+    refused = without_adapter(model)
+    if target != "all":
+        wrong = [name for name in target if name.rpartition(".")[2] in refused]
+        if wrong:
+            raise InputError(
+                f"`lora_target` names `{wrong[0]}`, which can carry no adapter in `{type(model).__name__}`: its fused "
+                "code reads the weight itself; leave it out."
+            )
+        return list(target)
+    if not refused:
+        return "all-linear"
+    output = model.get_output_embeddings()
+    linear = [p for p, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not output]
+    return sorted({name for path in linear if (name := path.rpartition(".")[2]) not in refused})
+
+
+def without_adapter(model: Any) -> frozenset[str]:
+    """Name the layers of a model that can carry no adapter, because fused code reads their weight."""
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    return frozenset({"out_proj", "conv1d"}) if kind in STATE_SPACE else frozenset()
+
+
+def _note_choices(model: Any, config: LoraConfig, lora: LoraSettings) -> None:
+    """Say which linear layers `lora_target: all` leaves out, and where an adapter has another rank."""
+    base = model.get_base_model()
+    output = base.get_output_embeddings()
+    left = {
+        path.rpartition(".")[2]
+        for path, module in base.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not output
+        and ".lora_" not in path
+        and ".base_layer" not in path
+    }
+    if lora.target == "all" and left:
+        names = ", ".join(f"`{name}`" for name in sorted(left))
+        logger.info("`lora_target: all`: peft puts no adapter on some layers called %s of this model.", names)
+    for pattern, rank in config.rank_pattern.items():
+        name = pattern.rpartition(".")[2]
+        logger.info("The adapter of `%s`, several projections in one, has rank %d; others have %d.", name, rank, lora.rank)
 
 
 def weight_adapters(model: nn.Module) -> str | None:

@@ -12,6 +12,8 @@ from transformers import (
     MambaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
 )
 
 from mtl_opt import task_rows
@@ -67,5 +69,19 @@ def test_attention_is_private_even_where_other_layers_are_adapted():
 
 def test_an_architecture_without_attention_is_refused():
     model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4))
-    with pytest.raises(InputError, match=r"block 1 of MambaForCausalLM.*not supported \(linear layers there: dt_proj"):
+    with pytest.raises(InputError, match=r"no attention in block 1 of MambaForCausalLM.*not supported \(linear layers there: dt_proj"):
         share(model, build_sharing("task_attention", {}), TASKS, LORA)
+
+
+def test_recurrent_blocks_have_no_attention_and_the_others_are_named():
+    def build():
+        config = RecurrentGemmaConfig(**SIZES, num_key_value_heads=1, lru_width=16, attention_window_size=8)
+        config.num_hidden_layers = 6
+        return RecurrentGemmaForCausalLM(config)
+
+    found = attention_layers(build(), [2, 5])
+    assert {layer.path.split("layers.")[1] for layer in found} == {
+        f"{block}.temporal_block.{name}_proj" for block in (2, 5) for name in "qkvo"
+    }
+    with pytest.raises(InputError, match=r"block 4 of RecurrentGemmaForCausalLM has no attention; .*blocks 2, 5\.$"):
+        share(build(), build_sharing("task_attention", {"layers": 2}), TASKS, LORA)

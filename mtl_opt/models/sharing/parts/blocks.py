@@ -12,12 +12,14 @@ from mtl_opt.models.sharing.parts.layers import BLOCK, LinearLayer, find_layers
 Blocks = int | Sequence[int] | None
 """A number of last blocks, the blocks themselves counted from 0, or None for the last quarter."""
 
+ATTENTION = re.compile("attn|attention", re.IGNORECASE)
+"""What a module of attention is called, by its name or its class."""
+
 PROJECTION = re.compile(
-    r"(?:^|\.)\w*(?:attn|attention)\w*\.(?:\w+\.)*"  # a module called after attention, and below it
     r"(?:[qkvo]_proj|out_proj|qkv_proj|(?:query|key|value)_proj"  # Llama, Qwen, Gemma, OPT, GPT-J, Phi, DeBERTa
     r"|c_attn|c_proj"  # GPT-2: query, key and value in one
     r"|query|key|value|query_key_value|dense"  # BERT, GPT-NeoX, Bloom, Falcon
-    r"|[qkv]_lin|out_lin|Wqkv|Wo|[qkvo])$",  # DistilBERT, ModernBERT, T5
+    r"|[qkv]_lin|out_lin|Wqkv|Wo|[qkvo])",  # DistilBERT, ModernBERT, T5
     re.IGNORECASE,
 )
 """Names of the layers that project to queries, keys and values and back."""
@@ -70,12 +72,26 @@ def attention_layers(model: nn.Module, blocks: Blocks) -> list[LinearLayer]:
     """Find the linear layers that project to queries, keys and values and back."""
     layers = find_layers(model, "all")
     chosen = chosen_blocks(blocks, layers[0].num_blocks)
-    found = [layer for layer in layers if layer.block in chosen and PROJECTION.search(layer.path)]
+    projections = [layer for layer in layers if _is_projection(model, layer.path)]
+    able = sorted({layer.block for layer in projections if layer.block is not None})
     for block in chosen:
-        if not any(layer.block == block for layer in found):
-            names = ", ".join(sorted({layer.path.rpartition(".")[2] for layer in layers if layer.block == block}))
+        if block in able:
+            continue
+        if able:
             raise InputError(
-                f"`sharing: task_attention` finds no projections of queries, keys and values in block {block} of "
-                f"{type(model).__name__}, so its architecture is not supported (linear layers there: {names})."
+                f"`sharing: task_attention`: block {block} of {type(model).__name__} has no attention; name by "
+                f"`layers` some of its blocks {', '.join(map(str, able))}."
             )
-    return found
+        names = ", ".join(sorted({layer.path.rpartition(".")[2] for layer in layers if layer.block == block}))
+        raise InputError(
+            f"`sharing: task_attention` finds no attention in block {block} of {type(model).__name__}, so its "
+            f"architecture is not supported (linear layers there: {names})."
+        )
+    return [layer for layer in projections if layer.block in chosen]
+
+
+def _is_projection(model: nn.Module, path: str) -> bool:
+    """Return whether a layer is called as a projection, below a module that is attention by its name or class."""
+    above, _, name = path.rpartition(".")
+    parent = model.get_submodule(above)
+    return bool(PROJECTION.fullmatch(name) and (ATTENTION.search(above) or ATTENTION.search(type(parent).__name__)))

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from mtl_opt.batch import unflatten_rows
 from mtl_opt.errors import InputError
+from mtl_opt.models.lora import without_adapter
 
 BLOCK = re.compile(r"^(.*?(?:^|\.)\d+)(?:\.|$)")
 """A path up to its first number, such as `model.layers.3`."""
@@ -99,7 +100,9 @@ def find_layers(model: nn.Module, target: str | Sequence[str]) -> list[LinearLay
     found = {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not output
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not output
+        and path.rpartition(".")[2] not in without_adapter(model)
     }
     if target != "all":
         found = {p: m for p, m in found.items() if any(p == t or p.endswith(f".{t}") for t in target)}
