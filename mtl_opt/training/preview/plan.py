@@ -161,8 +161,8 @@ def plan_of(
 ) -> RunPlan:
     """Plan a run whose model and task gradients are built, on any device."""
     sampler, steps = build_sampler(config, prepared)
-    batches = batch_maker(config, prepared)([sampler.draw() for _ in range(DRAWS)])
-    tokens = count_tokens(batches, config.gradient_accumulation_steps)
+    draws = [sampler.draw() for _ in range(min(DRAWS, steps * config.gradient_accumulation_steps))]
+    tokens = count_tokens(batch_maker(config, prepared)(draws), config.gradient_accumulation_steps / len(draws))
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters
     trained = [p.numel() for p in (*shared, *private)]
     numbers = sum(p.numel() for p in shared)
@@ -216,15 +216,14 @@ def _forward_bytes(model: Any, tokens: TokenCounts, half: bool, checkpointed: bo
     return activations, logits
 
 
-def count_tokens(batches: Sequence[TaskBatch], accumulation: int) -> TokenCounts:
-    """Count the tokens of the first micro-batches, and their average per step."""
+def count_tokens(batches: Sequence[TaskBatch], per_step: float) -> TokenCounts:
+    """Count the tokens of the first micro-batches, and their average per step, which has this share of them."""
     sizes = [batch.input_ids.numel() for batch in batches]
     real = [int(batch.attention_mask.sum()) for batch in batches]
-    per_step = accumulation / DRAWS
     return TokenCounts(
-        largest=max(sizes),
-        longest=max(batch.input_ids.shape[1] for batch in batches),
-        learnt=max(int((batch.labels[:, 1:] >= 0).sum()) for batch in batches),
+        largest=max(sizes, default=0),
+        longest=max((batch.input_ids.shape[1] for batch in batches), default=0),
+        learnt=max((int((batch.labels[:, 1:] >= 0).sum()) for batch in batches), default=0),
         per_step=sum(sizes) * per_step,
         real_per_step=sum(real) * per_step,
     )

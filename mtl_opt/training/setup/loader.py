@@ -103,6 +103,8 @@ def batch_maker(config: TrainConfig, prepared: Prepared) -> Callable[[Draws], li
         batches = []
         for draw in draws:
             mine = rank_slice(draw, rank(), world_size())
+            if not any(mine.values()):  # `exhaustion: once`: the rows end before the step does
+                continue
             rows = [[prepared.train[task][i] for i in mine[task]] for task in prepared.tasks]
             for part in split_by_tokens(rows, config.tokens_per_batch):
                 packed = config.packing

@@ -166,3 +166,15 @@ def test_the_command_prints_a_table_or_json_and_writes_nothing(wide, settings, t
 def test_a_model_that_is_not_there_is_refused_in_one_sentence(settings, refused):
     sentence = refused({**settings, "model_name_or_path": "/nowhere"}, verb="plan")
     assert "/nowhere" in sentence
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_rows_that_are_drawn_once_are_planned_and_trained_to_their_end(settings, tmp_path, accumulation):
+    changes = {"exhaustion": "once", "max_steps": -1, "num_train_epochs": 1, "max_new_tokens": 1}
+    config = config_of(settings, **changes, gradient_accumulation_steps=accumulation)  # 23 rows, 6 in a micro-batch
+    planned = plan_run(config)
+    train(config)
+    assert planned.steps == 4 // accumulation
+    assert planned.tokens.real_per_step > 0
+    lines = (tmp_path / "run" / "trainer_log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sum("loss" in json.loads(line) for line in lines) == planned.steps

@@ -256,10 +256,11 @@ def test_an_architecture_whose_layers_do_not_get_the_rows_is_refused_before_anyt
     sentence = refused({**own, "sharing": "soft"})
     assert "`sharing: soft`: `DebertaV2Model` calls `encoder.layer.0.attention.self.pos_key_proj` with" in sentence
     assert "name other layers in `lora_target`" in sentence
-    sentence = refused({**own, "sharing": "hard"})
-    assert sentence.startswith("`gradient_engine: auto`: Layer `backbone.base_model.model.encoder.layer.0.")
+    sentence = refused({**own, "sharing": "hard", "gradient_engine": "one_pass"})
+    assert sentence.startswith("`gradient_engine: one_pass`: Layer `backbone.base_model.model.encoder.layer.0.")
     assert "engine `one_pass` cannot tell whose rows these are; use engine `per_task`" in sentence
     assert not (tmp_path / "run").exists()
+    assert train(config_of({**own, "output_dir": str(tmp_path / "auto")}, **SHORT))["gradient_engine"] == "per_task"
     train(config_of(own, **QUICK, sharing="soft", lora_target=["value_proj", "dense"]))
 
 
