@@ -128,7 +128,9 @@ def _note_choices(model: Any, config: LoraConfig, lora: LoraSettings) -> None:
         logger.info("`lora_target: all`: peft puts no adapter on some layers called %s of this model.", names)
     for pattern, rank in config.rank_pattern.items():
         name = pattern.rpartition(".")[2]
-        logger.info("The adapter of `%s`, several projections in one, has rank %d; others have %d.", name, rank, lora.rank)
+        logger.info(
+            "The adapter of `%s`, several projections in one, has rank %d; others have %d.", name, rank, lora.rank
+        )
 
 
 def weight_adapters(model: nn.Module) -> str | None:

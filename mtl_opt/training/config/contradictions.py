@@ -24,10 +24,6 @@ def check_data(config: Any) -> None:
     for key in ("deduplicate", "val_split_by"):
         if config.streaming and getattr(config, key) is not None:
             raise InputError(f"`{key}` compares all rows with each other; `streaming` reads rows on the way.")
-    if config.exhaustion == "once" and config.fsdp != "none":
-        raise InputError(
-            f"`exhaustion: once` does not go with `fsdp: {config.fsdp}`: in the last step a process may be without rows."
-        )
     if config.tokens_per_batch is not None and config.gradient_engine == "two_pass":
         raise InputError("`tokens_per_batch` may divide a step, and `gradient_engine: two_pass` takes it whole.")
     if config.tokens_per_batch is not None and config.tokens_per_batch < config.cutoff_len:

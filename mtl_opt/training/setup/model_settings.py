@@ -104,6 +104,10 @@ def _check_fsdp(config: TrainConfig) -> None:
         return
     if world_size() == 1:
         raise InputError(f"`fsdp: {config.fsdp}` spreads the model over processes, and this is one; use `torchrun`.")
+    if config.exhaustion == "once":
+        raise InputError(
+            f"`fsdp: {config.fsdp}` does not go with `exhaustion: once`, whose last rows some processes lack."
+        )
     if config.quantization_bit is not None:
         raise InputError(f"`fsdp: {config.fsdp}` does not go with `quantization_bit`: packed weights cannot be cut.")
     if config.fsdp == "base" and config.finetuning_type == "full":

@@ -69,7 +69,9 @@ def test_attention_is_private_even_where_other_layers_are_adapted():
 
 def test_an_architecture_without_attention_is_refused():
     model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4))
-    with pytest.raises(InputError, match=r"no attention in block 1 of MambaForCausalLM.*not supported \(linear layers there: dt_proj"):
+    with pytest.raises(
+        InputError, match=r"no attention in block 1 of MambaForCausalLM.*not supported \(linear layers there: dt_proj"
+    ):
         share(model, build_sharing("task_attention", {}), TASKS, LORA)
 
 
