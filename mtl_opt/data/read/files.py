@@ -273,6 +273,12 @@ def named_records(records: Iterator[tuple[int, list[str]]], file: str, report: R
     for line, fields in records:
         if not header:
             header = [name.strip() for name in fields]
+            other = next((mark for mark in ";\t|," if len(header) == 1 and mark in header[0]), None)
+            if other is not None:
+                raise InputError(
+                    f"{row_place(file, line)}: {other!r} seems to part the columns; a comma does in a .csv file, a "
+                    "tab in a .tsv file."
+                )
             if len(set(header)) < len(header):
                 raise InputError(
                     f"{row_place(file, line)}: a column name occurs twice in {', '.join(header)}; {HEADLESS}."

@@ -11,7 +11,7 @@ from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings
 from mtl_opt.data.read.usage import usage_sentences
 from mtl_opt.data.registry import Entry
-from mtl_opt.data.store.duplicates import Overlap, clusters, overlaps, to_drop
+from mtl_opt.data.store.duplicates import GROUP, Overlap, clusters, overlaps, to_drop
 from mtl_opt.data.store.opener import Opener
 from mtl_opt.data.store.tables import Numbers, SourceTable, TokenView, View
 from mtl_opt.errors import InputError
@@ -97,6 +97,7 @@ def load_rows(
     others = [opener.open(source) for source in held_out]
     settings = settings_of(entries, [table for table, _ in tables])
     train, out = _divided(tables, others, list(settings), rules)
+    groups = [] if not rules.by_group else _said_of_groups(tables, split=not others and rules.val_size > 0)
     missing = [f"`{task}`" for task, parts in out.items() if not any(len(i) for _, i in parts)]
     if complete and held_out and missing:
         raise InputError(f"Evaluation file `{held_out[0].path}` has no rows of task {', '.join(missing)}.")
@@ -118,7 +119,7 @@ def load_rows(
         overlap,
         _columns([table for table, _ in tables]),
         [*read, *notes],
-        warnings,
+        [*warnings, *groups],
     )
 
 
@@ -156,7 +157,8 @@ def _said_of_sources(opened: Iterable[tuple[Source, SourceTable]]) -> tuple[list
     """Say how each source is read, as notes, and where a label is probably ignored, as warnings."""
     notes, warnings = list[str](), list[str]()
     for source, table in opened:
-        task = f"Task {table.tasks[0]}" if len(table.tasks) == 1 else f"Tasks {', '.join(table.tasks)}"
+        names = table.tasks
+        task = f"Task {names[0]}" if len(names) == 1 else f"Tasks {', '.join(names[:5])}{', ...' * (len(names) > 5)}"
         own, also = usage_sentences(table.usage, source.path, task)
         notes += own
         warnings += also
@@ -185,6 +187,17 @@ def _divided(
     for table in others:
         _add_held_out(out, table)
     return train, out
+
+
+def _said_of_groups(tables: Sequence[tuple[SourceTable, SourceTable | None]], split: bool) -> list[str]:
+    """Say where a split by group has nothing to divide, or no groups but rows that ask the same."""
+    divided = [table for table, own in tables if own is None and split]
+    if not divided:
+        return ["`val_split_by: group` changes nothing: no held-out rows are taken from training rows."]
+    bare = [f"`{name}`" for table in divided if not table.marks[:, GROUP].any() for name in table.tasks]
+    return (
+        [f"No row of task {', '.join(bare)} has a `group`: only rows that ask the same stay together."] if bare else []
+    )
 
 
 def _limit_held_out(out: dict[str, Parts], most: int | None) -> list[str]:

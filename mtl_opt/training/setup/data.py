@@ -147,6 +147,8 @@ def prepare(config: TrainConfig) -> Prepared:
     prepared = prepared.held_out_of_training(config.val_from_train, config.val_split_by is not None)
     for task, settings in rows.settings.items():
         check_measuring(task, settings, prepared.eval_rows[task])
+        for sentence in overlap_sentences(task, prepared.overlap[task], len(prepared.eval_rows[task])):
+            logger.warning("`val_from_train`: %s", sentence)
     return prepared
 
 
@@ -210,7 +212,7 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
         also += f" ({cut} of them with part of an answer cut)" if cut else ""
         overlap = rows.overlap[task]
         also += f", {overlap.duplicates} of them duplicates" if overlap.duplicates else ""
-        also += f", {overlap.dropped} left out by `deduplicate`" if overlap.dropped else ""
+        also += "" if config.deduplicate is None else f", {overlap.dropped} left out by `deduplicate`"
         found = f", {overlap.shared} of them training rows too" if held else ""
         logger.info("Task %s: %d rows to train on%s; %d held out%s.", task, len(tokens), also, held, found)
         for sentence in overlap_sentences(task, overlap, held):

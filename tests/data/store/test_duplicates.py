@@ -152,3 +152,11 @@ def test_unrelated_texts_are_no_near_duplicates():
 
 def test_file_line_and_task_are_no_part_of_a_mark():
     assert marks_of([Row("a", "", "b", None, "f", 1)]).tolist() == marks_of([Row("a", "", "b", "t", "g", 2)]).tolist()
+
+
+def test_a_split_by_group_says_where_it_has_no_groups_or_nothing_to_divide(load):
+    rows = [(f"q{i}", "a", f"g{i}" if i % 2 else None) for i in range(20)]
+    plain = [row[:2] for row in rows]
+    assert load({"qa": rows}, val_size=0.2, by_group=True).warnings == []
+    assert "No row of task `b` has a `group`" in load({"a": rows, "b": plain}, val_size=0.2, by_group=True).warnings[0]
+    assert "changes nothing" in load({"a": (rows, plain)}, val_size=0.2, by_group=True).warnings[0]

@@ -117,3 +117,13 @@ def test_answers_that_cannot_be_paired_are_refused_in_one_sentence(tmp_path, cap
     error = capsys.readouterr().err
     assert error.startswith("mtl-opt: error: ")
     assert error.count("\n") == 1
+
+
+def test_a_model_that_answers_one_thing_everywhere_is_noted(measured, caplog):
+    train(config_of(measured, max_steps=2, learning_rate=1.0))
+    rows = predictions_of(measured["output_dir"])
+    notes = [record.message for record in caplog.records if "are answered" in record.message]
+    constant = [task for task in TASKS if len({row["predict"].strip() for row in rows if row["task"] == task}) == 1]
+    assert constant  # so large a step leaves nothing of the model
+    for task in constant:
+        assert any(note.startswith(f"Task {task}: all 3 held-out") for note in notes)
