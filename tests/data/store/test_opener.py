@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.read.sources import Source
+from mtl_opt.data.read.usage import usage_sentences
 from mtl_opt.data.store.opener import Opener
 from mtl_opt.data.text.encoding import Encoder
 from mtl_opt.data.text.template_names import get_template
@@ -65,3 +66,12 @@ def test_num_rows_draws_the_same_rows_in_every_run(opener: Opener, source: Sourc
     assert lines == [row.line for row in tables[1].rows] == sorted(lines)
     assert len(lines) == 10
     assert lines != list(range(1, 11))
+
+
+def test_what_was_read_and_drawn_is_kept_in_the_cache(opener: Opener, source: Source) -> None:
+    for table in (opener.open(replace(source, num_rows=7)) for _ in range(2)):
+        notes, warnings = usage_sentences(table.usage, "rows.jsonl", "Task a")
+        assert notes[0] == "Task a: `rows.jsonl` is read as alpaca."
+        assert notes[1].startswith("Task a: 7 of the 1200 rows of `rows.jsonl` are taken (`max_samples`")
+        assert not warnings
+        assert table.marks.shape == (7, 3)
