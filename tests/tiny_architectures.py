@@ -81,6 +81,7 @@ def save_architecture(name: str, folder: Path) -> str:
         "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
     kind = "ForConditionalGeneration" if name in ENCODER_DECODERS else "ForCausalLM"
+    kind = "LMHeadModel" if name == "gpt2" else kind
     more = {"decoder_start_token_id": tokenizer.pad_token_id} if name in ENCODER_DECODERS else {}
     head = "Gemma3" if name == "gemma3" else family
     config = getattr(transformers, f"{family}Config")(**sizes, **tokens, **more)

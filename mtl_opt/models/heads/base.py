@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.errors import InputError
+from mtl_opt.models.sharing.parts.task_attention import TaskAttention
+
+Pooling = Callable[[Tensor, Tensor], Tensor]
+"""From hidden states `[rows, seq, dim]` and mask `[rows, seq]` to one vector per row `[rows, dim]`."""
 
 
 @dataclass(frozen=True)
@@ -157,5 +161,27 @@ def _at(hidden: Tensor, places: Tensor) -> Tensor:  # [rows, seq, dim], [rows] -
     return hidden[torch.arange(len(hidden), device=hidden.device), places]
 
 
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": first, "mean": mean, "last": last}
-"""Poolings by the name of `pooling`."""
+class AttentionPooling(nn.Module):
+    """Let the tokens of a row attend to each other by an attention of the task's own, then average them.
+
+    Args:
+        dim: Width of the hidden states; the attention has as many heads of equal width as fit, at most 8.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.attention = TaskAttention(dim, 1, next(heads for heads in range(8, 0, -1) if dim % heads == 0))
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:  # [rows, seq, dim], [rows, seq] -> [rows, dim]
+        """Pool the rows of the head's task."""
+        # what padding holds may be infinite in half precision
+        return mean(self.attention(hidden.masked_fill(mask.unsqueeze(-1) == 0, 0), 0, mask=mask), mask)
+
+
+POOLINGS: dict[str, Callable[[int], Pooling]] = {
+    "cls": lambda dim: first,  # noqa: ARG005 - only an attention has a width
+    "mean": lambda dim: mean,  # noqa: ARG005
+    "last": lambda dim: last,  # noqa: ARG005
+    "task_attention": AttentionPooling,
+}
+"""What builds each pooling for hidden states of a width, by the name of `pooling`."""

@@ -18,7 +18,8 @@ class ClassificationHead(Head):
     Args:
         dim: Width of the hidden states.
         labels: Names of the classes.
-        pooling: "cls" (first token), "mean" or "last" (the last token that is no padding).
+        pooling: "cls" (first token), "mean", "last" (the last token that is no padding), or "task_attention": an
+            attention of the task's own (`TaskAttention`) over the row's tokens, and their mean.
         dropout: Share of the representation's features that are dropped in training.
         hidden: Width of a tanh layer between representation and logits; 0 for none.
         label_smoothing: Share of the target spread over all labels.
@@ -44,7 +45,7 @@ class ClassificationHead(Head):
             "labels": list(names), "pooling": pooling, "dropout": dropout, "hidden": hidden,
             "label_smoothing": label_smoothing,
         }  # fmt: skip
-        self.pool = POOLINGS[pooling]
+        self.pool = POOLINGS[pooling](dim)
         self.label_smoothing = label_smoothing
         self.layers = projection(dim, len(names), hidden, dropout)
 

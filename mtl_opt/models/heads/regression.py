@@ -21,7 +21,8 @@ class RegressionHead(Head):
 
     Args:
         dim: Width of the hidden states.
-        pooling: "cls" (first token), "mean" or "last" (the last token that is no padding).
+        pooling: "cls" (first token), "mean", "last" (the last token that is no padding), or "task_attention": an
+            attention of the task's own (`TaskAttention`) over the row's tokens, and their mean.
         dropout: Share of the representation's features that are dropped in training.
         hidden: Width of a tanh layer between representation and output; 0 for none.
         loss: "mse", "l1" or "huber".
@@ -35,7 +36,7 @@ class RegressionHead(Head):
     ) -> None:
         super().__init__()
         self.options = {"pooling": pooling, "dropout": dropout, "hidden": hidden, "loss": loss}
-        self.pool = POOLINGS[pooling]
+        self.pool = POOLINGS[pooling](dim)
         self.loss_of = LOSSES[loss]
         self.layers = projection(dim, 1, hidden, dropout)
 

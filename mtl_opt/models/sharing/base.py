@@ -196,11 +196,15 @@ def private_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
         Trainable parameters by task; whatever else is trainable is shared.
     """
     found: dict[str, list[nn.Parameter]] = {}
+    known: set[int] = set()  # a head of a task may have parts that name tasks of their own
     for module in model.modules():
         own = getattr(module, "task_parameters", None)
         if callable(own) and module is not model:
-            for task, parameters in own().items():
-                found.setdefault(task, []).extend(p for p in parameters if p.requires_grad)
+            groups = own()
+            if not all(id(p) in known for group in groups.values() for p in group):
+                for task, parameters in groups.items():
+                    found.setdefault(task, []).extend(p for p in parameters if p.requires_grad)
+            known |= {id(p) for group in groups.values() for p in group}
     return found
 
 

@@ -16,4 +16,7 @@ def test_poolings_do_not_see_padding(side):
     hidden = hidden.masked_fill(mask[..., None] == 0, torch.inf)
     wanted = {"cls": [r[0] for r in kept], "mean": [r.mean(0) for r in kept], "last": [r[-1] for r in kept]}
     for name, rows in wanted.items():
-        torch.testing.assert_close(POOLINGS[name](hidden, mask), torch.stack(rows))
+        torch.testing.assert_close(POOLINGS[name](3)(hidden, mask), torch.stack(rows))
+    attention = POOLINGS["task_attention"](3)
+    alone = torch.cat([attention(row[None], torch.ones(1, len(row))) for row in kept])
+    torch.testing.assert_close(attention(hidden, mask), alone)

@@ -45,6 +45,24 @@ def test_losses_are_those_of_every_row_alone(kind, lora):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lora", [True, False])
+def test_heads_that_pool_by_attention_take_exact_gradients(kind, lora):
+    specs = {task: {**SPECS[task], "pooling": "task_attention"} for task in ("情感", "score", "topic")}
+    model = with_heads(kind, lora, specs).double()
+    batch = batch_of(model, [2, 0, 0, 1, 1, 0, 2])
+    found = {}
+    for engine in ("per_task", "one_pass"):
+        grads = gradients_of(model, [batch], engine, verify=True)
+        rows = grads.jacobian.clone()
+        grads.combine(PCGrad())
+        found[engine] = rows, [p.grad.clone() for group in private_parameters(model).values() for p in group]
+        grads.zero()
+    torch.testing.assert_close(found["one_pass"][0], found["per_task"][0], rtol=1e-5, atol=1e-8)  # losses are float32
+    for one, other in zip(found["one_pass"][1], found["per_task"][1], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lora", [True, False])
 def test_one_pass_and_two_pass_equal_per_task(kind, lora):
     model = with_heads(kind, lora)
     batches = [batch_of(model, IDS[kind])]

@@ -107,12 +107,14 @@ def test_an_encoder_is_trained_measured_and_measured_again(head_settings, tmp_pa
         {"bf16": True, "gradient_checkpointing": True, "gradient_accumulation_steps": 2},
         {"quantization_bit": 4},
         {"sharing": "private_layers"},
+        {"heads": {task: {**head, "pooling": "task_attention"} for task, head in HEADS.items() if task != "items"}},
         {"stratify_by": "label", "combiner": "modo", "rows_per_task": 4},
     ],
     ids=lambda changes: "-".join(map(str, changes)) or "plain",
 )
 def test_a_decoder_with_every_kind_of_task_goes_on_bit_by_bit(mixed_settings, tmp_path, changes):
     settings = {**mixed_settings, "lora_dropout": 0.2, "weight_decay": 0.1, "save_steps": 2, **changes}
+    settings["heads"] = {**mixed_settings["heads"], **settings["heads"]}
     whole = train(config_of({**settings, "output_dir": str(tmp_path / "whole")}))
     assert {"eval_qa_exact_match", "eval_anger_exact_match", "eval_items_f1_macro"} <= set(whole)
     again = tmp_path / "again"

@@ -8,12 +8,16 @@ import torch
 from launch import torchrun
 from models.sharing_cases import TASKS as CASE_TASKS
 from models.sharing_cases import make_batch, make_model
+from peft import PeftModel
 from safetensors.torch import load_file
 from tiny_run import config_of, log_lines, mostly_slow, write_config, write_jsonl
-from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model, OPTConfig, OPTForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model, OPTConfig, OPTForCausalLM
 
 from mtl_opt import PCGrad, TaskGradients
+from mtl_opt.batch import task_rows
 from mtl_opt.cli import main
+from mtl_opt.deploy.export_folders import ExportOptions, export
+from mtl_opt.deploy.trained_run import open_trained
 from mtl_opt.errors import InputError
 from mtl_opt.models import SHARING, private_parameters
 from mtl_opt.training import train
@@ -262,6 +266,39 @@ def test_an_architecture_whose_layers_do_not_get_the_rows_is_refused_before_anyt
     assert not (tmp_path / "run").exists()
     assert train(config_of({**own, "output_dir": str(tmp_path / "auto")}, **SHORT))["gradient_engine"] == "per_task"
     train(config_of(own, **QUICK, sharing="soft", lora_target=["value_proj", "dense"]))
+
+
+HEADS = {"sharing": "task_attention", "sharing_args": {"heads": 2}}
+
+
+def test_private_heads_from_a_configuration_resume_bit_by_bit_and_export(settings, tmp_path):
+    changes = {**QUICK, **HEADS, "save_steps": 2, "lora_dropout": 0.1}
+    whole = train(config_of(settings, **changes))
+    assert all(whole[f"params_{task}"] == 4 * 32 * 16 for task in ("qa", "摘要", "anger"))  # half of 32 features
+    again = config_of(
+        settings, **changes, output_dir=str(tmp_path / "again"),
+        resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"),
+    )  # fmt: skip
+    train(again)
+    assert weights(tmp_path / "again") == weights(tmp_path / "run")
+    tokens = torch.arange(5, 12)[None]
+    for options in (ExportOptions(), ExportOptions(str(tmp_path / "peft"), adapter=True)):
+        for index, (task, folder) in enumerate(export(tmp_path / "run", options).items()):
+            trained = open_trained(tmp_path / "run")
+            with torch.no_grad(), task_rows(torch.tensor([index])):
+                wanted = trained.model()(input_ids=tokens).logits
+            base = AutoModelForCausalLM.from_pretrained(settings["model_name_or_path"] if options.adapter else folder)
+            plain = PeftModel.from_pretrained(base, str(folder)) if options.adapter else base
+            with torch.no_grad():
+                torch.testing.assert_close(plain.eval()(input_ids=tokens).logits, wanted, rtol=1e-4, atol=1e-5)
+            assert task == trained.tasks[index]
+
+
+def test_numbers_of_heads_that_cannot_be_are_refused_before_anything_is_written(settings, refused, tmp_path):
+    sentence = refused({**settings, **HEADS, "sharing_args": {"heads": 4}})
+    assert sentence.startswith("`sharing: task_attention`: `heads` must be one of 1, 2, 3, got 4: the model has 4")
+    assert "`heads` must be a whole number" in refused({**settings, **HEADS, "sharing_args": {"heads": "two"}})
+    assert not (tmp_path / "run").exists()
 
 
 def with_groups(settings):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +14,35 @@ from mtl_opt.models.sharing.parts.layers import LinearLayer
 from mtl_opt.models.sharing.parts.routing import by_task, parameters_by_task, rows_of_tasks
 
 
-def fresh_a(rank: int, layer: LinearLayer) -> nn.Parameter:  # [rank, in]
+class Sized(Protocol):
+    """What an adapter must know of the layer (or part of one) that it adds to."""
+
+    @property
+    def in_features(self) -> int:
+        """Features of an input."""
+
+    @property
+    def out_features(self) -> int:
+        """Features of an output."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weight is."""
+
+
+def fresh_a(rank: int, layer: Sized) -> nn.Parameter:  # [rank, in]
     """Draw the first matrix of an adapter as peft does."""
     weight = nn.Parameter(torch.empty(rank, layer.in_features, device=layer.device))
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
     return weight
 
 
-def fresh_b(layer: LinearLayer, rank: int) -> nn.Parameter:  # [out, rank]
+def fresh_b(layer: Sized, rank: int) -> nn.Parameter:  # [out, rank]
     """Create the second matrix of an adapter: zeros, so that training starts from the base model."""
     return nn.Parameter(torch.zeros(layer.out_features, rank, device=layer.device))
 
 
-def low_rank_pair(layer: LinearLayer, first: Sequence[int], second: int) -> tuple[nn.Linear, nn.Linear]:
+def low_rank_pair(layer: Sized, first: Sequence[int], second: int) -> tuple[nn.Linear, nn.Linear]:
     """Build `A` `[sum(first), in]`, drawn in blocks of `first` rows, and `B` `[out, second]`, zero."""
     a = nn.Linear(layer.in_features, sum(first), bias=False)
     b = nn.Linear(second, layer.out_features, bias=False)
@@ -42,7 +59,7 @@ class SharedLora(nn.Module):
         lora: Rank, scale and dropout.
     """
 
-    def __init__(self, layer: LinearLayer, lora: LoraSettings) -> None:
+    def __init__(self, layer: Sized, lora: LoraSettings) -> None:
         super().__init__()
         self.lora_A, self.lora_B = low_rank_pair(layer, [lora.rank], lora.rank)
         self.scaling = lora.scaling

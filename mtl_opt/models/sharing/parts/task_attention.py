@@ -1,6 +1,7 @@
 """Attention of each task's own after a shared projection."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from einops import rearrange
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mtl_opt.batch import current_task_rows
+from mtl_opt.batch import current_task_rows, task_rows
 from mtl_opt.checks import at_least, fraction
 from mtl_opt.models.sharing.parts.private_linear import PrivateLinear
 
@@ -20,7 +21,7 @@ class TaskAttention(nn.Module):
 
         concat_heads( softmax(q kᵀ / √(dim / num_heads) + mask) v ) O_tᵀ + o_t,   [q k v] = h P_tᵀ + p_t.
 
-    Rows are told apart by `task_rows`; the attention itself has no parameters and runs over the whole batch at once.
+    Rows are told apart by `task_rows`, or are all of the task that the call names; the attention itself has no parameters and runs over the whole batch at once.
     Cost: that of one attention of this width, plus the shared projection (`dim²` products per token).
 
     Args:
@@ -44,6 +45,8 @@ class TaskAttention(nn.Module):
         >>> attention = TaskAttention(dim=8, num_tasks=2, num_heads=2)
         >>> with task_rows(torch.tensor([0, 1, 1])):
         ...     attention(torch.zeros(3, 5, 8), causal=True).shape
+        torch.Size([3, 5, 8])
+        >>> attention(torch.zeros(3, 5, 8), 1).shape  # all rows are of task 1
         torch.Size([3, 5, 8])
 
     References:
@@ -73,13 +76,16 @@ class TaskAttention(nn.Module):
     def forward(
         self,
         x: Tensor,  # [batch, seq, dim]
+        task_id: int | None = None,
+        *,
         mask: Tensor | None = None,  # [batch, seq]
         causal: bool = False,
     ) -> Tensor:  # [batch, seq, dim]
         """Attend.
 
         Args:
-            x: Features, whose rows a `task_rows` context names. `[batch, seq, dim]`
+            x: Features. `[batch, seq, dim]`
+            task_id: Index of the task that all rows are of; None where a `task_rows` context names them.
             mask: True (or 1) for tokens, False (or 0) for padding, which nobody attends to. `[batch, seq]`
             causal: Whether a token sees only itself and those before it.
 
@@ -87,8 +93,26 @@ class TaskAttention(nn.Module):
             New features; those of padding mean nothing. `[batch, seq, dim]`
 
         Raises:
-            ValueError: If the rows are packed, `mask` does not fit, or no context is open.
+            ValueError: If the rows are packed, `task_id` or `mask` does not fit, or nothing says whose rows they are.
         """
+        with self._rows(x, task_id):
+            return self._attend(x, mask, causal)
+
+    def _rows(self, x: Tensor, task_id: int | None) -> AbstractContextManager[None]:  # [batch, seq, dim]
+        """Open the rows of one task, unless they are open already."""
+        if task_id is None:
+            return nullcontext()
+        if not isinstance(task_id, int) or not 0 <= task_id < len(self.qkv.tasks):
+            shown = f"a {type(task_id).__name__}" if isinstance(task_id, Tensor) else repr(task_id)
+            raise ValueError(
+                f"`task_id` must be the index of a task from 0 to {len(self.qkv.tasks) - 1}, got {shown}; rows of "
+                "several tasks are named by `task_rows`, and padding by `mask=`."
+            )
+        ids, known = torch.full((len(x),), task_id, device=x.device), current_task_rows()
+        return nullcontext() if known is not None and torch.equal(known.to(ids), ids) else task_rows(ids)
+
+    def _attend(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:  # -> [batch, seq, dim]
+        """Attend within the rows that are open."""
         ids = current_task_rows()
         if ids is not None and ids.dim() > 1:
             raise ValueError(

@@ -33,7 +33,7 @@ def plain(attention, task, x, mask=None, causal=False):
 def test_one_task_is_the_attention_of_torch(mask, causal):
     attention = make(1)
     with task_rows(torch.zeros(6, dtype=torch.long)):
-        found = attention(X, mask, causal)
+        found = attention(X, mask=mask, causal=causal)
     wanted = plain(attention, 0, X, mask, causal)
     kept = torch.ones(6, 5, dtype=torch.bool) if mask is None else mask.bool()
     torch.testing.assert_close(found[kept], wanted[kept])
@@ -44,7 +44,7 @@ def test_one_task_is_the_attention_of_torch(mask, causal):
 def test_every_row_goes_through_the_attention_of_its_task(ids):
     attention = make()
     with task_rows(torch.tensor(ids)):
-        found = attention(X, MASK, causal=True)
+        found = attention(X, mask=MASK, causal=True)
     for row, task in enumerate(ids):
         wanted = plain(attention, task, X[row : row + 1], MASK[row : row + 1], causal=True)
         kept = MASK[row].bool()
@@ -57,8 +57,8 @@ def test_padding_on_either_side_changes_nothing():
     left = torch.cat([torch.full((6, 2, 8), 7.0), X], 1)
     mask = torch.cat([torch.zeros(6, 2), torch.ones(6, 5)], 1)
     with task_rows(ids):
-        torch.testing.assert_close(attention(left, mask, causal=True)[:, 2:], attention(X, causal=True))
-        torch.testing.assert_close(attention(left, mask)[:, 2:], attention(X))
+        torch.testing.assert_close(attention(left, mask=mask, causal=True)[:, 2:], attention(X, causal=True))
+        torch.testing.assert_close(attention(left, mask=mask)[:, 2:], attention(X))
 
 
 @pytest.mark.parametrize("ids", [(0, 0, 1, 1, 2, 2), (2, 0, 1, 0, 2, 0)])
@@ -68,7 +68,7 @@ def test_gradients_of_one_pass_are_those_of_a_backward_per_task(ids):
         attention = make()
         grads = TaskGradients(attention, TASKS, engine, private=private_parameters(torch.nn.Sequential(attention)))
         with grads.rows(torch.tensor(ids)):
-            rows = attention(X, MASK).square().mean((1, 2))
+            rows = attention(X, mask=MASK).square().mean((1, 2))
             grads.backward(torch.stack([rows[torch.tensor(ids) == task].mean() for task in range(3)]))
         own = [p.grad for group in grads.private.groups for p in group]
         grads.gramian()
@@ -92,4 +92,20 @@ def test_bad_arguments_and_rows_are_refused():
     ):
         attention(X)
     with task_rows(torch.zeros(6, dtype=torch.long)), pytest.raises(ValueError, match=r"`mask` must be \[6, 5\]"):
-        attention(X, MASK[:, :3])
+        attention(X, mask=MASK[:, :3])
+
+
+@pytest.mark.parametrize("task", [0, 2])
+def test_a_task_id_says_whose_rows_all_are(task):
+    attention = make()
+    with task_rows(torch.full((6,), task)):
+        wanted = attention(X, mask=MASK, causal=True)
+    torch.testing.assert_close(attention(X, task, mask=MASK, causal=True), wanted, rtol=0, atol=0)
+    with task_rows(torch.tensor([0, 1, 2, 0, 1, 2])):  # the id of the call wins over the rows around it
+        torch.testing.assert_close(attention(X, task, mask=MASK, causal=True), wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("task", "shown"), [(3, "got 3"), (-1, "got -1"), (MASK, "got a Tensor; .*padding by `mask=`")])
+def test_a_task_id_that_is_none_is_refused(task, shown):
+    with pytest.raises(ValueError, match=f"`task_id` must be the index of a task from 0 to 2, {shown}"):
+        make()(X, task)
