@@ -23,8 +23,8 @@ class TaskAttentionLora(Sharing):
     projections are found by name (Llama, Qwen, Mistral, Gemma, OPT, GPT-2 with its fused `c_attn`, GPT-NeoX, BERT and
     their kin), whether `lora_target` names them or not.
 
-    Cost: that of hard sharing per token; what is private is kept once per task, with `heads` about `4 · dim · h` numbers
-    per block for `h` features of private heads.
+    Cost: that of hard sharing per token; what is private is kept once per task, with `heads` about `4 · dim · h`
+    numbers per block for `h` features of private heads.
 
     Args:
         layers: Number of last blocks, or a list of block numbers from 0; default the last quarter, rounded up.
@@ -40,7 +40,7 @@ class TaskAttentionLora(Sharing):
         <https://arxiv.org/abs/1803.10704>`_, CVPR 2019 (attention per task). The combination is ours.
     """
 
-    summary: ClassVar[str] = "private adapters (or `heads`) in the attention of the last quarter of the blocks, the rest for all"
+    summary: ClassVar[str] = "private adapters (or `heads`) in the attention of the last quarter of the blocks"
     paper = "after Liu et al., End-to-End MTL with Attention, CVPR 2019, https://arxiv.org/abs/1803.10704"
 
     def __init__(self, layers: Blocks = None, heads: int | None = None) -> None:

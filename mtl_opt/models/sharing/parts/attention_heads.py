@@ -1,4 +1,4 @@
-"""Attention heads of each task's own inside a pretrained projection: which of its features they are, and what is added."""
+"""Attention heads of each task's own inside a pretrained projection: which features they are, what is added."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,11 +56,11 @@ class HeadLayout:
         for layer in layers:
             blocks.setdefault(layer.block, set()).add(layer.path.rpartition(".")[2].lower())
         for block, names in blocks.items():
-            apart = names & QUERY and len(names & KEY_VALUE) == 2  # noqa: PLR2004 - keys and values
+            apart = names & QUERY and len(names & KEY_VALUE) == 2
             if not (names & OUTPUT and (apart or names & (SIDE_BY_SIDE | BY_GROUP))):
                 raise ValueError(
-                    f"`heads`: block {block} of {type(model).__name__} has no queries, keys, values and output of known "
-                    f"names (projections found: {', '.join(sorted(names))}); leave `heads` out."
+                    f"`heads`: block {block} of {type(model).__name__} has no queries, keys, values and output of "
+                    f"known names (projections found: {', '.join(sorted(names))}); leave `heads` out."
                 )
 
     def private_features(self, layer: LinearLayer) -> tuple[bool, list[int]]:

@@ -21,8 +21,9 @@ class TaskAttention(nn.Module):
 
         concat_heads( softmax(q kᵀ / √(dim / num_heads) + mask) v ) O_tᵀ + o_t,   [q k v] = h P_tᵀ + p_t.
 
-    Rows are told apart by `task_rows`, or are all of the task that the call names; the attention itself has no parameters and runs over the whole batch at once.
-    Cost: that of one attention of this width, plus the shared projection (`dim²` products per token).
+    Rows are told apart by `task_rows`, or are all of the task that the call names; the attention itself has no
+    parameters and runs over the whole batch at once. Cost: that of one attention of this width, plus the
+    shared projection (`dim²` products per token).
 
     Args:
         dim: Features of a token, a multiple of `num_heads`.
@@ -92,8 +93,7 @@ class TaskAttention(nn.Module):
         Returns:
             New features; those of padding mean nothing. `[batch, seq, dim]`
 
-        Raises:
-            ValueError: If the rows are packed, `task_id` or `mask` does not fit, or nothing says whose rows they are.
+        A `ValueError` says that the rows are packed, `task_id` or `mask` does not fit, or nothing says whose they are.
         """
         with self._rows(x, task_id):
             return self._attend(x, mask, causal)

@@ -105,7 +105,9 @@ def test_a_task_id_says_whose_rows_all_are(task):
         torch.testing.assert_close(attention(X, task, mask=MASK, causal=True), wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("task", "shown"), [(3, "got 3"), (-1, "got -1"), (MASK, "got a Tensor; .*padding by `mask=`")])
+@pytest.mark.parametrize(
+    ("task", "shown"), [(3, "got 3"), (-1, "got -1"), (MASK, "got a Tensor; .*padding by `mask=`")]
+)
 def test_a_task_id_that_is_none_is_refused(task, shown):
     with pytest.raises(ValueError, match=f"`task_id` must be the index of a task from 0 to 2, {shown}"):
         make()(X, task)
