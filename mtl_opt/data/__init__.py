@@ -1,7 +1,19 @@
 """Data, from rows on disk to batches. In the order of the flow: registry, read, text, store, mixing, batches."""
 
 from mtl_opt.data.batches import collate, collate_prompts
-from mtl_opt.data.mixing import EXHAUSTION, MIXINGS, Facts, Mixer, RowOrder, Sampler, build_mixer, rank_slice
+from mtl_opt.data.mixing import (
+    EXHAUSTION,
+    MIXINGS,
+    Facts,
+    Mixer,
+    PacedRows,
+    RowOrder,
+    RowPacing,
+    Sampler,
+    build_mixer,
+    rank_slice,
+    split_row_pacing,
+)
 from mtl_opt.data.packing import collate_packed
 from mtl_opt.data.read.row_formats import FORMATS, RowSpec
 from mtl_opt.data.read.rows import Row
@@ -32,8 +44,10 @@ __all__ = [
     "Mixer",
     "Opener",
     "Overlap",
+    "PacedRows",
     "Row",
     "RowOrder",
+    "RowPacing",
     "RowSpec",
     "Sampler",
     "Source",
@@ -66,6 +80,7 @@ __all__ = [
     "rank_slice",
     "read_rows",
     "registry_entries",
+    "split_row_pacing",
     "task_entries",
     "unseen_labels",
     "with_targets",

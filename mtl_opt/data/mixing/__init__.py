@@ -7,12 +7,25 @@ from typing import Any
 from mtl_opt.data.mixing.adaptive import Bandit, LearningSpeedMixing, LossSoftmax
 from mtl_opt.data.mixing.base import Facts, Mixer
 from mtl_opt.data.mixing.fixed import Balanced, Equal, Inverse, Proportional, Ratios, Sqrt, Temperature, UniMax
+from mtl_opt.data.mixing.paced_rows import PacedRows, RowPacing, split_row_pacing
 from mtl_opt.data.mixing.row_order import RowOrder
 from mtl_opt.data.mixing.sampler import Sampler, rank_slice
 from mtl_opt.data.mixing.schedules import Curriculum, Homogeneous, RatioSchedule, Rotation
 from mtl_opt.errors import InputError, UnknownNameError
 
-__all__ = ["EXHAUSTION", "MIXINGS", "Facts", "Mixer", "RowOrder", "Sampler", "build_mixer", "rank_slice"]
+__all__ = [
+    "EXHAUSTION",
+    "MIXINGS",
+    "Facts",
+    "Mixer",
+    "PacedRows",
+    "RowOrder",
+    "RowPacing",
+    "Sampler",
+    "build_mixer",
+    "rank_slice",
+    "split_row_pacing",
+]
 
 MIXINGS: dict[str, type[Mixer]] = {
     "balanced": Balanced,

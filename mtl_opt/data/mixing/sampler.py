@@ -5,6 +5,7 @@ from typing import Any
 
 from mtl_opt.data.mixing.base import Facts, Mixer, normalised
 from mtl_opt.data.mixing.fixed import Balanced
+from mtl_opt.data.mixing.paced_rows import PacedRows
 from mtl_opt.data.mixing.quota import Quota
 from mtl_opt.data.mixing.row_order import RowOrder
 from mtl_opt.errors import InputError
@@ -43,7 +44,7 @@ class Sampler:
         processes: int = 1,
         draws_per_step: int = 1,
         tasks_per_step: int | None = None,
-        orders: Mapping[str, RowOrder] | None = None,
+        orders: Mapping[str, RowOrder | PacedRows] | None = None,
         limits: Mapping[str, int] | None = None,
     ) -> None:
         if not sizes:
@@ -62,7 +63,9 @@ class Sampler:
         self.rows_per_draw = rows_per_task * len(self.sizes) * processes
         self.draws_per_step = draws_per_step
         self.tasks_per_step = None if tasks_per_step is None else min(tasks_per_step, len(self.sizes))
-        self.orders = dict(orders or {task: RowOrder(task, size, seed) for task, size in sizes.items()})
+        self.orders: dict[str, RowOrder | PacedRows] = dict(
+            orders or {task: RowOrder(task, size, seed) for task, size in sizes.items()}
+        )
         self.limits = None if limits is None else dict(limits)
         self.quota = Quota(len(self.sizes))
         self.drawn = dict.fromkeys(self.sizes, 0)
@@ -100,6 +103,9 @@ class Sampler:
         first = self.draws % self.draws_per_step == 0
         if first or not self.current:
             self.current = self.mixer.shares(self.draws // self.draws_per_step)
+        for task, order in self.orders.items():
+            if isinstance(order, PacedRows):
+                order.open(self.drawn[task], self.draws // self.draws_per_step)
         self.draws += 1
         if isinstance(self.mixer, Balanced) and self.tasks_per_step is None and self.limits is None:
             return dict.fromkeys(self.sizes, self.rows_per_draw // len(self.sizes))
@@ -155,13 +161,16 @@ class Sampler:
         Returns:
             Index of the row within the task.
         """
-        size = self.sizes[task]
+        size, order = self.sizes[task], self.orders[task]
+        if isinstance(order, PacedRows):
+            self.drawn[task] += 1
+            return order.row(self.drawn[task] - 1)
         epoch, position = (0, self.drawn[task]) if size is None else divmod(self.drawn[task], size)
         self.drawn[task] += 1
         if size is None:
             return position
         if task not in self.permutations or self.permutations[task][0] != epoch:
-            self.permutations[task] = (epoch, self.orders[task].permutation(epoch))
+            self.permutations[task] = (epoch, order.permutation(epoch))
         return self.permutations[task][1][position]
 
     def observe(self, losses: Mapping[str, float], step: int) -> None:
@@ -183,7 +192,10 @@ class Sampler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the sampler, as JSON values."""
+        paced = {task: order for task, order in self.orders.items() if isinstance(order, PacedRows)}
+        opened = {task: [list(pair) for pair in order.opened] for task, order in paced.items()}
         return {
+            **({"opened": opened} if opened else {}),
             "seed": self.seed,
             "sizes": dict(self.sizes),
             "drawn": dict(self.drawn),
@@ -213,6 +225,11 @@ class Sampler:
         self.draws = int(state.get("draws", before))
         self.quota.owed = [float(owed) for owed in state.get("owed", [0.0] * len(self.sizes))]
         self.current, self.step_shares = [], None
+        for task, order in self.orders.items():
+            if isinstance(order, PacedRows):
+                if task not in state.get("opened", {}):
+                    raise InputError(f"The sampler's saved `opened` says nothing of task `{task}`.")
+                order.load(state["opened"][task])
         try:
             self.mixer.load_state_dict(state.get("mixer", {}))
         except (KeyError, TypeError, ValueError) as error:

@@ -43,6 +43,7 @@ class Row:
         choices: Permitted answers of a multiple-choice question; empty otherwise.
         label: Class of the row, for stratified batches; None where it has none.
         group: What rows have in common that belong on one side of a split; None where it has none.
+        difficulty: How hard it is, for a curriculum; None where no column says so.
     """
 
     instruction: str
@@ -60,6 +61,7 @@ class Row:
     choices: tuple[str, ...] = ()
     label: str | None = None
     group: str | None = None
+    difficulty: float | None = None
 
     @property
     def user_text(self) -> str:

@@ -5,7 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from mtl_opt.batch import IGNORE_INDEX
-from mtl_opt.data import MIXINGS, Facts, Mixer, Sampler, Source, StreamRows, build_mixer, encoded, iterate
+from mtl_opt.data import (
+    MIXINGS,
+    Facts,
+    Mixer,
+    Sampler,
+    Source,
+    StreamRows,
+    build_mixer,
+    encoded,
+    iterate,
+    split_row_pacing,
+)
 from mtl_opt.data.statistics import length_statistics, text_statistics
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.models import load_tokenizer
@@ -63,7 +74,9 @@ def stats(config: TrainConfig) -> dict[str, Any]:
     facts, draws = facts_of(config, prepared, steps), steps * config.gradient_accumulation_steps
     expected = {}
     for name in MIXINGS:
-        mixer = mixer_for(name, facts, config.mixing_args if name == config.mixing else {}, name == config.mixing)
+        mixer = mixer_for(
+            name, facts, split_row_pacing(config.mixing_args)[1] if name == config.mixing else {}, name == config.mixing
+        )
         expected[name] = None if mixer is None else pulls(config, prepared, driven_by(mixer, sampler), draws)
     drawn = count_draws(sampler, draws)
     tasks = {}

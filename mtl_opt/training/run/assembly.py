@@ -11,6 +11,7 @@ from accelerate.utils import set_seed
 from mtl_opt.models import compile_model
 from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.processes import is_main, rank
+from mtl_opt.training.run.row_losses import sort_by_loss
 from mtl_opt.training.run.shadows import Shadows
 from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Parts
@@ -65,9 +66,11 @@ def build_run(
         model, grads, leading_combiner(config, combiner), optimizer, build_scheduler(config, optimizer, total),
         config.max_grad_norm, autocast_dtype(config), total, monitor,
     )  # fmt: skip
+    row_losses = None if trained else sort_by_loss(sampler, model, prepared, evaluation_settings(config))
     if rank() > 0:  # from here on they draw dropout masks, each its own
         set_seed(config.seed + rank())
     return Run(
         asdict(config), config, config, evaluation_settings(config), config.observe_every, prepared, parts,
         build_loader(config, prepared, sampler), device, total, build, selection,
+        row_losses=row_losses,
     )  # fmt: skip

@@ -18,8 +18,11 @@ from mtl_opt.results import TRAINER_STATE_JSON, checkpoints, write_json
 from mtl_opt.training.processes import gather, is_main, rank, wait_for_all, world_size
 from mtl_opt.training.run.adapters import save_adapters, save_trained
 from mtl_opt.training.run.best_evaluation import BestEvaluation, bring_best, take_weights
+from mtl_opt.training.run.row_losses import rank_rows, waits_for_losses
 from mtl_opt.training.run.state import Run, Totals
 from mtl_opt.training.sharding import load_optimizer_state, optimizer_state, whole_weights
+
+ROW_LOSSES = "row_losses.pt"
 
 FREE_KEYS = {
     "output_dir", "resume_from_checkpoint", "logging_steps", "eval_steps", "save_steps", "save_total_limit",
@@ -44,6 +47,8 @@ def save_checkpoint(run: Run) -> Path:
         "gradients.pt": parts.grads.state_dict(),
         "monitor.pt": {} if parts.monitor is None else parts.monitor.state_dict(),
     }
+    if run.row_losses is not None:
+        states[ROW_LOSSES] = run.row_losses
     if is_main():
         _write_checkpoint(run, folder, weights, states)
     wait_for_all()
@@ -184,6 +189,9 @@ def restore_run(run: Run, folder: Path) -> None:
         if parts.monitor is not None:
             parts.monitor.load_state_dict(_load(folder / "monitor.pt"))
         random_states = _load(folder / "rng_state.pth")
+        if waits_for_losses(run.loader.sampler):
+            run.row_losses = _load(folder / ROW_LOSSES)
+            rank_rows(run.loader.sampler, run.row_losses)
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         reason = str(error).split("\n")[0]
         raise InputError(f"`resume_from_checkpoint`: `{folder}` cannot be read ({reason}).") from error

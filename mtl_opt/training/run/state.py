@@ -63,6 +63,7 @@ class Run:
         totals: Counts over the run.
         before: Evaluation of the untrained model.
         best: The best evaluations so far.
+        row_losses: Loss of every training row before training, by task; None where rows are not sorted by it.
         measured: The newest evaluation of this process, and its step.
         begin: When this process started it, by `time.perf_counter`.
         known_seconds: Seconds in steps and evaluation before the resume.
@@ -84,6 +85,7 @@ class Run:
     totals: Totals = field(default_factory=Totals)
     before: dict[str, float] = field(default_factory=dict)
     best: BestEvaluation = field(default_factory=BestEvaluation)
+    row_losses: dict[str, torch.Tensor] | None = None
     measured: tuple[int, Measured] | None = None
     begin: float = field(default_factory=time.perf_counter)
     known_seconds: float = 0.0

@@ -14,6 +14,7 @@ from mtl_opt.data import (
     Opener,
     Overlap,
     Row,
+    RowPacing,
     RowSpec,
     Source,
     SplitRules,
@@ -32,6 +33,7 @@ from mtl_opt.data import (
     marks_of,
     overlaps,
     registry_entries,
+    split_row_pacing,
     task_entries,
 )
 from mtl_opt.errors import InputError, UnknownNameError
@@ -182,7 +184,15 @@ def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
         entries = task_entries(config.tasks or {})
     entries = [labelled_entry(entry, config.heads) for entry in entries]
     held_out = [labelled_source(source, config.heads) for source in held_out]
+    pacing, _ = split_row_pacing(config.mixing_args)
+    entries = [replace(entry, train=with_difficulty(entry.train, pacing)) for entry in entries]
     return [replace(entry, train=limit_rows(entry.train, config.max_samples)) for entry in entries], held_out
+
+
+def with_difficulty(source: Source, pacing: RowPacing | None) -> Source:
+    """Read the difficulty of the rows of a source, where a curriculum of rows wants it."""
+    column = None if pacing is None else pacing.column
+    return source if column is None else replace(source, spec=replace(source.spec, difficulty=column))
 
 
 def limit_rows(source: Source, max_samples: int | None) -> Source:

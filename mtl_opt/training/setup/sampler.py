@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 
-from mtl_opt.data import Facts, RowOrder, Sampler, build_mixer
+from mtl_opt.data import Facts, PacedRows, RowOrder, RowPacing, Sampler, build_mixer, split_row_pacing
 from mtl_opt.errors import InputError
 from mtl_opt.training.config.keys import BatchKeys
 from mtl_opt.training.config.run_config import TrainConfig
@@ -73,7 +73,11 @@ def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int
     if config.exhaustion == "repeat":
         return sampler, total
     whole = count_steps(new_sampler(config, prepared, total), config)
-    return sampler, whole if config.max_steps < 0 else min(whole, config.max_steps)
+    whole = whole if config.max_steps < 0 else min(whole, config.max_steps)
+    for order in sampler.orders.values():
+        if isinstance(order, PacedRows):
+            order.total_steps = whole
+    return sampler, whole
 
 
 def _log_division(config: BatchKeys, num_tasks: int) -> None:
@@ -106,7 +110,8 @@ def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sa
     rows = rows_per_task(config, len(sizes))
     if config.stratify_by and not any((labels >= 0).any() for labels in prepared.labels.values()):
         raise InputError("`stratify_by: label`: no row has a label (formatting classification or multiple_choice).")
-    orders = {
+    pacing, arguments = split_row_pacing(config.mixing_args)
+    orders: dict[str, RowOrder | PacedRows] = {
         task: RowOrder(
             task, size, seed, rows * world_size(),
             prepared.labels[task] if config.stratify_by and (prepared.labels[task] >= 0).any() else None,
@@ -114,14 +119,39 @@ def new_sampler(config: TrainConfig, prepared: Prepared, total_steps: int) -> Sa
         )
         for task, size in sizes.items()
     }  # fmt: skip
+    if pacing is not None:
+        orders = paced_orders(pacing, config, prepared, total_steps)
     # One task alone, such as a single-task baseline, has all rows whatever the shares are.
-    name, own = (config.mixing, config.mixing_args) if len(sizes) > 1 else ("balanced", {})
+    name, own = (config.mixing, arguments) if len(sizes) > 1 else ("balanced", {})
     mixer = build_mixer(name, facts_of(config, prepared, total_steps), own)
     return Sampler(
         sizes, rows, seed, mixer, processes=world_size(), draws_per_step=config.gradient_accumulation_steps,
         tasks_per_step=config.tasks_per_step, orders=orders,
         limits=row_limits(config, sizes) if config.exhaustion == "once" else None,
     )  # fmt: skip
+
+
+def paced_orders(
+    pacing: RowPacing, config: TrainConfig, prepared: Prepared, total_steps: int
+) -> dict[str, RowOrder | PacedRows]:
+    """Order the rows of every task by a curriculum; losses are measured once there is a model."""
+    wanted: tuple[tuple[str, object], ...] = (("group_by_length", False), ("stratify_by", None), ("streaming", False))
+    for key, value in wanted:
+        if getattr(config, key) != value:
+            given = str(getattr(config, key)).lower()
+            raise InputError(f"`mixing_args.rows: {pacing.rows}` orders the rows itself and excludes `{key}: {given}`.")
+    if config.exhaustion == "once":
+        raise InputError(
+            f"`mixing_args.rows: {pacing.rows}` does not go with `exhaustion: once`: open rows may come twice before "
+            "the last one is open."
+        )
+    found: dict[str, RowOrder | PacedRows] = {}
+    for task, rows in prepared.train.items():
+        scores = rows.lengths if pacing.rows == "length" else None
+        if pacing.column is not None:
+            scores = [row.difficulty for row in prepared.train_rows[task]]
+        found[task] = PacedRows(task, len(rows), seed_of(config), pacing, total_steps, scores)
+    return found
 
 
 def row_limits(config: TrainConfig, sizes: Mapping[str, int | None]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """A record as the row formats read it: by the format's own names, from the user's columns, with checked values."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ class RowSpec:
         formatting: Name of the format; None to infer it.
         columns: Column of each of the format's names, where a name left out is not read; empty for the default columns.
         tags: Names of roles and of the keys of a message; empty for the defaults.
+        difficulty: Column with a number that says how hard a row is; None for none.
         labels: Whether answers are labels of a head, which may be numbers, or missing (null, empty or no key).
     """
 
@@ -30,6 +32,7 @@ class RowSpec:
     columns: Mapping[str, str | None] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     labels: bool = False
+    difficulty: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,22 @@ class Record:
         """Read what the row has in common with others; None where it has nothing."""
         value = self.value("group", "group")
         return None if value is None else str(value)
+
+    def difficulty(self) -> float | None:
+        """Read how hard the row is; None where no column says so."""
+        name = self.spec.difficulty
+        if name is None:
+            return None
+        value = self.values.get(name)
+        try:
+            found = math.nan if value is None or isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            found = math.nan
+        if not math.isfinite(found):
+            raise InputError(
+                f"{self.where}: `{name}` must be a number (`mixing_args.rows: column:{name}`), got {value!r}."
+            )
+        return found
 
     def task(self, extra: Sequence[str] = ()) -> str | None:
         """Read the task that the row itself names; None where it names none."""
