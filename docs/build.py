@@ -1,7 +1,7 @@
-"""Write `docs/combiners.md` from the registry and the docstrings.
+"""Write `docs/combiners.md` from the registry and the docstrings, and `docs/llamafactory.md` from the tables of keys.
 
-python docs/build.py            # writes the page
-python docs/build.py --check    # exits 1 where the page is stale
+python docs/build.py            # writes the pages
+python docs/build.py --check    # exits 1 where a page is stale
 """
 
 import argparse
@@ -14,7 +14,11 @@ from pathlib import Path
 
 from mtl_opt.combiners import COMBINERS, Combiner, Denoised, Every, NormMatched, Scoped, Smoothed
 
+sys.path.insert(0, str(Path(__file__).parent))
+from llamafactory_page import keys_page
+
 PAGE = Path(__file__).with_name("combiners.md")
+KEYS_PAGE = Path(__file__).with_name("llamafactory.md")
 
 WRAPPERS: dict[str, type[Combiner]] = {
     "scope: layer": Scoped,
@@ -269,24 +273,25 @@ def anchor(name: str, cls: type[Combiner]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page, or check it.
+    """Write the pages, or check them.
 
     Args:
         argv: Words of the command line, None for those of the process.
 
     Returns:
-        Exit code: 1 where the page is stale.
+        Exit code: 1 where a page is stale.
     """
-    parser = argparse.ArgumentParser(prog="python docs/build.py", description="Write docs/combiners.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page is stale")
-    text = page()
-    if not parser.parse_args(argv).check:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/combiners.md is stale: run `python docs/build.py`.", file=sys.stderr)
-    return 1
+    parser = argparse.ArgumentParser(prog="python docs/build.py", description="Write the pages that are generated.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page is stale")
+    check = parser.parse_args(argv).check
+    code = 0
+    for path, text in ((PAGE, page()), (KEYS_PAGE, keys_page())):
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"docs/{path.name} is stale: run `python docs/build.py`.", file=sys.stderr)
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

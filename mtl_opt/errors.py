@@ -19,13 +19,15 @@ class UnknownNameError(InputError):
         kind: What the name stands for, such as "combiner".
         name: The name that was given.
         allowed: The names that exist.
+        listed: Where they are listed, when they are too many for a sentence; then the nearest five are named.
     """
 
-    def __init__(self, kind: str, name: object, allowed: Iterable[object]) -> None:
+    def __init__(self, kind: str, name: object, allowed: Iterable[object], listed: str | None = None) -> None:
         names = sorted(str(a) for a in allowed)
-        near = get_close_matches(str(name), names, n=1, cutoff=0.5)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
-        super().__init__(f"Unknown {kind} `{name}`.{hint} Allowed: {', '.join(names)}.")
+        near = get_close_matches(str(name), names, n=1 if listed is None else 5, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(f'`{a}`' for a in near)}?" if near else ""
+        rest = f"Allowed: {', '.join(names)}." if listed is None else f"All are listed by {listed}."
+        super().__init__(f"Unknown {kind} `{name}`.{hint} {rest}")
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,9 @@ JSON = "one JSON object on stdout"
 def add_config(verb: argparse.ArgumentParser) -> None:
     """Add the arguments `config` and `key=value ...`."""
     verb.add_argument("config", help="YAML file")
-    verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    verb.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, also --key value, that win over the file"
+    )
 
 
 def add_skip_bad_rows(verb: argparse.ArgumentParser) -> None:

@@ -14,7 +14,9 @@ def add_compare(verbs: Any, with_keys: bool) -> None:
     """Add `compare` to the command line."""
     verb = verbs.add_parser("compare", help="train with several methods and compare", **keys_help("compare", with_keys))
     verb.add_argument("config", nargs="?", help="YAML file; default: the embedded example")
-    verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    verb.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, also --key value, that win over the file"
+    )
     verb.add_argument("--jobs", metavar="N", help="N runs at the same time, each in a process of its own")
     verb.add_argument("--budget", metavar="B", help="for every run: steps (200), or seconds in steps (90s, 5min)")
     add_skip_bad_rows(verb)

@@ -14,13 +14,14 @@ from mtl_opt.cli.catalogue import add_env, add_list
 from mtl_opt.cli.compare import add_compare
 from mtl_opt.cli.data import add_data
 from mtl_opt.cli.deploy import add_export, add_generate
+from mtl_opt.cli.parser import VerbParser
 from mtl_opt.cli.report import add_predictions, add_report
 from mtl_opt.cli.train import add_eval, add_plan, add_train
 from mtl_opt.errors import InputError
 
 EXAMPLES = """examples:
   mtl-opt compare                                  the embedded example: three tasks, five methods, two seeds
-  mtl-opt train config.yaml combiner=pcgrad        one run; key=value wins over the file
+  mtl-opt train config.yaml combiner=pcgrad        one run; key=value, or --key value, wins over the file
   mtl-opt compare config.yaml seeds='[0, 1, 2]'    several methods, with single-task baselines
   mtl-opt report outputs/cmp                       report.html: who won, is it significant, where gradients conflict
   mtl-opt data stats config.yaml                   what the tasks look like; also validate, plan, show
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(with_keys: bool) -> argparse.ArgumentParser:
     """Build the parser with all verbs; the keys of the configuration only where help is asked for."""
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="mtl-opt",
         description="Fine-tune one language model on several tasks, and see and control how their gradients conflict.",
         epilog=EXAMPLES,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtl_opt.combiners import COMBINERS
+from mtl_opt.training.config.foreign_keys import HARMLESS, REFUSED, RENAMED, TRANSLATED
 
 FILE = Path(__file__).parents[2] / "docs" / "build.py"
 
@@ -35,6 +36,19 @@ def test_a_stale_or_missing_page_fails_the_check_and_is_not_touched(build, tmp_p
     build.PAGE.write_text(text.replace("PCGrad", "PCGrade", 1), encoding="utf-8")
     assert build.main(["--check"]) == 1
     assert "docs/combiners.md is stale: run `python docs/build.py`" in capsys.readouterr().err
+
+
+def test_the_page_of_keys_lists_every_key_once_and_tries_the_examples(build, tmp_path, monkeypatch, capsys):
+    text = build.keys_page()
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row) if "/" not in name]
+    assert sorted(listed) == sorted([*RENAMED, *TRANSLATED, *REFUSED, *HARMLESS])
+    assert "| `train_lora/qwen3_lora_sft` | runs |" in text
+    assert "| `extras/pissa/llama3_lora_sft` | refused: `pissa_init: true` cannot be had" in text
+    assert len(re.findall(r"^\| `\w+/", text, re.MULTILINE)) >= 42
+    monkeypatch.setattr(build, "KEYS_PAGE", tmp_path / "llamafactory.md")
+    assert build.main(["--check"]) == 1
+    assert "docs/llamafactory.md is stale" in capsys.readouterr().err
 
 
 def test_every_method_has_a_row_and_a_section_in_the_order_of_the_registry(build):

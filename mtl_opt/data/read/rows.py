@@ -44,6 +44,7 @@ class Row:
         label: Class of the row, for stratified batches; None where it has none.
         group: What rows have in common that belong on one side of a split; None where it has none.
         difficulty: How hard it is, for a curriculum; None where no column says so.
+        ends: Whether a plain text ends here, instead of going on in the next row.
     """
 
     instruction: str
@@ -62,6 +63,7 @@ class Row:
     label: str | None = None
     group: str | None = None
     difficulty: float | None = None
+    ends: bool = True
 
     @property
     def user_text(self) -> str:

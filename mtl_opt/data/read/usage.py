@@ -75,6 +75,8 @@ def usage_sentences(facts: Mapping[str, Any], path: str, task: str) -> tuple[lis
     ]
     left = f"; not read: {', '.join(columns)}" if columns else ""
     notes = [f"{task}: `{path}` is read as {', '.join(facts['formats'])}{left}."]
+    if facts.get("blocks"):
+        notes.append(f"{task}: long texts of `{path}` are cut into blocks of `cutoff_len`: {facts['blocks']} rows.")
     if facts["drawn"] is not None:
         some, every = facts["drawn"]
         notes.append(

@@ -50,7 +50,7 @@ def table_key(source: Source, encoder: Encoder, skip_bad_rows: bool) -> str:
         "tokenizer": tokenizer_digest(encoder.tokenizer),
         "encoder": [
             encoder.cutoff_len, encoder.prefix, encoder.task, encoder.mask_history, encoder.learn_prompt,
-            encoder.allow_cutting,
+            encoder.allow_cutting, encoder.blocks,
         ],
         "skip_bad_rows": skip_bad_rows,
         **({"heads": dict(encoder.heads)} if encoder.heads else {}),

@@ -87,7 +87,8 @@ def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: P
         ends: list[Numbers] = [np.zeros(1, np.int64)]
 
         def chunks() -> Iterator[list[Tokens]]:
-            for rows, tokens in encoded(_sample(source, iterate(source, report, usage), usage), encoder, report):
+            every = encoder.in_blocks(_sample(source, iterate(source, report, usage), usage))
+            for rows, tokens in encoded(every, encoder, report):
                 columns.add(rows)
                 if folder is None:
                     kept.extend(rows)
@@ -98,7 +99,8 @@ def build_table(source: Source, encoder: Encoder, skip_bad_rows: bool, folder: P
         tokens = TokenTable.from_chunks(chunks())
         if not len(tokens):
             raise InputError(f"`{source.path}` has no good row: {errors[0] if errors else 'it is empty'}")
-        found = SourceTable(kept, tokens, *columns.columns(), usage.facts(), [str(error) for error in errors])
+        facts = {**usage.facts(), "blocks": len(tokens) if encoder.blocks else None}
+        found = SourceTable(kept, tokens, *columns.columns(), facts, [str(error) for error in errors])
         if folder is None:
             return found
         offsets = np.concatenate(ends)

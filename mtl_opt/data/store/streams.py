@@ -107,9 +107,10 @@ class StreamRows:
     def restart(self) -> None:
         """Start the stream from its first row that is not held out."""
         report = self.bad.append if self.skip_bad_rows else stop_at_first
-        self.rows = rows_of_one_task(iterate(self.source, report), self.source)
-        for _ in islice(self.rows, self.held_out):
+        rows = rows_of_one_task(iterate(self.source, report), self.source)
+        for _ in islice(rows, self.held_out):
             pass
+        self.rows = self.encoder.in_blocks(rows)
 
     @property
     def lengths(self) -> np.ndarray:  # [1]
@@ -166,7 +167,8 @@ def load_streams(
         train[task] = StreamRows(source, encoder, buffer_size, seed, out, opener.skip_bad_rows)
         usage = Usage()
         stream = rows_of_one_task(iterate(replace(source, streaming=True), stop_at_first, usage), source)
-        rows = list(islice(stream, max(out, 1)))[:out][:most]  # the first row tells how a stream is read
+        first_rows = list(islice(stream, max(out, 1)))  # the first row tells how a stream is read
+        rows = list(encoder.in_blocks(first_rows[:out][:most]))
         said = usage_sentences(usage.facts(), source.path, f"Task {task}")
         first = f"Task {task}: the first {source.num_rows} rows of the stream are taken (`max_samples`, `num_samples`)."
         notes, warnings = notes + said[0] + [first] * (source.num_rows is not None), warnings + said[1]

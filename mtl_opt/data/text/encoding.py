@@ -1,6 +1,6 @@
 """The encoder: tokenises rows, marks what of each is learnt, and truncates long ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -8,6 +8,7 @@ from itertools import accumulate
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.read.rows import Row
+from mtl_opt.data.text.blocks import block_rows
 from mtl_opt.data.text.chat_template import prefix_error
 from mtl_opt.data.text.head_rows import HeadEncoder
 from mtl_opt.data.text.templates import Template
@@ -41,6 +42,7 @@ class Encoder:
         mask_history: Whether only the last answer of a dialogue is learnt.
         learn_prompt: Whether questions are learnt too.
         allow_cutting: Whether rows that are too long are truncated; otherwise they raise.
+        blocks: Whether plain text that is too long becomes several rows instead of losing its tail.
         heads: Kind of target, per task that a head answers: "row" (one per row) or "words" (one label per word). Of
             their rows only the question is tokenised, with the tokenizer's own marks and no template.
 
@@ -56,6 +58,7 @@ class Encoder:
     mask_history: bool = False
     learn_prompt: bool = False
     allow_cutting: bool = True
+    blocks: bool = False
     heads: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,6 +154,16 @@ class Encoder:
                 )
         return found
 
+    def in_blocks(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Divide long plain texts into rows of at most `cutoff_len` tokens, where `blocks` says so."""
+        if not self.blocks:
+            yield from rows
+            return
+        room = self.cutoff_len - len(self.text_opening)
+        for row in rows:
+            headed = self.heads and self.heads.get(row.task or self.task or "")
+            yield from [row] if headed else block_rows(row, self.tokenizer, room)
+
     def prompt(self, row: Row) -> list[int]:
         """Tokenise everything before the last answer, exactly as `encode` does, to generate from.
 
@@ -177,7 +190,7 @@ class Encoder:
     def texts(self, row: Row) -> list[str]:
         """Return questions and answers in turn, as they are tokenised; the question of plain text is empty."""
         if row.asks == "nobody":
-            return ["", row.output + str(self.tokenizer.eos_token or "")]
+            return ["", row.output + str(self.tokenizer.eos_token or "") * row.ends]
         return self.filled.segments(row, self.prefix_of(row), self.learnt(row))
 
     def learnt(self, row: Row) -> list[bool]:

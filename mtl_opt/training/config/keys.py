@@ -115,8 +115,8 @@ class DataKeys:
     dataset: list[str] | None = setting(names, "data sets of dataset_dir/dataset_info.json")
     dataset_dir: str = setting(text, "folder of dataset_info.json; ONLINE: dataset gives hub names", "data")
     eval_dataset: list[str] | None = setting(names, "data sets with held-out rows")
-    train_file: str | None = setting(text, "one file for all tasks; rows carry task_name")
-    eval_file: str | None = setting(text, "held-out rows for train_file")
+    train_file: list[str] | None = setting(names, "files for all tasks; rows carry task_name")
+    eval_file: list[str] | None = setting(names, "held-out rows for train_file")
     only_tasks: list[str] | None = setting(names, "train on these of the tasks only")
     val_size: float = setting(number(0), "rows held out where there is no eval_file: a share below 1, or a number", 0.1)
     val_from_train: float | None = setting(
@@ -138,6 +138,7 @@ class DataKeys:
     mask_history: bool = setting(flag, "learn only the last answer of a dialogue", False)
     train_on_prompt: bool = setting(flag, "learn what is asked too", False)
     cutoff_len: int = setting(whole(2), "longest row, in tokens", 2048)
+    text_blocks: bool = setting(flag, "cut long plain text into blocks of cutoff_len instead of losing its tail", False)
     truncation: str = setting(choice("cut", "error"), "what happens to longer rows", "cut")
     tokenized_path: str | None = setting(text, "folder for tokenised rows; default below the user's cache")
     overwrite_cache: bool = setting(flag, "tokenise again what is cached", False)

@@ -65,12 +65,12 @@ def translated_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def checked_values(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+def checked_values(cls: type, settings: Mapping[str, Any], verb: str = "train") -> dict[str, Any]:
     """Check every value against its field, and fill in the defaults."""
     known = {f.name: f for f in fields(cls)}
     for key in settings:
         if key not in known:
-            raise UnknownNameError("key", key, known)
+            raise UnknownNameError("key", key, known, f"`mtl-opt {verb} --help` and `docs/llamafactory.md`")
     result = {}
     for name, spec in known.items():
         default = spec.default if spec.default_factory is MISSING else spec.default_factory()

@@ -1,14 +1,13 @@
 """Translation of settings written for LLaMA-Factory, axolotl or Hugging Face, with notes on every change."""
 
+import contextlib
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
+from mtl_opt.data import registry_entries
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.training.config.foreign_keys import DONE_ANYWAY, LLAMA_FACTORY, REFUSED, REMOVED, RENAMED
-
-NEUTRAL: tuple[Any, ...] = (None, False, 0, "", "none", "no", "auto", "default", [], {})
-"""Values with which a key asks for nothing."""
+from mtl_opt.training.config.foreign_keys import DEFAULTS, HARMLESS, NEUTRAL, REFUSED, RENAMED, TOKENIZER_TEMPLATES
 
 MIX_STRATEGIES = {"concat": "repeat", "interleave_under": "stop_first", "interleave_over": "stop_all",
                   "interleave_once": "once"}  # fmt: skip
@@ -22,13 +21,11 @@ def translate(settings: Mapping[str, Any], known: Collection[str]) -> tuple[dict
     for key in list(found):
         if key in RENAMED and key not in known:
             rename(found, key, RENAMED[key], notes)
-    for change in (translate_stage, translate_warmup, translate_evaluation, translate_saving, translate_mixing,
-                   translate_sampling, translate_adapter):  # fmt: skip
+    for change in (translate_split, translate_stage, translate_template, translate_warmup, translate_evaluation,
+                   translate_saving, translate_files, translate_mixing, translate_sampling, translate_packing,
+                   translate_adapter):  # fmt: skip
         change(found, known, notes)
-    without = [key for key in found if key in DONE_ANYWAY and key not in known]
-    asked = [key for key in without if found.pop(key) not in NEUTRAL]
-    notes += [f"`{key}` is accepted and changes nothing: {DONE_ANYWAY[key]}." for key in asked]
-    drop_unavailable(found, known, notes)
+    pass_or_refuse(found, known, notes)
     return found, notes
 
 
@@ -43,14 +40,41 @@ def rename(found: dict[str, Any], key: str, name: str, notes: list[str]) -> None
     notes.append(f"`{key}` is read as `{name}`.")
 
 
-def translate_stage(found: dict[str, Any], _known: Collection[str], _notes: list[str]) -> None:
-    """Refuse stages other than `sft` and `pt`, which both learn plain text here."""
-    stage = found.get("stage", "sft")
-    if stage not in {"sft", "pt"}:
+def translate_split(found: dict[str, Any], _known: Collection[str], notes: list[str]) -> None:
+    """Hold nothing out where `do_train` or `stage` show that the settings are those of LLaMA-Factory."""
+    if not {"do_train", "stage"} & found.keys() or "val_size" in found or "val_from_train" in found:
+        return
+    found["val_size"] = 0.0
+    if found.get("eval_dataset") is None:
+        notes.append(
+            "`val_size` is 0, as in LLaMA-Factory, whose keys `do_train` and `stage` these are: no rows are held out, "
+            "and nothing is measured; `val_size: 0.1` holds a tenth out."
+        )
+
+
+def translate_stage(found: dict[str, Any], known: Collection[str], _notes: list[str]) -> None:
+    """Take the stages `sft` and `pt`, and refuse others, and settings that only evaluate or predict."""
+    stage, trains = found.pop("stage", None), found.pop("do_train", None)
+    if stage not in {None, "sft", "pt"}:
         raise UnknownNameError("value of `stage`:", stage, ("sft", "pt"))
+    if stage == "pt":
+        found["text_blocks"] = True
+    others = [key for key in ("do_predict", "do_eval") if found.pop(key, None)]
+    if "do_train" not in known and not trains and others:
+        raise InputError(
+            f"`{others[0]}: true` without `do_train: true` trains nothing; `mtl-opt eval` measures a finished run, "
+            "`mtl-opt generate` answers rows."
+        )
+
+
+def translate_template(found: dict[str, Any], _known: Collection[str], notes: list[str]) -> None:
+    """Lead names of LLaMA-Factory's templates to the tokenizer's own chat template."""
     template = found.get("template")
     if template == "qwen3_nothink":  # the same texts under another name
         found["template"] = "chatml"
+    elif isinstance(template, str) and template in TOKENIZER_TEMPLATES:
+        found["template"] = "tokenizer"
+        notes.append(f"`template: {template}` is read as `template: tokenizer`, the chat template of the model itself.")
 
 
 def translate_warmup(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
@@ -111,25 +135,59 @@ def per_epoch(found: Mapping[str, Any]) -> float | None:
     return round(1 / epochs, 6) if epochs > 1 else None
 
 
+def translate_files(found: dict[str, Any], _known: Collection[str], notes: list[str]) -> None:
+    """Read `data_files`, below `dataset_dir`, as `train_file`."""
+    files = found.pop("data_files", None)
+    if files is None:
+        return
+    if isinstance(files, dict):
+        raise InputError("`data_files` takes files whose rows carry `task_name`; a mapping of files is `tasks`.")
+    base = Path(str(found.pop("dataset_dir", None) or ""))
+    paths = [str(base / str(name)) for name in split_names(files)]
+    if found.get("train_file") not in (None, paths):
+        raise InputError("`data_files` is another name of `train_file`; give one of them.")
+    found["train_file"] = paths
+    notes.append(f"`data_files` is read as `train_file`: {', '.join(paths)}.")
+
+
 def translate_mixing(found: dict[str, Any], _known: Collection[str], notes: list[str]) -> None:
     """Read LLaMA-Factory's `mix_strategy` and `interleave_probs` as `mixing`, `ratios` and `exhaustion`."""
     strategy, probs = found.pop("mix_strategy", None), found.pop("interleave_probs", None)
     if strategy is not None and strategy not in MIX_STRATEGIES:
         raise UnknownNameError("value of `mix_strategy`:", strategy, MIX_STRATEGIES)
-    if (strategy is None and probs is None) or "mixing" in found:
+    if strategy is None and probs is None:
         return
+    if "mixing" in found:
+        raise InputError("`mix_strategy` and `interleave_probs` are read as `mixing`; give one or the other.")
     if probs is not None:
         names = split_names(found.get("dataset"))
         shares = split_names(probs)
         if len(names) != len(shares):
             raise InputError(f"`interleave_probs` has {len(shares)} shares for {len(names)} data sets in `dataset`.")
         found["mixing"] = "ratios"
-        found.setdefault("ratios", dict(zip(names, shares, strict=True)))
+        found.setdefault("ratios", task_ratios(found, names, shares))
+    elif found.get("streaming"):  # a stream does not tell how many rows it has
+        found["mixing"] = "equal"
     else:
         found["mixing"] = "proportional" if strategy == "concat" else "equal"
-    found.setdefault("exhaustion", MIX_STRATEGIES[strategy or "concat"])
+    found.setdefault("exhaustion", "repeat" if found.get("streaming") else MIX_STRATEGIES[strategy or "concat"])
     given = f"mix_strategy: {strategy or 'concat'}"
-    notes.append(f"`{given}` is read as `mixing: {found['mixing']}`, `exhaustion: {found['exhaustion']}`.")
+    also = " A stream does not tell how many rows it has, and starts again at its end." * bool(found.get("streaming"))
+    notes.append(f"`{given}` is read as `mixing: {found['mixing']}`, `exhaustion: {found['exhaustion']}`.{also}")
+
+
+def task_ratios(found: Mapping[str, Any], names: list[Any], shares: list[Any]) -> dict[str, Any]:
+    """Assign the shares of data sets to their tasks, which entries of a registry may name."""
+    tasks = [str(name) for name in names]
+    with contextlib.suppress(InputError):  # raised again, with its place, when the rows are read
+        tasks = [str(entry.train.task) for entry in registry_entries(str(found.get("dataset_dir") or "data"), tasks)]
+    ratios: dict[str, Any] = {}
+    for name, share in zip(tasks, shares, strict=True):
+        try:
+            ratios[name] = float(share) + ratios.get(name, 0.0)
+        except (TypeError, ValueError):
+            raise InputError(f"`interleave_probs` must be numbers, got {share!r}.") from None
+    return ratios
 
 
 def split_names(value: Any) -> list[Any]:
@@ -139,15 +197,15 @@ def split_names(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
-def translate_sampling(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
+def translate_sampling(found: dict[str, Any], known: Collection[str], _notes: list[str]) -> None:
     """Read Hugging Face's newer `train_sampling_strategy` as `group_by_length`."""
     if "train_sampling_strategy" not in found or "train_sampling_strategy" in known:
         return
     strategy = found.pop("train_sampling_strategy")
     if strategy == "group_by_length":
         found.setdefault("group_by_length", True)
-    elif strategy != "random":
-        notes.append(f"`train_sampling_strategy: {strategy}` is not available and has no effect.")
+    elif strategy not in {None, "random"}:
+        raise UnknownNameError("value of `train_sampling_strategy`:", strategy, ("random", "group_by_length"))
 
 
 def translate_adapter(found: dict[str, Any], known: Collection[str], _notes: list[str]) -> None:
@@ -163,19 +221,32 @@ def translate_adapter(found: dict[str, Any], known: Collection[str], _notes: lis
         found.setdefault("lora_target", "all")
 
 
-def drop_unavailable(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
-    """Drop keys of LLaMA-Factory and TrainingArguments that have no effect here, with a note where they ask for one."""
-    strange = [key for key in found if key not in known]
-    if not strange:
-        return
-    from transformers import TrainingArguments  # a second of import that our own YAMLs do not need
+def translate_packing(found: dict[str, Any], _known: Collection[str], notes: list[str]) -> None:
+    """Read `neat_packing`, with which LLaMA-Factory's packed rows do not see each other, as ours never do."""
+    neat = found.pop("neat_packing", None)
+    if neat:
+        found["packing"] = True
+        notes.append("`neat_packing: true` is read as `packing: true`.")
+    elif neat is not None and found.get("packing"):
+        notes.append("`neat_packing: false` changes nothing: packed rows never see each other here.")
 
-    defaults = {f.name: None if f.default is MISSING else f.default for f in fields(TrainingArguments)}
-    defaults |= dict.fromkeys((*LLAMA_FACTORY, *REMOVED))
-    for key in strange:
-        if key in defaults:
-            value = found.pop(key)
-            if key in REFUSED and value not in NEUTRAL:
-                raise InputError(f"`{key}: {value}` cannot be had: {REFUSED[key]}.")
-            if value not in NEUTRAL and value != defaults[key]:
-                notes.append(f"`{key}: {value}` is not available and has no effect.")
+
+def asks(key: str, value: Any) -> bool:
+    """Tell whether a value of a key of another tool asks for something."""
+    return value is not None and value not in DEFAULTS.get(key, NEUTRAL)
+
+
+def pass_or_refuse(found: dict[str, Any], known: Collection[str], notes: list[str]) -> None:
+    """Refuse keys that would change what is trained or measured, and drop those that would not, with a note."""
+    for key in [key for key in found if key not in known]:
+        if key in REFUSED and asks(key, found[key]):
+            raise InputError(f"`{key}: {written(found[key])}` cannot be had: {REFUSED[key]}.")
+        if key in HARMLESS and asks(key, found[key]):
+            notes.append(f"`{key}` is accepted and changes nothing: {HARMLESS[key]}.")
+        if key in REFUSED or key in HARMLESS:
+            del found[key]
+
+
+def written(value: Any) -> str:
+    """Write a value as YAML has it, in one line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,6 +9,12 @@ from typing_extensions import override as overrides_method
 
 from mtl_opt.errors import InputError
 
+TEXT_KEYS = ("task_prefix", "instruction")
+"""Keys whose values on the command line are texts, whatever YAML would read: `Task: {task}` is no mapping."""
+
+NULLS = ("", "~", "null", "Null", "NULL")
+"""How YAML writes that there is no value."""
+
 
 class UniqueKeyLoader(yaml.SafeLoader):
     """Load YAML, but refuse duplicate keys: the plain loader silently drops the first of two tasks."""
@@ -79,8 +85,21 @@ def override(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str,
             inner = target.get(part)
             target[part] = {str(k): v for k, v in inner.items()} if isinstance(inner, dict) else {}
             target = target[part]
-        try:
-            target[last] = yaml.load(value, UniqueKeyLoader)  # a SafeLoader
-        except (yaml.YAMLError, ValueError):
-            raise InputError(f"The value of `{key}` is no valid YAML: {value}.") from None
+        target[last] = read_value(key, value)
     return result
+
+
+def read_value(key: str, value: str) -> Any:
+    """Read a value of the command line as YAML, where `#` begins no comment and texts stay as they are written."""
+    quoted = value[:1] in {"'", '"'}
+    if key.rpartition(".")[2] in TEXT_KEYS and not quoted and value.strip() not in NULLS:
+        return value
+    try:
+        found = yaml.load(value, UniqueKeyLoader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError):
+        raise InputError(f"The value of `{key}` is no valid YAML: {value}.") from None
+    nothing = found is None and value.strip() not in NULLS
+    commented = "#" in value and not quoted and (isinstance(found, str) or value[:1] not in {"{", "["})
+    if nothing or (commented and isinstance(found, str | dict)):
+        return value
+    return found

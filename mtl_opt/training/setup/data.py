@@ -164,6 +164,7 @@ def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
         mask_history=config.mask_history,
         learn_prompt=config.train_on_prompt,
         allow_cutting=config.truncation == "cut",
+        blocks=config.text_blocks,
         heads=answer_kinds(config.heads),
     )
     own = config.tokenized_path
@@ -175,8 +176,8 @@ def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
     """Collect the sources of training rows, and of separate held-out rows."""
     held_out: list[Source] = []
     if config.train_file is not None:
-        entries = [Entry(Source(config.train_file, spec=RowSpec(), needs_task=True))]
-        held_out = [] if config.eval_file is None else [Source(config.eval_file, needs_task=True)]
+        entries = [Entry(Source(path, spec=RowSpec(), needs_task=True)) for path in config.train_file]
+        held_out = [Source(path, needs_task=True) for path in config.eval_file or []]
     elif config.dataset is not None:
         entries = registry_entries(config.dataset_dir, config.dataset)
         held_out = [entry.train for entry in registry_entries(config.dataset_dir, config.eval_dataset or [])]

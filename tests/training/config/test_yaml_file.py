@@ -65,3 +65,26 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
     path.write_text("tasks:\n  问答: {file: a.jsonl}\n  问答: {file: b.jsonl}\n", encoding="utf-8")
     with pytest.raises(InputError, match="`问答` stands twice, line 3"):
         read_yaml(path, [])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("task_prefix=### Task: {task}", "### Task: {task}"),
+        ("task_prefix=Task: {task}", "Task: {task}"),
+        ("task_prefix='### Task: {task}'", "### Task: {task}"),
+        ("task_prefix=null", None),
+        ("output_dir=runs/a #2", "runs/a #2"),
+        ("output_dir=#1", "#1"),
+        ("output_dir='runs/a #2'", "runs/a #2"),
+        ("seed=1", 1),
+        ("seed=1 # the first", 1),
+        ("bf16=true", True),
+        ("seeds=[0, 1]", [0, 1]),
+        ("tasks={qa: {file: '#a'}}", {"qa": {"file": "#a"}}),
+        ("mixing_args=temperature: 2", {"temperature": 2}),
+        ("save_steps=", None),
+    ],
+)
+def test_a_value_keeps_what_stands_behind_a_hash(argument, value):
+    assert override({}, [argument]) == {argument.partition("=")[0]: value}
