@@ -28,8 +28,8 @@ Written by `python docs/build.py` from the tables by which settings are read; do
 Every key of LLaMA-Factory's model, data, fine-tuning and generating arguments and of Hugging Face's `TrainingArguments`
 is in one of four lists. A key that would change what is trained or measured is honoured or refused, never left out; a
 refused key passes at the value at which it asks for nothing (`label_smoothing_factor: 0.0`, `use_muon: false`). Keys
-stand in a YAML or on the command line, as `key=value` or `--key value`. Settings with `do_train` or `stage` are taken to
-be LLaMA-Factory's: without `val_size` they hold no rows out.
+stand in a YAML or on the command line, as `key=value` or `--key value`. Settings with `do_train` or `stage` are taken
+to be LLaMA-Factory's: without `val_size` they hold no rows out.
 """
 
 TRAIN: dict[str, Any] = {
@@ -122,8 +122,8 @@ def keys_page() -> str:
         "## Refused\n" + table(("keys", "why, or what to use"), grouped(REFUSED)),
         "## Harmless\nAccepted with a note: nothing that is trained or measured changes.\n\n"
         + table(("keys", "why"), grouped(HARMLESS)),
-        "## Templates\nThese names of LLaMA-Factory's templates are read as `template: tokenizer`, the chat template of "
-        "the model itself: " + ", ".join(map(code, TOKENIZER_TEMPLATES)) + ".\n",
+        "## Templates\nThese names of LLaMA-Factory's templates are read as `template: tokenizer`, the chat template "
+        "of the model itself: " + ", ".join(map(code, TOKENIZER_TEMPLATES)) + ".\n",
         "## Example YAMLs\nWhat `mtl-opt train` does with the settings of LLaMA-Factory's examples:\n\n"
         + table(("example", "here"), ((code(path), verdict(what)) for path, what in EXAMPLES.items())),
     ]
