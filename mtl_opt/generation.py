@@ -19,6 +19,7 @@ def generate(
     batch_size: int = 16,
     max_new_tokens: int = 64,
     stop: str | None = None,
+    ends: Sequence[int] = (),
     **options: Any,
 ) -> list[Any]:
     """Answer prompts of any mixture of tasks, in batches padded on the left.
@@ -31,6 +32,7 @@ def generate(
         batch_size: Prompts per batch; beams and returned sequences come on top.
         max_new_tokens: Longest answer.
         stop: Text at which an answer ends; the end token always ends it.
+        ends: Tokens that end an answer besides the end token, such as the one a chat template writes after it.
         options: What `model.generate` takes, such as `do_sample`, `temperature`, `num_beams`, `num_return_sequences`,
             `streamer`.
 
@@ -45,9 +47,9 @@ def generate(
     answers: list[str] = []
     for chunk in _chunks(len(tokens), batch_size):
         found = generate_batch(
-            model, tokenizer, tokens[chunk], ids[chunk], stop, max_new_tokens=max_new_tokens, **options
+            model, tokenizer, tokens[chunk], ids[chunk], stop, ends, max_new_tokens=max_new_tokens, **options
         )
-        answers += [answer_text(answer, tokenizer, stop) for answer in found]
+        answers += [answer_text(answer, tokenizer, stop, ends) for answer in found]
     if each == 1:
         return answers
     return [answers[begin : begin + each] for begin in range(0, len(answers), each)]
@@ -60,6 +62,7 @@ def generate_batch(
     prompts: Sequence[Sequence[int]],
     ids: Sequence[int],
     stop: str | None = None,
+    ends: Sequence[int] = (),
     **options: Any,
 ) -> list[list[int]]:
     """Answer one batch; the rows of beams and returned sequences have the task of their prompt."""
@@ -82,7 +85,7 @@ def generate_batch(
                 input_ids=rows,
                 attention_mask=mask,
                 pad_token_id=pad,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=end_tokens(tokenizer, ends) or None,
                 **options,
             )
     finally:
@@ -107,13 +110,17 @@ def task_ids(model: Any, tasks: Sequence[str | int] | str | int, number: int) ->
     return found
 
 
-def answer_text(ids: Sequence[int], tokenizer: Any, stop: str | None) -> str:
-    """Decode an answer up to the end token or the text that ends it."""
-    ids = list(ids)
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
+def end_tokens(tokenizer: Any, ends: Sequence[int] = ()) -> list[int]:
+    """Return the tokens that end an answer, the end token last."""
+    return [*dict.fromkeys([*ends, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])])]
+
+
+def answer_text(ids: Sequence[int], tokenizer: Any, stop: str | None, ends: Sequence[int] = ()) -> str:
+    """Decode an answer up to a token or the text that ends it."""
+    last = set(end_tokens(tokenizer, ends))
+    ids = list(ids[: next((place for place, token in enumerate(ids) if token in last), len(ids))])
     if stop is None:
-        return tokenizer.decode(ids, skip_special_tokens=True)
+        return tokenizer.decode(ids, skip_special_tokens=not ends)
     return tokenizer.decode(ids, skip_special_tokens=False).split(stop)[0]
 
 
@@ -124,12 +131,14 @@ class TextStream:
         tokenizer: The tokenizer.
         write: Takes every new piece of text.
         stop: Text that ends the answer; None for the end token alone.
+        ends: Tokens that end the answer besides the end token.
     """
 
-    def __init__(self, tokenizer: Any, write: Any, stop: str | None = None) -> None:
+    def __init__(self, tokenizer: Any, write: Any, stop: str | None = None, ends: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.write = write
         self.stop = stop
+        self.ends = ends
         self.prompt_seen = False
         self.ids: list[int] = []
         self.written = 0
@@ -140,7 +149,7 @@ class TextStream:
             self.prompt_seen = True
             return
         self.ids += value.flatten().tolist()
-        text = answer_text(self.ids, self.tokenizer, self.stop)
+        text = answer_text(self.ids, self.tokenizer, self.stop, self.ends)
         safe = len(text.rstrip("\ufffd"))  # a character may need more tokens
         if self.stop:  # the text may end with the first letters of what ends it
             held = next((n for n in range(len(self.stop) - 1, 0, -1) if text.endswith(self.stop[:n])), 0)
@@ -149,7 +158,7 @@ class TextStream:
 
     def end(self) -> None:
         """Write the rest of the answer."""
-        self._give(answer_text(self.ids, self.tokenizer, self.stop))
+        self._give(answer_text(self.ids, self.tokenizer, self.stop, self.ends))
 
     def _give(self, text: str) -> None:
         """Write what is new."""

@@ -89,7 +89,7 @@ class Answering:
         """Group places by the model and the text that ends an answer."""
         groups: dict[Any, list[int]] = {}
         for place, task in enumerate(tasks):
-            key = (None if self.folders is None else self.folders[task], self._encoder(task).stop_text())
+            key = (None if self.folders is None else self.folders[task], self._encoder(task).frame)
             groups.setdefault(key, []).append(place)
         return list(groups.values())
 
@@ -97,17 +97,26 @@ class Answering:
         """Answer rows that go through one model at once."""
         model = self._open(tasks[0])
         encoders = [self._encoder(task) for task in tasks]
+        frame = encoders[0].frame
         prompts = [encoder.prompt(row) for encoder, row in zip(encoders, rows, strict=True)]
         device = next(model.parameters()).device
         ids: Any = list(tasks) if hasattr(model, "tasks") else 0
         with autocast(device, autocast_dtype(self.trained.config)):
             return generate(
-                model, self.tokenizer, prompts, ids, batch_size=len(rows), stop=encoders[0].stop_text(), **options
+                model,
+                self.tokenizer,
+                prompts,
+                ids,
+                batch_size=len(rows),
+                stop=frame.stop,
+                ends=frame.ends,
+                **options,
             )
 
     def stream(self, row: Row, task: str, write: Callable[[str], object], **options: Any) -> None:
         """Answer one row, writing its text piece by piece as it grows."""
-        stream = TextStream(self.tokenizer, write, self._encoder(task).stop_text())
+        frame = self._encoder(task).frame
+        stream = TextStream(self.tokenizer, write, frame.stop, frame.ends)
         for _ in self.answer([row], [task], streamer=stream, **options):
             pass
 

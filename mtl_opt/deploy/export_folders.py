@@ -13,13 +13,25 @@ import torch
 from peft import PeftModel
 from torch import nn
 from tqdm import tqdm
+from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from mtl_opt.checks import one_of
+from mtl_opt.data.text.answer_frame import exported_template
 from mtl_opt.deploy.export_check import SameAnswers, exact
 from mtl_opt.deploy.quantized_export import Difference, KeptOutputs, held_out_rows, write_quantized
 from mtl_opt.deploy.trained_run import TrainedRun, open_trained
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.models import MultiTaskModel, TaskProducts, folder_names, load_base, merge, quiet_patterns, save_head
+from mtl_opt.models import (
+    MultiTaskModel,
+    TaskProducts,
+    folder_names,
+    load_base,
+    merge,
+    quiet_patterns,
+    reads,
+    save_head,
+)
 from mtl_opt.results import HEADS_JSON, HEADS_SAFETENSORS, write_json
 from mtl_opt.training.run.adapters import hard_products, task_products, write_adapters
 from mtl_opt.training.setup.model_settings import base_dtype, quantization_settings
@@ -161,7 +173,7 @@ def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], fol
     if trained.config.sharing == "hard" and not any((heads.get(task) or {}).get("rank") for task in names):
         for file in PEFT_FILES:
             shutil.copyfile(trained.folder / file, folder / file)
-        tokenizer.save_pretrained(folder)
+        _write_tokenizer(trained, names, tokenizer, folder)
         _copy_heads(trained, folder)
         return dict.fromkeys(names, "."), {}
     model = trained.model()
@@ -169,7 +181,7 @@ def _adapters(trained: TrainedRun, options: ExportOptions, names: list[str], fol
     folders = write_adapters(folder, products, model, trained.config.model_name_or_path, names)
     heads = {task: model.head_of(task) for task in names} if isinstance(model, MultiTaskModel) else {}
     for task, name in folders.items():
-        tokenizer.save_pretrained(folder / name)
+        _write_tokenizer(trained, [task], tokenizer, folder / name)
         _write_head(heads, task, folder / name)
     return folders, {}
 
@@ -195,7 +207,7 @@ def _merged(trained: TrainedRun, options: ExportOptions, names: list[str], folde
         else:
             model = write_quantized(model, trained, options.bits, dtype, folder / folders[task], options.shard_size)
             differences |= {one: kept[one].difference(model) for one in (names if together else [task])}
-        tokenizer.save_pretrained(folder / folders[task])
+        _write_tokenizer(trained, names if together else [task], tokenizer, folder / folders[task])
         if not together:
             _write_head(heads, task, folder / folders[task])
     if together:
@@ -296,3 +308,32 @@ def _write_plain(model: Any, folder: Path, options: ExportOptions) -> None:
     except ValueError as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(f"The model cannot be saved by transformers ({reason}).") from error
+
+
+def _write_tokenizer(trained: TrainedRun, tasks: Sequence[str], tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer with the prompt of the training, and `generation_config.json` with what ends an answer."""
+    kinds = {task: (trained.config.heads or {}).get(task, {}).get("type") for task in tasks}
+    encoders = [
+        trained.encoder(task, tokenizer) for task, kind in kinds.items() if kind is None or reads(kind) == "text"
+    ]
+    chat = next((encoder for encoder in encoders if encoder.template.joined), None)
+    source = tokenizer.chat_template
+    if chat is not None:
+        tokenizer.chat_template = exported_template(source, chat.frame)
+    tokenizer.save_pretrained(folder)
+    tokenizer.chat_template = source
+    if encoders:
+        _write_ends(trained, [end for encoder in encoders for end in encoder.frame.ends], tokenizer, folder)
+
+
+def _write_ends(trained: TrainedRun, ends: Sequence[int], tokenizer: Any, folder: Path) -> None:
+    """Write what ends an answer into `generation_config.json`, where `generate` of transformers looks for it."""
+    given = folder if (folder / GENERATION_CONFIG_NAME).exists() else trained.config.model_name_or_path
+    try:
+        settings = GenerationConfig.from_pretrained(str(given))
+    except OSError:  # the base has none
+        settings = GenerationConfig()
+    ends = list(dict.fromkeys(ends))
+    settings.eos_token_id = ends if len(ends) > 1 else next(iter(ends), None)
+    settings.pad_token_id = tokenizer.pad_token_id
+    settings.save_pretrained(folder)

@@ -16,11 +16,15 @@ class Turn(NamedTuple):
         role: The speaker: user, observation (a tool's result), assistant, or call (the assistant calls a tool).
         text: What is said.
         learn: Whether an answer is learnt; meaningless for other turns.
+        reasoning: What the assistant thinks before it answers; may be empty.
+        results: The results of several tools, which `text` joins; empty for one.
     """
 
     role: Asks | Answers
     text: str
     learn: bool = True
+    reasoning: str = ""
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Row:
         group: What rows have in common that belong on one side of a split; None where it has none.
         difficulty: How hard it is, for a curriculum; None where no column says so.
         ends: Whether a plain text ends here, instead of going on in the next row.
+        reasoning: What the assistant thinks before the last answer; may be empty.
+        results: The results of several tools before the last answer, which `instruction` joins; empty for one.
     """
 
     instruction: str
@@ -64,6 +70,8 @@ class Row:
     group: str | None = None
     difficulty: float | None = None
     ends: bool = True
+    reasoning: str = ""
+    results: tuple[str, ...] = ()
 
     @property
     def user_text(self) -> str:
@@ -78,7 +86,8 @@ class Row:
     @property
     def turns(self) -> list[tuple[Turn, Turn]]:
         """All pairs of question and answer, the last one included."""
-        last = (Turn(self.asks, self.user_text), Turn(self.answers, self.output, self.learn))
+        question = Turn(self.asks, self.user_text, results=self.results)
+        last = (question, Turn(self.answers, self.output, self.learn, self.reasoning))
         return [*zip(self.history[::2], self.history[1::2], strict=True), last]
 
 

@@ -61,7 +61,7 @@ def table_key(source: Source, encoder: Encoder, skip_bad_rows: bool) -> str:
 def template_text(encoder: Encoder) -> str:
     """Identify a template by all it writes, or by its name where heads answer and it does not fit the tokenizer."""
     if encoder.template.joined:
-        return encoder.template.name
+        return f"{encoder.template.name} {encoder.template.thinking}"
     try:
         return repr(encoder.filled)
     except InputError:

@@ -52,7 +52,11 @@ class Opener:
         Returns:
             The encoder of the task's rows.
         """
-        template = get_template(settings.template) if settings.template else self.encoder.template
+        template = (
+            get_template(settings.template).thinking_as(self.encoder.template.thinking)
+            if settings.template
+            else self.encoder.template
+        )
         prefix = "\n".join(part for part in (self.encoder.prefix.rstrip("\n"), settings.instruction) if part)
         return replace(self.encoder, template=template, prefix=prefix, task=task)
 

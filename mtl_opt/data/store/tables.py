@@ -113,7 +113,7 @@ def row_values(row: Row, files: dict[str, int]) -> list[Any]:
     """Convert a row to JSON values; new file names are added to `files`."""
     file = files.setdefault(row.file, len(files))
     rest: list[Any] = [row.system, row.tools, [list(turn) for turn in row.history], row.asks, row.answers, row.learn]
-    rest += [list(row.choices), row.label, row.group, row.difficulty, row.ends]
+    rest += [list(row.choices), row.label, row.group, row.difficulty, row.ends, row.reasoning, list(row.results)]
     plain = [
         "",
         "",
@@ -126,6 +126,8 @@ def row_values(row: Row, files: dict[str, int]) -> list[Any]:
         None,
         None,
         True,
+        "",
+        [],
     ]  # most rows: nothing but a question and an answer
     return [row.instruction, row.input, row.output, row.task, file, row.line, *([] if rest == plain else rest)]
 
@@ -135,11 +137,11 @@ def row_from(values: list[Any], files: Sequence[str]) -> Row:
     instruction, text, output, task, file, line, *rest = values
     if not rest:
         return Row(instruction, text, output, task, files[file], line)
-    system, tools, history, asks, answers, learn, choices, label, group, difficulty, ends = rest
-    turns = tuple(Turn(*turn) for turn in history)
+    system, tools, history, asks, answers, learn, choices, label, group, difficulty, ends, reasoning, results = rest
+    turns = tuple(Turn(*turn[:4], results=tuple(turn[4])) for turn in history)
     return Row(
-        instruction, text, output, task, files[file], line,
-        system, tools, turns, asks, answers, learn, tuple(choices), label, group, difficulty, ends,
+        instruction, text, output, task, files[file], line, system, tools, turns, asks, answers, learn, tuple(choices),
+        label, group, difficulty, ends, reasoning, tuple(results),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from itertools import accumulate
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.read.rows import Row
+from mtl_opt.data.text.answer_frame import AnswerFrame
 from mtl_opt.data.text.blocks import block_rows
 from mtl_opt.data.text.chat_template import prefix_error
 from mtl_opt.data.text.head_rows import HeadEncoder
@@ -183,15 +184,23 @@ class Encoder:
         answer = Segment([-1], ["answer"], True)
         return cut_row([*self.parts(row, opening, ids), answer], self.cutoff_len + 1, row.place).ids[:-1]
 
-    def stop_text(self) -> str | None:
-        """Return the text at which a generated answer ends; None where only the eos token ends it."""
-        return self.template.stop_text(self.tokenizer)
+    @cached_property
+    def frame(self) -> AnswerFrame:
+        """What the template writes around an answer, and what therefore ends it."""
+        return self.filled.frame(self.tokenizer)
+
+    def reference(self, row: Row) -> str:
+        """Return what a generated answer is compared with: no reasoning, and calls as the template writes them."""
+        if row.answers != "call" or row.asks == "nobody":
+            return self.frame.answer(row.output)
+        return self.frame.answer(self.texts(row)[-1].removesuffix(self.frame.closing).removesuffix(self.frame.tail))
 
     def texts(self, row: Row) -> list[str]:
         """Return questions and answers in turn, as they are tokenised; the question of plain text is empty."""
         if row.asks == "nobody":
             return ["", row.output + str(self.tokenizer.eos_token or "") * row.ends]
-        return self.filled.segments(row, self.prefix_of(row), self.learnt(row))
+        texts = self.filled.segments(row, self.prefix_of(row), self.learnt(row))
+        return [*texts[:-1], texts[-1] + self.frame.closing]
 
     def learnt(self, row: Row) -> list[bool]:
         """Return whether each answer is learnt."""
@@ -262,6 +271,7 @@ class Encoder:
             parts = [[], [Part(self.texts(row)[1], "answer")]]
         else:
             parts = self.filled.parts(row, self.prefix_of(row), self.learnt(row))
+            parts[-1].append(Part(self.frame.closing, parts[-1][-1].kind))
         found = []
         learnt = self.learnt_texts(row, len(ids))
         for tokens, pieces, learn in zip(ids, parts, learnt, strict=False):  # a prompt lacks the last answer

@@ -9,7 +9,6 @@ CHATML = {
     "after": "<|im_end|>\n<|im_start|>assistant\n",
     "end": "<|im_end|>\n",
     "system": ("<|im_start|>system\n", "<|im_end|>\n"),
-    "stop": "<|im_end|>",
 }
 
 TEMPLATES: dict[str, Template] = {
@@ -40,6 +39,7 @@ TEMPLATES: dict[str, Template] = {
                 "<|im_start|>user\n<tool_response>\n",
                 "\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
             ),
+            between="\n</tool_response>\n<tool_response>\n",
         ),
         TextTemplate(
             "llama2",
@@ -61,7 +61,6 @@ TEMPLATES: dict[str, Template] = {
                 "<|start_header_id|>ipython<|end_header_id|>\n\n",
                 "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
             ),
-            stop="<|eot_id|>",
             opens=True,
         ),
         ChatTemplate("tokenizer"),

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mtl_opt.data.read.rows import Row, Turn
+from mtl_opt.data.text.answer_frame import AnswerFrame, frame_of
 from mtl_opt.data.text.tokens import Part
 from mtl_opt.errors import InputError
 
@@ -22,11 +23,13 @@ class Template(ABC):
         name: Name of the template in the configuration.
         joined: Whether prompt and answer are tokenised as one text, as chat models were trained, or separately.
         opens: Whether a beginning-of-sequence token comes first even where the tokenizer itself adds none.
+        thinking: Value of `enable_thinking` where the template knows it.
     """
 
     name: str
     joined: bool
     opens: bool
+    thinking: bool | None
 
     @abstractmethod
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "Template":
@@ -44,8 +47,12 @@ class Template(ABC):
         """Return the same texts, each split into parts of known kind."""
 
     @abstractmethod
-    def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """Return the text at which a generated answer ends; None where only the eos token ends it."""
+    def frame(self, tokenizer: PreTrainedTokenizerBase) -> AnswerFrame:
+        """Return what the filled template writes around an answer."""
+
+    @abstractmethod
+    def thinking_as(self, thinking: bool | None) -> "Template":
+        """Set `enable_thinking`, or refuse it."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,12 @@ class TextTemplate(Template):
         system: Texts before and after the system message.
         default_system: System message of rows without one.
         observation: Texts before and after a tool's result; None for those of a question.
+        between: Text between the results of several tools.
         fused: Whether the system message stands within the first question instead of before it.
         again: Text before every question but the first.
-        stop: Text at which a generated answer ends; None where only the eos token ends it.
         opens: Whether a beginning-of-sequence token comes first even where the tokenizer itself adds none.
         joined: False: prompt and answer are tokenised separately.
+        thinking: None: the texts are fixed.
     """
 
     name: str
@@ -74,11 +82,12 @@ class TextTemplate(Template):
     system: tuple[str, str] = ("", "\n")
     default_system: str = ""
     observation: tuple[str, str] | None = None
+    between: str = "\n"
     fused: bool = False
     again: str = ""
-    stop: str | None = None
     opens: bool = False
     joined: bool = False
+    thinking: None = None
 
     def filled(self, tokenizer: PreTrainedTokenizerBase) -> "TextTemplate":
         """Substitute eos and bos in the texts."""
@@ -97,6 +106,8 @@ class TextTemplate(Template):
 
     def segments(self, row: Row, prefix: str, learn: Sequence[bool]) -> list[str]:
         """Return questions and answers in turn."""
+        if any(answer.reasoning for _, answer in row.turns):
+            raise no_reasoning(row, f"template: {self.name}")
         # Most rows are a single question: no need to split it into parts.
         if not row.history and not row.system and not row.tools and row.asks == "user" and not self.default_system:
             return [f"{self.before}{prefix}{row.user_text}{self.after}", row.output + self.end]
@@ -121,7 +132,8 @@ class TextTemplate(Template):
         before, after = self.before, self.after
         if question.role == "observation" and self.observation is not None:
             before, after = self.observation
-        return [Part(before, "frame"), Part(prefix, "frame"), Part(question.text, kind), Part(after, "frame")]
+        text = self.between.join(question.results) if question.results else question.text
+        return [Part(before, "frame"), Part(prefix, "frame"), Part(text, kind), Part(after, "frame")]
 
     def system_parts(self, row: Row) -> list[Part]:
         """Return the system message followed by the row's tools; nothing where there is neither."""
@@ -133,6 +145,23 @@ class TextTemplate(Template):
         tools = [gap, Part(TOOLS, "tools"), Part(row.tools, "tools")] if row.tools else []
         return [Part(before, "frame"), said, *tools, Part(after, "frame")]
 
-    def stop_text(self, tokenizer: PreTrainedTokenizerBase) -> str | None:  # noqa: ARG002 - the text is fixed
-        """Return `stop`."""
-        return self.stop
+    def frame(self, tokenizer: PreTrainedTokenizerBase) -> AnswerFrame:
+        """Return what the filled template writes around an answer."""
+        return frame_of(self.end, tokenizer)
+
+    def thinking_as(self, thinking: bool | None) -> "TextTemplate":
+        """Refuse `enable_thinking`: the texts are fixed."""
+        if thinking is not None:
+            raise InputError(
+                f"`enable_thinking`: template `{self.name}` has fixed texts that do not know it; remove the key, or "
+                "set `template: tokenizer` with a tokenizer whose chat template knows it."
+            )
+        return self
+
+
+def no_reasoning(row: Row, name: str) -> InputError:
+    """Build the error for reasoning that a template would leave out."""
+    return InputError(
+        f"{row.place}: `{name}` has no place for the reasoning of an answer; set `template: tokenizer` with a "
+        "tokenizer whose chat template has one, write the reasoning into the answer, or take it out of the row."
+    )

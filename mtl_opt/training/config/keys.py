@@ -134,6 +134,7 @@ class DataKeys:
     streaming: bool = setting(flag, "read rows on the way instead of all at once; needs max_steps", False)
     buffer_size: int = setting(whole(1), "rows of a stream that are shuffled together", 16384)
     template: str = setting(choice(*TEMPLATES), "text around a row", "default")
+    enable_thinking: bool | None = setting(flag, "whether a chat template lets the model reason; default by row")
     task_prefix: str | None = setting(text, "line before what is asked, such as '### Task: {task}'")
     mask_history: bool = setting(flag, "learn only the last answer of a dialogue", False)
     train_on_prompt: bool = setting(flag, "learn what is asked too", False)

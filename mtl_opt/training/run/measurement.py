@@ -16,6 +16,7 @@ from mtl_opt.batch import task_rows
 from mtl_opt.data import Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import from_loss, score, split_name
+from mtl_opt.generation import answer_text
 from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, PREDICTIONS_JSONL, read_results, write_text
 from mtl_opt.training.config.heads import is_labelled
@@ -56,7 +57,7 @@ def measure(model: nn.Module, prepared: Prepared, how: EvaluationSettings) -> Me
             if isinstance(model, MultiTaskModel) and is_labelled(prepared.heads.get(task)):
                 _measure_head(found, model, task, prepared, how)
                 continue
-            settings, references = prepared.settings[task], [row.output for row in prepared.eval_rows[task]]
+            settings, references = prepared.settings[task], _references(task, prepared)
             loss = _loss(model, task, prepared, how)
             answers = _answers(model, task, prepared, how) if needs_answers(settings) else None
             values = {"loss": loss} | metric_values(metric_names(settings), answers, references, loss)
@@ -117,11 +118,19 @@ def write_predictions(folder: Path, predictions: Sequence[Mapping[str, str]]) ->
         write_text(folder / PREDICTIONS_JSONL, "".join(lines))
 
 
+def _references(task: str, prepared: Prepared) -> list[str]:
+    """Return what each answer is compared with."""
+    if not needs_answers(prepared.settings[task]):
+        return []
+    encoder = prepared.encoders[task]
+    return [encoder.reference(row) for row in prepared.eval_rows[task]]
+
+
 def _prompts(task: str, prepared: Prepared) -> list[str]:
-    """Decode the prompt of each held-out row."""
+    """Decode the prompt of each held-out row with its special tokens, so that it can be fed back."""
     encoder = prepared.encoders[task]
     ids = (encoder.prompt(row) for row in prepared.eval_rows[task])
-    return [encoder.tokenizer.decode(prompt, skip_special_tokens=True) for prompt in ids]
+    return [encoder.tokenizer.decode(prompt, skip_special_tokens=False) for prompt in ids]
 
 
 def _loss(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettings) -> float:
@@ -143,7 +152,7 @@ def _loss(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettin
 def _answers(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSettings) -> list[str]:
     """Generate an answer to each row by greedy decoding."""
     rows, encoded, encoder = prepared.eval_rows[task], prepared.eval_encoded[task], prepared.encoders[task]
-    device = next(model.parameters()).device
+    device, frame = next(model.parameters()).device, encoder.frame
     length = how.max_new_tokens
     if may_stop_early(prepared.settings[task]):
         length = min(length, max(sum(label >= 0 for label in row.labels) for row in encoded))
@@ -153,8 +162,9 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSet
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
         ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
         with task_rows(ids), autocast(device, how.precision):
-            generated = _greedy_ids(model, input_ids.to(device), mask.to(device), prepared, length)
-        answers += [_answer_text(ids, encoder) for ids in generated[:, input_ids.shape[1] :].tolist()]
+            generated = _greedy_ids(model, input_ids.to(device), mask.to(device), encoder, length)
+        said = generated[:, input_ids.shape[1] :].tolist()
+        answers += [frame.answer(answer_text(ids, encoder.tokenizer, frame.stop, frame.ends)) for ids in said]
     return answers
 
 
@@ -163,19 +173,7 @@ def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
     return getattr(model, "tasks", prepared.tasks)
 
 
-def _answer_text(ids: list[int], encoder: Encoder) -> str:
-    """Decode an answer up to the eos token or the template's end marker, itself perhaps a special token."""
-    tokenizer = encoder.tokenizer
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
-    stop = encoder.stop_text()
-    text = tokenizer.decode(ids, skip_special_tokens=False)
-    return text.split(stop)[0] if stop else text
-
-
-def _greedy_ids(
-    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, prepared: Prepared, length: int
-) -> torch.Tensor:
+def _greedy_ids(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, encoder: Encoder, length: int) -> torch.Tensor:
     """Decode greedily, whatever sampling the model's own generation settings ask for."""
     return model.generate(
         input_ids=input_ids,
@@ -185,8 +183,8 @@ def _greedy_ids(
         temperature=None,
         top_p=None,
         top_k=None,
-        pad_token_id=prepared.tokenizer.pad_token_id,
-        eos_token_id=prepared.tokenizer.eos_token_id,
+        pad_token_id=encoder.tokenizer.pad_token_id,
+        eos_token_id=list(encoder.frame.ends) or None,
     )
 
 

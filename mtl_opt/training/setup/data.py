@@ -158,7 +158,7 @@ def opener_of(config: TrainConfig, tokenizer: Any) -> Opener:
     """Build what opens and tokenises sources."""
     encoder = Encoder(
         tokenizer,
-        get_template(config.template),
+        get_template(config.template).thinking_as(config.enable_thinking),
         config.cutoff_len,
         prefix=config.task_prefix or "",
         mask_history=config.mask_history,

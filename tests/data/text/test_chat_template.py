@@ -39,7 +39,9 @@ def test_the_tokenizers_own_template_gets_tools_calls_and_roles(make_tokenizer: 
     tokenizer = make_tokenizer(chat_template=FULL_CHAT)
     encoder = Encoder(tokenizer, get_template("tokenizer"), 2000)
     text = tokenizer.decode(encoder.encode([TALK])[0].input_ids)
-    assert text.startswith('<tools>[{"name": "w"}]</tools><|im_start|>system\nBe brief.<|im_end|>')
+    assert text.startswith(
+        '<tools>[{"type": "function", "function": {"name": "w"}}]</tools><|im_start|>system\nBe brief.<|im_end|>'
+    )
     assert "CALL w<|im_end|>\n<|im_start|>tool\nsunny<|im_end|>" in text
     assert learnt(encoder, TALK) == ["没有。<|im_end|>\n", "CALL w<|im_end|>\n", "It is sunny.<|im_end|>\n"]
     prompt = encoder.prompt(TALK)

@@ -109,7 +109,7 @@ def test_the_real_tokenizer_sees_the_text_it_would_see_by_itself(real_tokenizer:
 
 def test_an_answer_without_tokens_is_refused(make_tokenizer: Callable[..., Tokenizer], make_row: MakeRow) -> None:
     chat = "{{ messages[0].content }}"
-    with pytest.raises(InputError, match="no token of the answer"):
+    with pytest.raises(InputError, match="does not write the text of an answer"):
         encode(get_template("tokenizer"), make_row(), make_tokenizer(chat_template=chat), 500)
 
 

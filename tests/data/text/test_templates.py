@@ -59,25 +59,30 @@ def test_the_texts_are_exactly_those_of_the_convention(
     before, after = frames[template.name]
     row = make_row("年费是多少？", "没有。", text="卡片：金卡")
     assert texts(template, row, chat_tokenizer)[0] == f"{before}年费是多少？\n卡片：金卡{after}"
-    assert texts(template, row, chat_tokenizer)[1] == f"没有。{ENDS[template.name]}"
+    assert texts(template, row, chat_tokenizer)[1] == f"没有。{ENDS[template.name]}" + "</s>" * (
+        template.name == "llama3"
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "stop_text"),
+    ("name", "end", "stop"),
     [
-        ("default", None),
-        ("alpaca", None),
-        ("chatml", "<|im_end|>"),
-        ("qwen", "<|im_end|>"),
-        ("llama2", None),
-        ("llama3", "<|eot_id|>"),
-        ("tokenizer", "<|im_end|>"),
+        ("default", "</s>", None),
+        ("alpaca", "</s>", None),
+        ("chatml", "<|im_end|>", None),
+        ("qwen", "<|im_end|>", None),
+        ("llama2", "</s>", None),
+        ("llama3", "</s>", "<|eot_id|>"),  # no token of this tokenizer: eos is learnt after it
+        ("tokenizer", "<|im_end|>", None),
     ],
 )
-def test_every_template_knows_where_a_generated_answer_ends(
-    name: str, stop_text: str | None, chat_tokenizer: Tokenizer
+def test_every_template_knows_what_ends_an_answer(
+    name: str, end: str, stop: str | None, chat_tokenizer: Tokenizer, make_row: MakeRow
 ) -> None:
-    assert get_template(name).stop_text(chat_tokenizer) == stop_text
+    encoder = Encoder(chat_tokenizer, get_template(name), 500)
+    assert encoder.frame.stop == stop
+    assert chat_tokenizer.decode(encoder.frame.ends[:1]) == end
+    assert end in answer_of(encoder.encode([make_row()])[0].labels, chat_tokenizer)
 
 
 def test_an_unknown_template_is_refused_with_the_nearest_name() -> None:

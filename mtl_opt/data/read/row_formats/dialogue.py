@@ -35,6 +35,14 @@ class Message(NamedTuple):
     role: str
     text: str
     learn: bool
+    reasoning: str = ""
+
+
+LEARN_KEYS = ("loss_weight", "loss_mask", "loss_scale", "loss", "weight", "train")
+"""Keys of a message or of its row that say whether an answer is learnt; the first one found counts."""
+
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+"""Keys of an answer that hold what is thought before it; the first one found counts."""
 
 
 def sharegpt(record: Record) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def chat_rounds(record: Record) -> dict[str, Any]:
 def message_fields(record: Record, default: str) -> dict[str, Any]:
     """Read a list of messages, and the system message and tools beside it."""
     column, messages = record.required("messages", default)
-    fields = dialogue_fields(messages_of(column, messages, record), record)
+    fields = dialogue_fields(flagged(messages_of(column, messages, record), column, record), record)
     fields["system"] = fields["system"] or record.optional("system", "system")
     fields["tools"] = tools_text(record)
     return fields
@@ -77,6 +85,21 @@ def messages_of(column: str, messages: object, record: Record, default_learn: bo
     return found
 
 
+def flagged(messages: list[Message], column: str, record: Record) -> list[Message]:
+    """Apply what the row itself says about what is learnt: one value, or a list of one per message."""
+    key = next((key for key in LEARN_KEYS if record.values.get(key) is not None), None)
+    if key is None or key == column:
+        return messages
+    value = record.values[key]
+    values = value if isinstance(value, list) else [value] * len(messages)
+    if len(values) != len(messages):
+        raise InputError(
+            f"{record.where}: `{key}` must be one value or one per message ({len(messages)}), got {len(values)}."
+        )
+    learnt = [is_learnt({key: one}, f"`{key}`, element {i}", record, True) for i, one in enumerate(values, start=1)]
+    return [message._replace(learn=message.learn and flag) for message, flag in zip(messages, learnt, strict=True)]
+
+
 def one_message(message: Mapping[str, Any], what: str, record: Record, default_learn: bool) -> Message:
     """Read one message."""
     tags = record.spec.tags
@@ -93,13 +116,34 @@ def one_message(message: Mapping[str, Any], what: str, record: Record, default_l
         allowed = ", ".join(dict.fromkeys([*own, *ROLE_NAMES]))
         raise InputError(f"{record.where}: {what} has the unknown role {name!r}. Allowed: {allowed}.")
     text = content_text(message.get(content_key), f"{what}, `{content_key}`", record)
-    calls = message.get("tool_calls")
+    if role == "assistant" and holds_calls(message.get(content_key)):
+        role = "call"
+    calls = message.get("tool_calls") or [one for one in (message.get("function_call"),) if one]
     if calls:
+        if not isinstance(calls, list):
+            raise InputError(f"{record.where}: {what}, `tool_calls` must be a list, got {json_type(calls)}.")
         text = "\n".join([*([text] if text.strip() else []), *map(call_text, calls)])
         role = "call"
     if not text.strip() and role not in {"system", "observation"}:
         raise InputError(f"{record.where}: {what} is empty.")
-    return Message(role, text, is_learnt(message, what, record, default_learn))
+    thought = reasoning_of(message, role, what, record)
+    return Message(role, text, is_learnt(message, what, record, default_learn), thought)
+
+
+def reasoning_of(message: Mapping[str, Any], role: str, what: str, record: Record) -> str:
+    """Read what is thought before an answer."""
+    key = next((key for key in REASONING_KEYS if message.get(key)), None)
+    if key is None:
+        return ""
+    if role not in {"assistant", "call"}:
+        raise InputError(f"{record.where}: {what} is of `{role}` and has `{key}`; only answers have reasoning.")
+    return checked_text(key, message[key], record.where).strip()
+
+
+def holds_calls(content: object) -> bool:
+    """Return whether a part of a content is a tool call."""
+    parts = content if isinstance(content, list) else []
+    return any(isinstance(part, Mapping) and part.get("type") in {"tool_call", "tool_calls"} for part in parts)
 
 
 def content_text(content: object, what: str, record: Record) -> str:
@@ -133,12 +177,16 @@ def call_text(call: Any) -> str:
 
 
 def is_learnt(message: Mapping[str, Any], what: str, record: Record, default: bool) -> bool:
-    """Read whether an answer is learnt: `weight` or `loss_weight` 0 or 1, or `train` true or false."""
-    for key in ("loss_weight", "weight", "train"):
+    """Read whether an answer is learnt: one of `LEARN_KEYS` that is 0 or 1, or true or false."""
+    for key in LEARN_KEYS:
         value = message.get(key)
         if value is not None:
             if value not in (0, 1):
-                raise InputError(f"{record.where}: {what}, `{key}` must be 0 or 1, got {json_type(value)}.")
+                shown = value if isinstance(value, int | float | str) else json_type(value)
+                raise InputError(
+                    f"{record.where}: {what}, `{key}` must be 0 or 1, got {shown}: an answer is learnt or not, and "
+                    "only whole tasks are weighed (`tasks.NAME.weight`)."
+                )
             return bool(value)
     return default
 
@@ -161,11 +209,13 @@ def dialogue_fields(messages: Sequence[Message], record: Record) -> dict[str, An
             raise InputError(f"{record.where}: a system message stands within the dialogue; it must be the first.")
         answers = message.role in {"assistant", "call"}
         if turns and message.role == turns[-1].role == "observation":
-            turns[-1] = turns[-1]._replace(text=f"{turns[-1].text}\n{message.text}")
+            results = (*(turns[-1].results or (turns[-1].text,)), message.text)
+            turns[-1] = turns[-1]._replace(text="\n".join(results), results=results)
         elif answers != bool(len(turns) % 2):
             raise InputError(f"{record.where}: turn {len(turns) + 1} is of `{message.role}`, out of turn.")
         else:
-            turns.append(Turn(message.role, message.text, message.learn))  # type: ignore[arg-type]  # checked above
+            role: Any = message.role  # no system message here
+            turns.append(Turn(role, message.text, message.learn, message.reasoning))
     if not turns or len(turns) % 2:
         raise InputError(f"{record.where}: the dialogue ends without an answer.")
     if not any(turn.learn for turn in turns[1::2]):
@@ -174,4 +224,5 @@ def dialogue_fields(messages: Sequence[Message], record: Record) -> dict[str, An
     return {
         "instruction": question.text, "input": "", "output": answer.text, "system": system,
         "history": tuple(earlier), "asks": question.role, "answers": answer.role, "learn": answer.learn,
+        "reasoning": answer.reasoning, "results": question.results,
     }  # fmt: skip

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from mtl_opt.data.read.row_formats import RowSpec, make_row
 from mtl_opt.data.read.rows import Row
+from mtl_opt.errors import InputError
 
 
 def row_of(record: Any, formatting: str | None = None, **spec: Any) -> Row:
@@ -59,3 +62,32 @@ def test_chat_rounds_name_their_task() -> None:
     rounds = [{"role": "human", "content": "a"}, {"role": "bot", "content": "b"}]
     row = row_of({"id": 0, "data_name": "code", "chat_rounds": rounds})
     assert (row.task, row.output) == ("code", "b")
+
+
+@pytest.mark.parametrize("key", ["loss", "loss_mask", "loss_scale", "train", "weight"])
+@pytest.mark.parametrize("place", ["message", "row"])
+def test_every_key_that_says_what_is_learnt_is_read(key: str, place: str) -> None:
+    messages = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b")) * 2]
+    values: dict = {"messages": messages}
+    if place == "message":
+        messages[1][key] = 0
+    else:
+        values[key] = [1, 0, 1, 1.0]
+    row = make_row(values, "f.jsonl", 1, RowSpec())
+    assert (row.history[1].learn, row.learn) == (False, True)
+    (messages[1] if place == "message" else values)[key] = 0.5 if place == "message" else [1, 0.5, 1, 1]
+    with pytest.raises(InputError, match=f"`{key}`.* must be 0 or 1, got 0.5: an answer is learnt or not"):
+        make_row(values, "f.jsonl", 1, RowSpec())
+
+
+def test_reasoning_and_calls_of_any_spelling_are_read() -> None:
+    call = {"name": "w", "arguments": "{}"}
+    for message, answers in (({"function_call": call}, "call"), ({"content": "b"}, "assistant")):
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "reasoning": "hm", **message}]
+        row = make_row({"messages": messages}, "f.jsonl", 1, RowSpec())
+        assert (row.answers, row.reasoning) == (answers, "hm")
+    messages[0]["thinking"] = "hm"
+    with pytest.raises(InputError, match="message 1 is of `user` and has `thinking`; only answers have reasoning"):
+        make_row({"messages": messages}, "f.jsonl", 1, RowSpec())
+    with pytest.raises(InputError, match=r"`loss_mask` must be one value or one per message \(1\), got 2"):
+        make_row({"messages": messages[1:], "loss_mask": [1, 0]}, "f.jsonl", 1, RowSpec())
