@@ -40,6 +40,7 @@ class Usage:
         self.unread: dict[tuple[str, ...], list[str]] = {}
         self.rows: Counter[tuple[str, ...]] = Counter()
         self.drawn: tuple[int, int] | None = None
+        self.joined = 0
 
     def watch(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Watch a record whose keys are new."""
@@ -64,6 +65,7 @@ class Usage:
             "unread": dict(columns),
             "rows": self.rows.total(),
             "drawn": self.drawn,
+            "joined": self.joined,
         }
 
 
@@ -75,6 +77,10 @@ def usage_sentences(facts: Mapping[str, Any], path: str, task: str) -> tuple[lis
     ]
     left = f"; not read: {', '.join(columns)}" if columns else ""
     notes = [f"{task}: `{path}` is read as {', '.join(facts['formats'])}{left}."]
+    if facts.get("joined"):
+        notes.append(
+            f"{task}: in {facts['joined']} of the {rows} rows of `{path}` questions follow each other, and are joined."
+        )
     if facts.get("blocks"):
         notes.append(f"{task}: long texts of `{path}` are cut into blocks of `cutoff_len`: {facts['blocks']} rows.")
     if facts["drawn"] is not None:

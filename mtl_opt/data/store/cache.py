@@ -22,7 +22,7 @@ from mtl_opt.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Raise it whenever reading or encoding yields other rows or tokens: older cache entries are then ignored."""
 
 TOKEN_ARRAYS = ("ids", "offsets", "spans", "span_offsets", "flags")

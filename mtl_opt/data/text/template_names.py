@@ -22,6 +22,7 @@ TEMPLATES: dict[str, Template] = {
             before="### Instruction:\n",
             after="\n\n### Response:\n",
             end="{eos}\n\n",
+            context="\n\n### Input:\n",
             system=("", "\n\n"),
             default_system="Below is an instruction that describes a task. "
             "Write a response that appropriately completes the request.",

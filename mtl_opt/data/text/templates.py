@@ -70,6 +70,7 @@ class TextTemplate(Template):
         between: Text between the results of several tools.
         fused: Whether the system message stands within the first question instead of before it.
         again: Text before every question but the first.
+        context: Text between an instruction and its input.
         opens: Whether a beginning-of-sequence token comes first even where the tokenizer itself adds none.
         joined: False: prompt and answer are tokenised separately.
         thinking: None: the texts are fixed.
@@ -85,6 +86,7 @@ class TextTemplate(Template):
     between: str = "\n"
     fused: bool = False
     again: str = ""
+    context: str = "\n"
     opens: bool = False
     joined: bool = False
     thinking: None = None
@@ -117,6 +119,9 @@ class TextTemplate(Template):
         """Return the same texts, each split into parts of known kind."""
         found: list[list[Part]] = []
         turns = row.turns
+        if row.instruction and row.input:
+            asked_last = turns[-1][0]._replace(text=f"{row.instruction}{self.context}{row.input}")
+            turns[-1] = (asked_last, turns[-1][1])
         for number, (question, answer) in enumerate(turns):
             last = number == len(turns) - 1
             asked = self.asked(question, "question" if last else "history", prefix if number == 0 else "")

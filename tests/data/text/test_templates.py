@@ -58,7 +58,8 @@ def test_the_texts_are_exactly_those_of_the_convention(
 ) -> None:
     before, after = frames[template.name]
     row = make_row("年费是多少？", "没有。", text="卡片：金卡")
-    assert texts(template, row, chat_tokenizer)[0] == f"{before}年费是多少？\n卡片：金卡{after}"
+    gap = "\n\n### Input:\n" if template.name == "alpaca" else "\n"
+    assert texts(template, row, chat_tokenizer)[0] == f"{before}年费是多少？{gap}卡片：金卡{after}"
     assert texts(template, row, chat_tokenizer)[1] == f"没有。{ENDS[template.name]}" + "</s>" * (
         template.name == "llama3"
     )
@@ -102,3 +103,14 @@ def test_chatml_needs_no_eos_token(make_tokenizer: Callable[..., Tokenizer], mak
     tokenizer = make_tokenizer(eos_token=None)
     labels = encode(get_template("chatml"), make_row(output="no"), tokenizer, 500).labels
     assert answer_of(labels, tokenizer) == "no<|im_end|>\n"
+
+
+def test_alpaca_writes_the_input_in_a_block_of_its_own(plain_tokenizer, make_row) -> None:
+    row = make_row("Add.", text="1 and 2")
+    assert (
+        Encoder(plain_tokenizer, get_template("alpaca"), 500)
+        .texts(row)[0]
+        .endswith("### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:\n")
+    )
+    assert "### Input" not in Encoder(plain_tokenizer, get_template("alpaca"), 500).texts(make_row("Add."))[0]
+    assert "Add.\n1 and 2" in Encoder(plain_tokenizer, get_template("chatml"), 500).texts(row)[0]

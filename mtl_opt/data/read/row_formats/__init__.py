@@ -92,8 +92,10 @@ def make_row(values: object, file: str, line: int, spec: RowSpec, usage: Usage |
     record = Record(seen, where, spec)
     form = spec.formatting or infer_format(spec.columns or values)
     fields = FORMATS[form](record)
+    joined = fields.pop("joined", False)
     group, difficulty = record.group(), record.difficulty()
     row = Row(file=file, line=line, group=group, difficulty=difficulty, **{"task": record.task(), **fields})
     if usage is not None:
         usage.add(seen, form)
+        usage.joined += joined
     return row

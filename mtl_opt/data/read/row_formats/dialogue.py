@@ -199,9 +199,21 @@ def tools_text(record: Record) -> str:
     return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
 
 
+def joined_questions(messages: Sequence[Message]) -> tuple[list[Message], bool]:
+    """Join questions that follow each other, and tell whether there were any."""
+    found: list[Message] = []
+    for message in messages:
+        if found and message.role == found[-1].role == "user":
+            found[-1] = message._replace(text=f"{found[-1].text}\n\n{message.text}")
+        else:
+            found.append(message)
+    return found, len(found) < len(messages)
+
+
 def dialogue_fields(messages: Sequence[Message], record: Record) -> dict[str, Any]:
     """Check that questions and answers alternate, and split the messages into history and last pair."""
     system, turns = "", list[Turn]()
+    messages, joined = joined_questions(messages)
     if messages[0].role == "system":
         system, messages = messages[0].text, messages[1:]
     for message in messages:
@@ -225,4 +237,5 @@ def dialogue_fields(messages: Sequence[Message], record: Record) -> dict[str, An
         "instruction": question.text, "input": "", "output": answer.text, "system": system,
         "history": tuple(earlier), "asks": question.role, "answers": answer.role, "learn": answer.learn,
         "reasoning": answer.reasoning, "results": question.results,
+        "joined": joined,
     }  # fmt: skip

@@ -21,35 +21,43 @@ END_MARKS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|eot_id|>")
 
 
 def alpaca(record: Record) -> dict[str, Any]:
-    """Read `{instruction, input, output, system, history}`; `history` is a list of `[question, answer]`."""
+    """Read `{instruction, input, output, system, history}`, or `{query, response}` as other tools have it."""
     if record.spec.columns and not record.spec.columns.get("response"):
         return plain_text(record)
+    asks_by_query = not record.spec.columns and "instruction" not in record.values and "query" in record.values
+    names = ("query", "input", "response") if asks_by_query else ("instruction", "input", "output")
+    earlier, unanswered = history(record)
     fields: dict[str, Any] = {
-        "instruction": record.text("prompt", "instruction"),
-        "input": record.optional("query", "input"),
-        "output": record.answer("response", "output"),
+        "instruction": record.text("prompt", names[0]),
+        "input": record.optional("query", names[1]),
+        "output": record.answer("response", names[2]),
         "system": record.optional("system", "system"),
         "tools": record.optional("tools", "tools"),
-        "history": history(record),
+        "history": earlier,
+        "joined": bool(unanswered),
     }
-    answer = record.column("response", "output")
-    check_pair(fields["instruction"] + fields["input"], fields["output"], record, ("instruction", "input", answer))
+    answer = record.column("response", names[2])
+    check_pair(fields["instruction"] + fields["input"], fields["output"], record, (*names[:2], answer))
+    fields["instruction"] = unanswered + fields["instruction"]
     return fields
 
 
-def history(record: Record) -> tuple[Turn, ...]:
-    """Read earlier questions and answers."""
+def history(record: Record) -> tuple[tuple[Turn, ...], str]:
+    """Read earlier questions and answers, and what was asked last without an answer (null or empty)."""
     pairs = record.value("history", "history") or []
     column = record.column("history", "history")
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise InputError(f"{record.where}: `{column}` must be a list of [question, answer], got {json_type(pairs)}.")
     turns: list[Turn] = []
+    asked = ""
     for question, answer in pairs:
-        turns += [
-            Turn("user", checked_text(str(column), question, record.where)),
-            Turn("assistant", checked_text(str(column), answer, record.where)),
-        ]
-    return tuple(turns)
+        asked += checked_text(str(column), question, record.where)
+        if answer is None or answer == "":
+            asked += "\n\n"
+            continue
+        turns += [Turn("user", asked), Turn("assistant", checked_text(str(column), answer, record.where))]
+        asked = ""
+    return tuple(turns), asked
 
 
 def prompt_completion(record: Record) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from mtl_opt.data.read.row_formats import RowSpec, make_row
 from mtl_opt.data.read.rows import Row
+from mtl_opt.data.read.usage import Usage, usage_sentences
 from mtl_opt.errors import InputError
 
 
@@ -91,3 +92,22 @@ def test_reasoning_and_calls_of_any_spelling_are_read() -> None:
         make_row({"messages": messages}, "f.jsonl", 1, RowSpec())
     with pytest.raises(InputError, match=r"`loss_mask` must be one value or one per message \(1\), got 2"):
         make_row({"messages": messages[1:], "loss_mask": [1, 0]}, "f.jsonl", 1, RowSpec())
+
+
+def test_questions_that_follow_each_other_are_joined_and_counted() -> None:
+    usage = Usage()
+    said = [
+        ("user", "a"),
+        ("user", "b"),
+        ("assistant", "c"),
+        ("user", "d"),
+        ("user", "e"),
+        ("user", "f"),
+        ("assistant", "g"),
+    ]
+    talk = {"messages": [{"role": role, "content": text} for role, text in said]}
+    row = make_row(talk, "rows.jsonl", 7, RowSpec(), usage)
+    assert [turn.text for pair in row.turns for turn in pair] == ["a\n\nb", "c", "d\n\ne\n\nf", "g"]
+    make_row({"messages": talk["messages"][1:3]}, "rows.jsonl", 8, RowSpec(), usage)
+    notes, _ = usage_sentences(usage.facts(), "rows.jsonl", "Task qa")
+    assert "Task qa: in 1 of the 2 rows of `rows.jsonl` questions follow each other, and are joined." in notes

@@ -6,6 +6,7 @@ import pytest
 
 from mtl_opt.data.read.row_formats import RowSpec, make_row
 from mtl_opt.data.read.rows import Row, Turn
+from mtl_opt.errors import InputError
 
 
 def row_of(record: Any, formatting: str | None = None, **spec: Any) -> Row:
@@ -58,3 +59,18 @@ def test_choices_may_bring_their_own_letters() -> None:
 def test_a_label_is_learnt_as_text(label: object, text: str) -> None:
     row = row_of({"text": "a", "label": label})
     assert (row.output, row.label) == (text, text)
+
+
+def test_query_and_response_are_question_and_answer() -> None:
+    row = row_of({"query": "1+1?", "response": "2", "history": [["hi", "hello"]], "system": "s"})
+    assert (row.user_text, row.output, row.system, len(row.history)) == ("1+1?", "2", "s", 2)
+    with pytest.raises(InputError, match="`response` is empty"):
+        row_of({"query": "1+1?", "response": ""})
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_question_of_the_history_without_an_answer_is_joined_with_the_next(nothing: str | None) -> None:
+    row = row_of({"instruction": "c", "output": "d", "history": [["a", "b"], ["问", nothing]]})
+    assert (row.user_text, [turn.text for turn in row.history]) == ("问\n\nc", ["a", "b"])
+    row = row_of({"instruction": "c", "output": "d", "history": [["q", nothing], ["a", "b"]]})
+    assert (row.user_text, [turn.text for turn in row.history]) == ("c", ["q\n\na", "b"])
