@@ -18,7 +18,7 @@ from mtl_opt.data.packing import collate_packed
 from mtl_opt.data.read.row_formats import FORMATS, RowSpec
 from mtl_opt.data.read.rows import Row
 from mtl_opt.data.read.sources import Source, TaskSettings, iterate, read_rows
-from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, registry_entries, task_entries
+from mtl_opt.data.registry import ENTRY_KEYS, Entry, check_entry, held_out_sources, registry_entries, task_entries
 from mtl_opt.data.store.cache import default_root
 from mtl_opt.data.store.duplicates import Overlap, clusters, marks_of, overlaps
 from mtl_opt.data.store.loading import SplitRules, TaskRows, hold_out, load_rows
@@ -70,6 +70,7 @@ __all__ = [
     "encode_rows",
     "encoded",
     "get_template",
+    "held_out_sources",
     "hold_out",
     "iterate",
     "label_names",

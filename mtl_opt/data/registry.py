@@ -1,6 +1,7 @@
 """Registry entries: data sets as configured under `tasks:` or in a LLaMA-Factory `dataset_info.json`."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,40 @@ def registry_entries(dataset_dir: str, names: Sequence[str]) -> list[Entry]:
             raise InputError(f"`{path}`: entry `{name}` must be an object.")
     base = Path(dataset_dir)
     return [read_entry(name, registry[name], base, f"{path}: {name}", strict=False) for name in names]
+
+
+PARTS = re.compile(r"[_-](?:train|training|test|dev|eval|val|valid|validation)$", re.IGNORECASE)
+"""Endings of names of data sets that say which part of the data they are."""
+
+
+def held_out_sources(
+    dataset_dir: str, names: Sequence[str], trained: Mapping[str, str]
+) -> tuple[list[Source], list[str]]:
+    """Read held-out data sets by name, each with the task whose rows it holds.
+
+    Args:
+        dataset_dir: As for `registry_entries`.
+        names: Data sets to read.
+        trained: Task of each data set that is trained on, in order.
+
+    Returns:
+        One source per name, and a note for each whose task is not its own name: it is the entry's `task`, or that of
+        the data set with the same name but for an ending such as `_test`, or, of as many, of the one at its place.
+    """
+    online = dataset_dir == "ONLINE"
+    named = {} if online else {n: (e or {}).get("task") for n, e in read_info(Path(dataset_dir) / INFO).items()}
+    stems = {PARTS.sub("", name): task for name, task in trained.items()}
+    stems |= {PARTS.sub("", task): task for task in trained.values()}
+    found, notes = [], []
+    for place, (name, entry) in enumerate(zip(names, registry_entries(dataset_dir, names), strict=True)):
+        task = str(entry.train.task)
+        if named.get(name) is None and task not in trained.values():
+            by_order = [*trained.values()][place] if len(names) == len(trained) else task
+            task = stems.get(PARTS.sub("", task), by_order)
+        if task != entry.train.task:
+            notes.append(f"Held-out rows of `{name}` are of task `{task}`.")
+        found.append(replace(entry.train, task=task))
+    return found, notes
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -229,10 +264,10 @@ def _texts_by_name(names: Sequence[str]) -> Check:
         for name, found in value.items():
             if name not in (*names, *OTHER_MEDIA):
                 raise UnknownNameError(f"key under `{key}`:", name, names)
-            if found is not None and not _is_position(found):
+            if found is not None and not _is_position(found) and not (name in OTHER_MEDIA and found == ""):
                 text(f"{key}.{name}", found)
         texts = {name: str(found) if _is_position(found) else found for name, found in value.items()}
-        return {name: found for name, found in texts.items() if found is not None or name == "task"}
+        return {name: found for name, found in texts.items() if found not in {None, ""} or name == "task"}
 
     return check
 

@@ -27,6 +27,7 @@ from mtl_opt.data import (
     clusters,
     default_root,
     get_template,
+    held_out_sources,
     hold_out,
     load_rows,
     load_streams,
@@ -180,7 +181,10 @@ def entries_of(config: TrainConfig) -> tuple[list[Entry], list[Source]]:
         held_out = [Source(path, needs_task=True) for path in config.eval_file or []]
     elif config.dataset is not None:
         entries = registry_entries(config.dataset_dir, config.dataset)
-        held_out = [entry.train for entry in registry_entries(config.dataset_dir, config.eval_dataset or [])]
+        trained = {name: str(entry.train.task) for name, entry in zip(config.dataset, entries, strict=True)}
+        held_out, notes = held_out_sources(config.dataset_dir, config.eval_dataset or [], trained)
+        for note in notes:
+            logger.info(note)
     else:
         entries = task_entries(config.tasks or {})
     entries = [labelled_entry(entry, config.heads) for entry in entries]
