@@ -1,16 +1,18 @@
 """From losses to rows of the Jacobian: the owner of each row of a batch, and the backward that fills the buffer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from mtl_opt.batch import Segments, segments_of, task_rows
-from mtl_opt.gradients.checks import check_losses, check_no_gradient, checked_counts
+from mtl_opt.gradients.checks import check_no_gradient, checked_counts
 from mtl_opt.gradients.engines.choice import Engine
 from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.step.half_split import HalfSplit
+from mtl_opt.gradients.step.loss_roots import Losses, LossRoots, read_losses
 from mtl_opt.gradients.step.step import Step
 
 
@@ -62,27 +64,42 @@ class RowFiller:
             raise ValueError("No rows are open; ask inside `with grads.rows(ids):`.")
         return self.owners
 
-    def backward(self, step: Step, losses: Tensor, counts: Tensor | None) -> None:  # [tasks], [tasks]
+    def backward(self, step: Step, losses: Losses, counts: Tensor | None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows: means over the step need one division, whatever the micro-batches."""
-        self._check(step, losses)
+        found = read_losses(losses, step.tasks, halves=self.halves is not None)
+        self._check(step)
         names = tuple(step.tasks) * (1 if self.halves is None else 2)
-        if counts is None:
-            filled = self._segments.rows if self._segments else range(len(names))
-            counts = torch.tensor([float(row in filled) for row in range(len(names))]).view_as(losses)
-        counts = checked_counts(counts, losses, step.tasks).flatten()
-        losses = losses.flatten()
+        counts = self._checked_counts(found, counts, step.tasks)
         present = [row for row, count in enumerate(self.engine.agreed_counts(counts).tolist()) if count > 0]
         if not present:
             return
-        scaled = losses * counts.to(torch.promote_types(losses.dtype, torch.float32))  # bfloat16 has no 1001
-        step.add(counts, scaled.detach(), self._rows_of(len(step.tasks), counts))
-        if step.scaler is not None:
-            scaled = scaled * step.scaler.scale
+        step.add(counts, (found.values * counts).detach(), self._rows_of(len(step.tasks), counts))
+        scaled = found.scaled(counts if step.scaler is None else counts * step.scaler.scale)
         # With one task in the batch there is nothing to mix: wait for one with more.
         if self._verify and len(present) > 1:
             self.engine.verify(scaled, present, names)
             self._verify = False
         self.engine.backward(scaled, present)
+
+    def _checked_counts(self, losses: LossRoots, counts: Tensor | None, tasks: Sequence[str]) -> Tensor:  # -> [rows]
+        """Return the counts, by default 1 for every loss that is given and has rows, or raise for one that is not."""
+        if counts is None:
+            filled = self._segments.rows if self._segments else range(len(losses.given))
+            ones = [float(given and row in filled) for row, given in enumerate(losses.given)]
+            counts = torch.tensor(ones, device=losses.values.device)
+        counts = counts.flatten() if self.halves is not None else counts
+        counts = checked_counts(counts, losses.values, tasks)
+        numbers = zip(losses.given, counts.tolist(), losses.values.tolist(), strict=True)
+        for row, (given, count, value) in enumerate(numbers):
+            task = tasks[row % len(tasks)]
+            if count > 0 and not given:
+                raise ValueError(f"The loss of task `{task}` is None, and its count is {count:g}.")
+            if count == 0 and not losses.apart and not isfinite(value):
+                raise ValueError(
+                    f"The loss of task `{task}`, which is absent, is {value}, and is computed together with those of "
+                    "the others, whose gradients it would spoil: divide by at least 1, or give the losses one by one."
+                )
+        return counts
 
     def _rows_of(self, num_tasks: int, counts: Tensor) -> Tensor:  # [rows] -> [tasks]
         """Count the rows of each task in the batch; without open rows every loss is of the same ones."""
@@ -95,9 +112,8 @@ class RowFiller:
             found[owner] = len(rows) if isinstance(rows, Tensor) else rows.stop - rows.start
         return torch.tensor(found, dtype=torch.float64).view(-1, num_tasks).sum(0)
 
-    def _check(self, step: Step, losses: Tensor) -> None:
+    def _check(self, step: Step) -> None:
         """Raise for losses that would mix steps, rows or tasks."""
-        check_losses(losses, step.tasks, halves=self.halves is not None)
         if self._segments is None and (self.engine.wires or self.halves is not None):
             raise ValueError("Call `backward` inside `with grads.rows(ids):`, which says whose rows these are.")
         if step.closed:

@@ -25,6 +25,7 @@ from mtl_opt.gradients.row_filler import RowFiller
 from mtl_opt.gradients.rows.shards import unsharded
 from mtl_opt.gradients.step.combiner_input import CombinerLike, input_of, weights_from
 from mtl_opt.gradients.step.half_split import HalfSplit
+from mtl_opt.gradients.step.loss_roots import Losses
 from mtl_opt.gradients.step.loss_scaler import LossScaler
 from mtl_opt.gradients.step.private_gradients import PrivateGradients
 from mtl_opt.gradients.step.row_scales import RowScales
@@ -147,14 +148,14 @@ class TaskGradients:
         """Where each row goes while `rows` is open: its task, plus `num_tasks` in the second half."""
         return self._filler.open_owners()
 
-    def backward(self, losses: Tensor, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
+    def backward(self, losses: Losses, counts: Tensor | None = None) -> None:  # [tasks], [tasks]
         """Add `counts · ∇losses` to the rows.
 
         Args:
-            losses: Mean loss of every task over this batch; the value of an absent task is ignored. `[tasks]`, with
-                halves `[2, tasks]`, flat or not
+            losses: Mean loss of every task over this batch: `[tasks]` (with halves `[2, tasks]`, flat or not), a
+                sequence in task order, or `{task: loss}`. None, or a missing name: the task is absent.
             counts: Label tokens (or rows) that each loss averages, 0 for an absent task; default 1 for every task
-                that has rows. The shape of `losses`.
+                that has rows. `[tasks]`, or the shape of `losses`
 
         A `ValueError` says when it is called outside `rows` (engine one_pass), after the step was closed, with the
         wrong number of losses, or on top of gradients that were already summed.

@@ -17,6 +17,7 @@ from mtl_opt.gradients.rows.block_gramians import BlockGramians
 from mtl_opt.gradients.rows.feature_rows import FeatureRows
 from mtl_opt.gradients.rows.gradient_rows import GradientRows
 from mtl_opt.gradients.rows.row_buffer import RowBuffer
+from mtl_opt.gradients.step.loss_roots import ScaledLosses
 
 ENGINES = ("auto", "one_pass", "per_task", "two_pass")
 
@@ -33,10 +34,10 @@ class Engine(Protocol):
     def agreed_counts(self, counts: Tensor) -> Tensor:  # [rows]
         """Return the counts that decide which losses are differentiated, the same in all processes that must agree."""
 
-    def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [rows]
+    def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Add the gradient of every present loss."""
 
-    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
+    def verify(self, losses: ScaledLosses, present: Sequence[int], tasks: Sequence[str]) -> None:
         """Check that no loss depends on rows of another task."""
 
 

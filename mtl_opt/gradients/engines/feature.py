@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.rows.feature_rows import FeatureRows
+from mtl_opt.gradients.step.loss_roots import ScaledLosses
 
 
 class Feature:
@@ -60,7 +60,7 @@ class Feature:
         """Return the counts that decide which losses are differentiated."""
         return counts
 
-    def backward(self, scaled: Tensor, present: Sequence[int]) -> None:  # [tasks]
+    def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Differentiate every present task's loss with respect to the representation and its own head."""
         if self.features is None or self.buffer.features is not None:
             raise ValueError(
@@ -70,7 +70,7 @@ class Feature:
         rows = {}
         for task in present:
             wanted = [self.features, *self.private[task]]
-            found = torch.autograd.grad(scaled[task], wanted, retain_graph=True, allow_unused=True)
+            found = losses.grad(task, wanted, retain_graph=True)
             if found[0] is not None:
                 rows[task] = found[0]
             for parameter, gradient in zip(self.private[task], found[1:], strict=True):
@@ -78,5 +78,5 @@ class Feature:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         self.buffer.take(self.features, rows)
 
-    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [tasks]
+    def verify(self, losses: ScaledLosses, present: Sequence[int], tasks: Sequence[str]) -> None:
         """Check nothing: rows may interact across tasks."""

@@ -12,6 +12,7 @@ from mtl_opt.gradients.layers.task_linear import WiredForward
 from mtl_opt.gradients.layers.wirable import is_conv1d, why_not
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
 from mtl_opt.gradients.rows.row_buffer import RowBuffer
+from mtl_opt.gradients.step.loss_roots import ScaledLosses
 
 LEAK_TOLERANCE = 1e-5
 """Largest share of a task's gradient that may reach it through rows of other tasks: rounding, not mixing."""
@@ -72,17 +73,13 @@ class OnePass:
         """Return the counts that decide which losses are differentiated."""
         return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
-    def backward(
-        self,
-        scaled: Tensor,  # [tasks]
-        present: Sequence[int],
-    ) -> None:
+    def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Add the gradient of every present task's loss to its row, in one backward."""
-        self.differentiate(scaled[list(present)].sum(), retain_graph=False)
+        self.differentiate(losses, present, retain_graph=False)
 
-    def differentiate(self, loss: Tensor, retain_graph: bool) -> None:  # []
+    def differentiate(self, losses: ScaledLosses, present: Sequence[int], retain_graph: bool) -> None:
         """Run one backward, and raise if a gradient reached a parameter outside a wired layer."""
-        loss.backward(retain_graph=retain_graph)
+        losses.backward(present, retain_graph)
         leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
         for name in leaked:
             self.buffer.parameters[name].grad = None
@@ -92,12 +89,7 @@ class OnePass:
                 "the tasks apart (weights used as a function, tied weights); use engine `per_task`."
             )
 
-    def verify(
-        self,
-        scaled: Tensor,  # [tasks]
-        present: Sequence[int],
-        tasks: Sequence[str],
-    ) -> None:
+    def verify(self, losses: ScaledLosses, present: Sequence[int], tasks: Sequence[str]) -> None:
         """Check that no task's loss depends on rows or private parameters of another task.
 
         It costs one backward per task and leaves no trace. A `ValueError` names the two tasks.
@@ -110,7 +102,7 @@ class OnePass:
                 self.buffer.zero()
                 for parameter in touched:
                     parameter.grad = None
-                scaled[task].backward(retain_graph=True)
+                losses.backward([task], retain_graph=True)
                 self._refuse_leak(task, tasks)
         finally:
             self.buffer.restore(kept)

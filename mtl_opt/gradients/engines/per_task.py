@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.checks import refuse_constant
 from mtl_opt.gradients.rows.row_buffer import RowBuffer
 from mtl_opt.gradients.rows.shards import local_shard
+from mtl_opt.gradients.step.loss_roots import ScaledLosses
 
 
 class PerTask:
@@ -37,15 +37,12 @@ class PerTask:
         """Return the counts that decide which losses are differentiated."""
         return self.buffer.processes.sum(counts.clone()) if self.sharded else counts
 
-    def backward(
-        self,
-        scaled: Tensor,  # [rows]
-        present: Sequence[int],
-    ) -> None:
+    def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Add the gradient of every present loss to its row."""
         take = self._from_backward if self.sharded else self._from_grad
         for row in present:
-            gradients = take(scaled[row], [*self.buffer.parameters.values(), *self.private[row]], row == present[-1])
+            wanted = [*self.buffer.parameters.values(), *self.private[row]]
+            gradients = take(losses, row, wanted, row == present[-1])
             for view, gradient in zip(self.views, gradients, strict=False):
                 if gradient is not None:
                     view[row].add_(local_shard(gradient))
@@ -53,25 +50,29 @@ class PerTask:
                 if gradient is not None:
                     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
-    def verify(self, scaled: Tensor, present: Sequence[int], tasks: Sequence[str]) -> None:  # [rows]
+    def verify(self, losses: ScaledLosses, present: Sequence[int], tasks: Sequence[str]) -> None:
         """Check that every present loss has a gradient; rows may interact across tasks."""
         take = self._from_backward if self.sharded else self._from_grad
         for row in present:
             wanted = [*self.buffer.parameters.values(), *self.private[row]]
-            refuse_constant(tasks[row], take(scaled[row], wanted, last=False))
+            refuse_constant(tasks[row], take(losses, row, wanted, last=False))
 
     @staticmethod
-    def _from_grad(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:
+    def _from_grad(
+        losses: ScaledLosses, row: int, wanted: Sequence[nn.Parameter], last: bool
+    ) -> Sequence[Tensor | None]:
         """Differentiate without touching any `.grad`; the graph is freed with the last loss."""
-        return torch.autograd.grad(loss, wanted, retain_graph=not last, allow_unused=True)
+        return losses.grad(row, wanted, retain_graph=not last)
 
     @staticmethod
-    def _from_backward(loss: Tensor, wanted: Sequence[nn.Parameter], last: bool) -> Sequence[Tensor | None]:
+    def _from_backward(
+        losses: ScaledLosses, row: int, wanted: Sequence[nn.Parameter], last: bool
+    ) -> Sequence[Tensor | None]:
         """Differentiate in a backward of its own, in which FSDP2 reduces and scatters, and undo the mean it takes."""
         kept = [parameter.grad for parameter in wanted]
         for parameter in wanted:
             parameter.grad = None
-        loss.backward(retain_graph=not last)
+        losses.backward([row], retain_graph=not last)
         found = [None if p.grad is None else p.grad * _processes_of(p) for p in wanted]
         for parameter, gradient in zip(wanted, kept, strict=True):
             parameter.grad = gradient

@@ -10,6 +10,7 @@ from mtl_opt.batch import Segments, current_task_rows, task_rows
 from mtl_opt.gradients.engines.one_pass import OnePass
 from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.rows.block_gramians import BlockGramians
+from mtl_opt.gradients.step.loss_roots import ScaledLosses
 
 
 class TwoPass:
@@ -48,39 +49,30 @@ class TwoPass:
         """Return the counts that decide which losses are differentiated."""
         return self.wiring.agreed_counts(counts)
 
-    def backward(
-        self,
-        scaled: Tensor,  # [rows]
-        present: Sequence[int],
-    ) -> None:
+    def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Add the inner products of all gradients, in one backward that keeps the graph."""
         if self.buffer.second_pass is not None:
             raise ValueError(
                 "Engine `two_pass` takes one micro-batch per step (the Gramian of several needs the products across "
                 "them); accumulate with engine `one_pass`, or take larger batches."
             )
-        loss, ids = scaled[list(present)].sum(), current_task_rows()
+        ids = current_task_rows()
         assert ids is not None
-        self.buffer.second_pass = partial(self._again, loss, ids, self.segments.current())
-        self.wiring.differentiate(loss, retain_graph=True)
+        self.buffer.second_pass = partial(self._again, losses, present, ids, self.segments.current())
+        self.wiring.differentiate(losses, present, retain_graph=True)
 
-    def verify(
-        self,
-        scaled: Tensor,  # [rows]
-        present: Sequence[int],
-        tasks: Sequence[str],
-    ) -> None:
+    def verify(self, losses: ScaledLosses, present: Sequence[int], tasks: Sequence[str]) -> None:
         """Check that no task's loss depends on rows or private parameters of another task."""
-        self.wiring.verify(scaled, present, tasks)
+        self.wiring.verify(losses, present, tasks)
 
-    def _again(self, loss: Tensor, ids: Tensor, segments: Segments) -> None:
+    def _again(self, losses: ScaledLosses, present: Sequence[int], ids: Tensor, segments: Segments) -> None:
         """Run the backward again; private gradients are there already."""
         gradients = [parameter.grad for parameter in self.private]
         for parameter in self.private:
             parameter.grad = None  # autograd would add to the very tensor
         with task_rows(ids), self.wiring.open():  # layers that are recomputed ask again whose rows these are
             self.segments.register(ids, segments)
-            self.wiring.differentiate(loss, retain_graph=False)
+            self.wiring.differentiate(losses, present, retain_graph=False)
         self.segments.forget()
         for parameter, gradient in zip(self.private, gradients, strict=True):
             parameter.grad = gradient
