@@ -20,6 +20,9 @@ EPSILON = 1e-8
 NOT_SEEN = -1.0
 """Stands for the loss of a task whose last step was observed already, or that had none."""
 
+PATIENCE = 20
+"""Steps without `observe` after which the combiner says so."""
+
 
 class FAMO(Combiner):
     r"""Weight the tasks so that all losses fall at the same relative rate, learning from what the last step did.
@@ -89,6 +92,7 @@ class FAMO(Combiner):
         finite_numbers("min_losses", min_losses)
         self.weight_decay = positive("weight_decay", weight_decay, zero=True)
         self.min_losses = min_losses
+        self.unobserved = 0  # steps since the last `observe`
 
     def allocate(self, num_tasks: int) -> None:
         """Start with equal logits and no step to observe."""
@@ -104,6 +108,10 @@ class FAMO(Combiner):
         step = self.enter(gramian, losses, tasks)
         above = non_negative_losses(self, step, self.least[step.tasks].numpy())
         self.before[step.tasks] = torch.from_numpy(above)
+        self.unobserved += 1
+        if self.unobserved == PATIENCE:
+            what = f"`observe(losses)` was not called in {PATIENCE} steps, so that the logits stay as they are"
+            self.note(f"{what}; call it after every optimizer step with the new losses of the same batch", warn=True)
         taking_part = above > 0 if (above > 0).any() else np.ones_like(above, dtype=bool)
         # w_i = c z_i / (L_i - b_i), with c so that they add up to 1.
         inverse = np.where(taking_part, softmax(self.logits[step.tasks].numpy()) / (above + EPSILON), 0.0)
@@ -117,6 +125,7 @@ class FAMO(Combiner):
             losses: One per task of the step; refused when not finite or below its `min_losses`. `[tasks]`
             tasks: Their indices among the bound names; None: all of them, in order.
         """
+        self.unobserved = 0
         step = self.enter(None, losses, tasks)
         after = non_negative_losses(self, step, self.least[step.tasks].numpy())
         before = self.before[step.tasks].numpy()

@@ -55,7 +55,11 @@ def refuse_constant(task: str, gradients: Sequence[Tensor | None]) -> None:
 def check_no_gradient(parameters: Mapping[str, nn.Parameter]) -> None:
     """Raise if a parameter already has a gradient, which would be summed over tasks."""
     for name, parameter in parameters.items():
-        if parameter.grad is not None:
+        if parameter.grad is None:
+            continue
+        if not bool(unsharded(parameter.grad).any()):  # as `zero_grad(set_to_none=False)` leaves it
+            parameter.grad = None
+        else:
             raise ValueError(
                 f"`{name}` already has a gradient: one summed over tasks cannot be taken apart. Leave the losses to "
                 "`backward` of mtl_opt alone, and clear the gradients after every step."
@@ -96,6 +100,18 @@ def rows_untouched(version: Callable[[], int]) -> Iterator[None]:
             "`term` depends on rows of the batch: compute it per task and add it to that task's loss. The rows of "
             "this step are spoilt; call `grads.zero()`."
         )
+
+
+def check_kinds(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Raise for parameters whose gradients cannot be kept in rows or handed over."""
+    for name, parameter in parameters.items():
+        if parameter.is_complex():
+            raise ValueError(f"`{name}` is complex, and rows are real: split it into two real parameters.")
+        if getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise ValueError(
+                f"`{name}` has a hook that runs when autograd has accumulated its `.grad`, which never happens here; "
+                "run it after `combine`."
+            )
 
 
 def check_trainable(shared: bool, private: bool, engine: str) -> None:

@@ -58,6 +58,11 @@ class RowFiller:
             self.owners, self._segments, self._num_rows = before
             self.open_rows.forget()  # rows of an outer context are looked up again
 
+    @property
+    def is_open(self) -> bool:
+        """Whether rows are open."""
+        return self._segments is not None
+
     def open_owners(self) -> Tensor:  # -> [batch] or [batch, seq]
         """Return the row of the buffer that each open row goes to."""
         if self.owners is None:
@@ -83,15 +88,24 @@ class RowFiller:
 
     def _checked_counts(self, losses: LossRoots, counts: Tensor | None, tasks: Sequence[str]) -> Tensor:  # -> [rows]
         """Return the counts, by default 1 for every loss that is given and has rows, or raise for one that is not."""
+        filled = self._segments.rows if self._segments else range(len(losses.given))
+        values = losses.values.tolist()
         if counts is None:
-            filled = self._segments.rows if self._segments else range(len(losses.given))
-            ones = [float(given and row in filled) for row, given in enumerate(losses.given)]
+            # Of an engine that needs no rows a loss may be of any rows: one that is not 0 is there.
+            rows = [row in filled or (not self.engine.wires and value != 0) for row, value in enumerate(values)]
+            ones = [float(given and there) for given, there in zip(losses.given, rows, strict=True)]
             counts = torch.tensor(ones, device=losses.values.device)
         counts = counts.flatten() if self.halves is not None else counts
         counts = checked_counts(counts, losses.values, tasks)
-        numbers = zip(losses.given, counts.tolist(), losses.values.tolist(), strict=True)
+        numbers = zip(losses.given, counts.tolist(), values, strict=True)
         for row, (given, count, value) in enumerate(numbers):
             task = tasks[row % len(tasks)]
+            if self.engine.wires and row not in filled and given and value != 0 and isfinite(value):
+                raise ValueError(
+                    f"The loss of task `{task}` is {value:.4g}, and no row of the batch is the task's: engine "
+                    f"`{self.engine.name}` tells tasks apart by their rows. Several losses on the same rows: "
+                    "engine='per_task', and no `rows`."
+                )
             if count > 0 and not given:
                 raise ValueError(f"The loss of task `{task}` is None, and its count is {count:g}.")
             if count == 0 and not losses.apart and not isfinite(value):
@@ -115,7 +129,10 @@ class RowFiller:
     def _check(self, step: Step) -> None:
         """Raise for losses that would mix steps, rows or tasks."""
         if self._segments is None and (self.engine.wires or self.halves is not None):
-            raise ValueError("Call `backward` inside `with grads.rows(ids):`, which says whose rows these are.")
+            raise ValueError(
+                "Call `backward` inside `with grads.rows(ids):`, which says whose rows these are; several losses on "
+                "the same rows: engine='per_task'."
+            )
         if step.closed:
             raise ValueError("This step is closed (its rows were read); call `grads.zero()` before the next one.")
         check_no_gradient(step.buffer.parameters)

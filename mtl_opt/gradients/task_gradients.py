@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from mtl_opt.gradients.checks import check_trainable, checked_tasks, refuse_wrapped
+from mtl_opt.gradients.checks import check_kinds, check_trainable, checked_tasks, refuse_wrapped
 from mtl_opt.gradients.engines.choice import build_buffer, build_engine
+from mtl_opt.gradients.engines.per_task import PerTask
 from mtl_opt.gradients.layers.open_segments import OpenSegments
 from mtl_opt.gradients.processes import Processes
 from mtl_opt.gradients.row_filler import RowFiller
+from mtl_opt.gradients.rows.row_buffer import RowBuffer
 from mtl_opt.gradients.rows.shards import unsharded
 from mtl_opt.gradients.step.combiner_input import CombinerLike, input_of, weights_from
 from mtl_opt.gradients.step.half_split import HalfSplit
@@ -61,13 +63,15 @@ class TaskGradients:
             (two backwards, no rows in memory), "feature:MODULE" (rows at the output of a module), or "auto": one_pass
             where the model allows it; `engine_reason` says why not.
         private: Parameters of one task alone, by task; default `model.task_parameters()` where the model has it.
+        shared: Parameters whose gradients are combined; default all trainable ones that are not private.
         head_policy: Gradient of private parameters: "task" leaves it as it is, "weighted" scales it as the task's
             row was scaled, and by its weight.
         loss_reduction: What each row is scaled by before a combiner sees it: "task" (nothing: the gradient of the
             mean loss), "rows" (rows of the task over the mean rows of the present tasks) or "tokens" (its counts over
             their mean: with the combiner `Sum` the gradient of the mean over all tokens, times the present tasks).
         task_weights: Further factor of each row, by task, at least 0; default 1.
-        verify: Check in the first step that no task's loss depends on rows of another (engine one_pass).
+        verify: Check in the first step that no task's loss depends on rows of another (engines that wire layers);
+            default where "auto" has chosen one_pass.
         halves: Deal every task's rows to two halves, for combiners that require them. Losses and counts are then
             those of the halves, `[2, tasks]`; `owners` says which row is in which.
         window: Steps of the running statistics (a multiple of 10, at least 20; one more buffer); 0: none.
@@ -88,10 +92,11 @@ class TaskGradients:
         engine: str = "auto",
         *,
         private: Mapping[str, Sequence[nn.Parameter]] | None = None,
+        shared: Sequence[nn.Parameter] | None = None,
         head_policy: Literal["task", "weighted"] = "task",
         loss_reduction: Literal["task", "rows", "tokens"] = "task",
         task_weights: Mapping[str, float] | None = None,
-        verify: bool = False,
+        verify: bool | None = None,
         halves: bool = False,
         window: int = 0,
         buffer_dtype: torch.dtype | None = None,
@@ -106,16 +111,29 @@ class TaskGradients:
         self.head_policy = head_policy
         self.private = PrivateGradients(model, self.tasks, private)
         owned = {id(p) for p in self.private.parameters}
-        shared = [(n, p) for n, p in model.named_parameters() if p.requires_grad and id(p) not in owned]
-        check_trainable(bool(shared), bool(owned), engine)
+        wanted = None if shared is None else {id(p) for p in shared}
+        combined = [
+            (name, parameter)
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and id(parameter) not in owned and (wanted is None or id(parameter) in wanted)
+        ]
+        check_trainable(bool(combined), bool(owned), engine)
+        check_kinds(dict(combined))
         self.processes = Processes(process_group)
-        self.buffer = build_buffer(engine, shared, self.num_tasks, self.processes, halves, buffer_dtype, buffer_device)
+        self.buffer = build_buffer(
+            engine, combined, self.num_tasks, self.processes, halves, buffer_dtype, buffer_device
+        )
         open_rows = OpenSegments(self.buffer.num_rows, halves)
         owners = self.private.groups * (2 if halves else 1)
         self.engine, self.engine_reason = build_engine(engine, model, self.buffer, owners, open_rows)
         self.halves = HalfSplit(self.num_tasks, self.processes) if halves else None
         self.row_scales = RowScales(self.tasks, loss_reduction, task_weights)
-        self._filler = RowFiller(self.engine, open_rows, self.halves, verify, loss_reduction == "rows")
+        chosen = engine == "auto" and self.engine.wires
+        self._filler = RowFiller(
+            self.engine, open_rows, self.halves, chosen if verify is None else verify, loss_reduction == "rows"
+        )
+        self._auto = PerTask(model, self.buffer, owners) if chosen and isinstance(self.buffer, RowBuffer) else None
+        self._frozen = {} if shared is not None else {n: p for n, p in model.named_parameters() if not p.requires_grad}
         self.window = Window(self.num_tasks, window, self.buffer.jacobian) if window else None
         self.scaler = scaler
         self._stateful = {n: p for n, p in (("window", self.window), ("scaler", scaler)) if p is not None}
@@ -160,7 +178,21 @@ class TaskGradients:
         A `ValueError` says when it is called outside `rows` (engine one_pass), after the step was closed, with the
         wrong number of losses, or on top of gradients that were already summed.
         """
+        self._check_frozen()
+        if self._auto is not None and not self._filler.is_open:  # several losses on the same rows, or all of them apart
+            self.engine, self.engine_reason = self._auto, "`backward` was called without `rows`"
+            self._filler.engine, self._auto = self._auto, None
         self._filler.backward(self._step, losses, counts)
+
+    def _check_frozen(self) -> None:
+        """Raise where parameters were frozen or released since the columns were laid out."""
+        changed = [name for name, p in self.buffer.parameters.items() if not p.requires_grad]
+        changed += [name for name, p in self._frozen.items() if p.requires_grad]
+        if changed:
+            raise ValueError(
+                f"`{changed[0]}` was frozen or released after `TaskGradients` was built; build a new one, which knows "
+                "what is trained."
+            )
 
     def penalty(self, term: Tensor) -> None:  # []
         """Add a term on parameters alone; its gradient joins after the tasks' are combined.

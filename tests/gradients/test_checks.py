@@ -69,5 +69,5 @@ def test_a_loss_that_nothing_can_change_is_found_in_the_first_step(engine, small
 
 def test_the_one_line_form_names_a_constant_loss(small):
     model, _, losses = small
-    with pytest.raises(ValueError, match=r"`losses\[1\]` depends on no trainable parameter"):
+    with pytest.raises(ValueError, match=r"`losses\[1\]` \(task `1`\) depends on no trainable parameter; give None"):
         backward([losses()[0], torch.tensor(1.0)], model, Sum())

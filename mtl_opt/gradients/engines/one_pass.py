@@ -78,8 +78,12 @@ class OnePass:
         self.differentiate(losses, present, retain_graph=False)
 
     def differentiate(self, losses: ScaledLosses, present: Sequence[int], retain_graph: bool) -> None:
-        """Run one backward, and raise if a gradient reached a parameter outside a wired layer."""
+        """Run one backward of some losses together."""
         losses.backward(present, retain_graph)
+        self._refuse_outside()
+
+    def _refuse_outside(self) -> None:
+        """Raise if a gradient has reached a parameter outside a wired layer, and drop it."""
         leaked = [name for name, parameter in self.buffer.parameters.items() if parameter.grad is not None]
         for name in leaked:
             self.buffer.parameters[name].grad = None
@@ -103,6 +107,7 @@ class OnePass:
                 for parameter in touched:
                     parameter.grad = None
                 losses.backward([task], retain_graph=True)
+                self._refuse_outside()
                 self._refuse_leak(task, tasks)
         finally:
             self.buffer.restore(kept)
@@ -133,6 +138,9 @@ def _wire(model: nn.Module, buffer: RowBuffer | BlockGramians, segments: OpenSeg
     names = {id(parameter): name for name, parameter in buffer.parameters.items()}
     holders: dict[int, str] = {}
     wired = []
+    hooked = [name for name, parameter in buffer.parameters.items() if parameter._backward_hooks]
+    if hooked:
+        raise CannotWireError(f"`{hooked[0]}` has a hook on its gradient, which no task's row passes; use `per_task`.")
     for path, module in model.named_modules():
         local = {n: names[id(p)] for n, p in module.named_parameters(recurse=False) if id(p) in names}
         if not local:

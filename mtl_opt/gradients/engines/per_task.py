@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from mtl_opt.gradients.checks import refuse_constant
+from mtl_opt.gradients.graph import reach_of, refuse_reentrant
 from mtl_opt.gradients.rows.row_buffer import RowBuffer
 from mtl_opt.gradients.rows.shards import local_shard
 from mtl_opt.gradients.step.loss_roots import ScaledLosses
@@ -18,6 +19,9 @@ class PerTask:
         model: The model.
         buffer: Where the rows go.
         private: Parameters that belong to each row of the buffer alone.
+
+    Attributes:
+        retain_graph: Keep the graph after the last loss too.
     """
 
     name = "per_task"
@@ -27,6 +31,8 @@ class PerTask:
         self.sharded = any(hasattr(p, "to_local") for p in model.parameters())
         self.buffer = buffer
         self.private = private
+        self.retain_graph = False
+        self._walked = False
         self.views = [buffer.view(name) for name in buffer.parameters]
 
     def open(self) -> AbstractContextManager[None]:
@@ -40,11 +46,15 @@ class PerTask:
     def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Add the gradient of every present loss to its row."""
         take = self._from_backward if self.sharded else self._from_grad
+        if not self._walked:
+            refuse_reentrant(reach_of([losses.outputs[row] for row in present]))
+            self._walked = True
         for row in present:
             wanted = [*self.buffer.parameters.values(), *self.private[row]]
-            gradients = take(losses, row, wanted, row == present[-1])
-            for view, gradient in zip(self.views, gradients, strict=False):
+            gradients = take(losses, row, wanted, row == present[-1] and not self.retain_graph)
+            for name, view, gradient in zip(self.buffer.parameters, self.views, gradients, strict=False):
                 if gradient is not None:
+                    self.buffer.reached.add(name)
                     view[row].add_(local_shard(gradient))
             for parameter, gradient in zip(self.private[row], gradients[len(self.views) :], strict=True):
                 if gradient is not None:

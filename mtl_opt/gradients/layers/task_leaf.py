@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from typing_extensions import override
 
@@ -37,9 +36,9 @@ class TaskLeaf(torch.autograd.Function):
         return class_forward(module, x, *call[0], **call[1])
 
     @staticmethod
-    @once_differentiable
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         (x,) = ctx.saved_tensors
         parameters = {name: getattr(ctx.module, name).detach().requires_grad_() for name in ctx.rows.names}
         wants_x = ctx.needs_input_grad[0]
@@ -61,6 +60,15 @@ class TaskLeaf(torch.autograd.Function):
                 if flat is not None:
                     flat[ctx.segments.rows[task]] = 0 if found[-1] is None else found[-1]
         return (x_gradient, None, None, None, None, *([None] * len(parameters)))
+
+
+def refuse_second_order() -> None:
+    """Raise where the gradient that a backward computes is to be differentiated again."""
+    if torch.is_grad_enabled():
+        raise ValueError(
+            "Engine `one_pass` cannot differentiate derivatives of the model's output (`create_graph=True`, as for the "
+            "residuals of a differential equation or gradient penalties); use engine `per_task`."
+        )
 
 
 def add_to_row(rows: Tensor, gradient: Tensor) -> None:  # [*shape], [*shape]

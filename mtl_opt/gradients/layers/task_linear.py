@@ -9,13 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
 from mtl_opt.batch import Segments, note_row_length, unflatten_rows
 from mtl_opt.gradients.layers.open_segments import OpenSegments
-from mtl_opt.gradients.layers.task_leaf import TaskLeaf, add_to_row, check_rows_apart, class_forward
+from mtl_opt.gradients.layers.task_leaf import (
+    TaskLeaf,
+    add_to_row,
+    check_rows_apart,
+    class_forward,
+    refuse_second_order,
+)
 from mtl_opt.gradients.layers.wirable import is_conv1d, is_known, mixes_tokens
 from mtl_opt.gradients.rows.layer_rows import LayerRows
 
@@ -31,12 +36,13 @@ class TaskLinear(torch.autograd.Function):
         ctx.rows, ctx.segments = rows, segments
         weight = weight.to(x.dtype)  # as autocast would; a no-op outside it
         ctx.save_for_backward(x, weight)
-        return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
+        # `.data`: a result of more than two dimensions is a view, which no operation in place may follow otherwise.
+        return F.linear(x, weight, None if bias is None else bias.to(x.dtype)).data
 
     @staticmethod
-    @once_differentiable
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        refuse_second_order()
         x, weight = ctx.saved_tensors
         if "weight" in ctx.rows.names:
             combining = ctx.rows.combining("weight")
@@ -116,9 +122,9 @@ class TaskEmbedding(torch.autograd.Function):
         return F.embedding(x, weight)
 
     @staticmethod
-    @once_differentiable
     @override
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None, None]:
+        refuse_second_order()
         (x,) = ctx.saved_tensors
         if ctx.padding is not None:  # its line gets no gradient, as in the layer itself
             gradient = gradient.masked_fill((x == ctx.padding)[..., None], 0)
@@ -173,7 +179,7 @@ class WiredForward:
             return TaskEmbedding.apply(x, self.module.weight, self.module.padding_idx, self.rows, segments)
         if not self.trusted:
             check_rows_apart(self.path, self.module, x, inputs, options, segments)
-            self.trusted = True
+            self.trusted = self.module.training  # what is random in training only is not seen in evaluation
         parameters = [getattr(self.module, name) for name in self.rows.names]
         return TaskLeaf.apply(x, self.module, (inputs, options), self.rows, segments, *parameters)
 

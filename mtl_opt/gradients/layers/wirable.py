@@ -22,7 +22,7 @@ def is_conv1d(module: nn.Module) -> bool:
 def is_known(module: nn.Module) -> bool:
     """Return whether a layer is known to process every row on its own: its first run needs no check."""
     own = type(module).__module__.startswith("torch.nn.")
-    return (own and isinstance(module, (nn.Linear, *PLAIN, *ROW_WISE))) or _is_norm(module) or is_conv1d(module)
+    return (own and isinstance(module, (nn.Linear, *PLAIN, *ROW_WISE))) or is_conv1d(module)
 
 
 def mixes_tokens(module: nn.Module) -> bool:
@@ -44,6 +44,8 @@ def why_not(module: nn.Module, shared: Collection[str]) -> str:
         return "DoRA normalises the adapted weight itself, which no row owns"
     if trainable != set(shared):
         return "it holds private parameters beside shared ones"
+    if module._forward_pre_hooks and not isinstance(module, nn.Linear):
+        return "a hook runs before its forward, such as one that derives its weights (pruning, spectral norm)"
     if isinstance(module, nn.Linear):
         plain = type(module).forward is nn.Linear.forward and trainable <= {"weight", "bias"}
         return "" if plain else "it changes the forward or the parameters of a linear layer"

@@ -76,6 +76,7 @@ class BlockGramians(GradientRows):
     def take(self, name: str, piece: Tensor, where: slice | Tensor, transposed: bool) -> None:  # piece [rows, *shape]
         """Accumulate the products of a piece with itself (first backward), or its weighted sum (second)."""
         self._pieces += 1
+        self.reached.add(name)
         if not self._weights:
             # Inner products do not depend on the layout, and the transpose of a transposed piece needs no copy.
             if piece.dim() == 3 and piece.mT.is_contiguous():

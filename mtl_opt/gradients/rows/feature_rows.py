@@ -91,7 +91,9 @@ class FeatureRows(GradientRows):
         copy_checked(gradient, checked)
         wanted = list(self.parameters.values())
         found = torch.autograd.grad(features, wanted, checked.view_as(features), allow_unused=True)
-        for columns, part in zip(self.tensors.values(), found, strict=True):
+        for (name, columns), part in zip(self.tensors.items(), found, strict=True):
+            if part is not None:
+                self.reached.add(name)
             self.combined[columns] = 0 if part is None else part.flatten().to(self.combined.dtype)
         self.processes.sum(self.combined)
 

@@ -27,6 +27,7 @@ class GradientRows(ABC):
     Attributes:
         columns: Where each parameter stands in a row.
         num_rows: Number of rows that are filled.
+        reached: Names of the parameters that a gradient of the step has reached.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class GradientRows(ABC):
         self.processes = processes or Processes()
         self.num_tasks = num_tasks
         self.num_rows = num_tasks * (2 if halves else 1)
+        self.reached: set[str] = set()
 
     @cached_property
     def combined(self) -> Tensor:  # [params]
@@ -66,13 +68,29 @@ class GradientRows(ABC):
         return self.combined[self.tensors[name]].view(local_shard(self.parameters[name]).shape)
 
     def write_grad(self) -> None:
-        """Set every shared `.grad` to its part of the combined gradient, a view where dtypes agree."""
+        """Set the `.grad` of what was reached to its part of the combined gradient, a view where dtypes agree."""
+        reached = self._reached_anywhere()
         for name, parameter in self.parameters.items():
-            parameter.grad = sharded_like(self.combined_view(name).to(parameter.dtype), parameter)
+            if name not in reached:  # not zeros: weight decay and momentum must not move it
+                parameter.grad = None
+                continue
+            found = self.combined_view(name).to(parameter.dtype)
+            if not parameter.is_contiguous():  # fused optimizers read `.grad` with the strides of the parameter
+                found = torch.empty_like(local_shard(parameter)).copy_(found)
+            parameter.grad = sharded_like(found, parameter)
+
+    def _reached_anywhere(self) -> set[str]:
+        """Return the parameters that a gradient has reached in any process."""
+        if self.processes.world == 1 or not self.parameters:
+            return self.reached
+        flags = torch.tensor([float(name in self.reached) for name in self.parameters], device=self.columns.device)
+        found = self.processes.sum(flags).tolist()
+        return {name for name, flag in zip(self.parameters, found, strict=True) if flag}
 
     def drop_grad(self) -> None:
         """Set every `.grad` to None."""
         self.__dict__.pop("combined", None)
+        self.reached.clear()
         for parameter in self.parameters.values():
             parameter.grad = None
 

@@ -56,11 +56,15 @@ class BufferRows:
 
     Args:
         views: Views into the buffer, by local name. `[rows, *shape]`
+        known: Name of each parameter in the model, by local name.
+        reached: Takes the names of the parameters to which something is added.
     """
 
-    def __init__(self, views: Mapping[str, Tensor]) -> None:
+    def __init__(self, views: Mapping[str, Tensor], known: Mapping[str, str], reached: set[str]) -> None:
         self.names = tuple(views)
         self.views = views
+        self.known = known
+        self.reached = reached
 
     def parts(self, name: str) -> list[slice]:  # noqa: ARG002 - every parameter is filled at once
         """Return one part: a parameter is filled at once."""
@@ -68,14 +72,17 @@ class BufferRows:
 
     def open(self, name: str, part: slice = slice(None)) -> AbstractContextManager[Tensor]:  # noqa: ARG002
         """Open the view into the buffer."""
+        self.reached.add(self.known[name])
         return nullcontext(self.views[name])
 
     def open_lines(self, name: str, tokens: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor]]:
         """Open the view of the whole table."""
+        self.reached.add(self.known[name])
         return nullcontext((tokens, self.views[name]))
 
     def add(self, name: str, part: slice, gradients: Tensor) -> None:  # noqa: ARG002 - [rows, *shape]
         """Add to the view."""
+        self.reached.add(self.known[name])
         self.views[name].add_(gradients.to(self.views[name].device))
 
     def combining(self, name: str) -> None:

@@ -54,7 +54,8 @@ class RowBuffer(GradientRows):
     def layer_rows(self, names: Mapping[str, str], transposed: frozenset[str]) -> BufferRows:
         """Return the place where the backward of a layer adds its gradients."""
         views = {own: self.view(name) for own, name in names.items()}
-        return BufferRows({own: view.mT if own in transposed else view for own, view in views.items()})
+        turned = {own: view.mT if own in transposed else view for own, view in views.items()}
+        return BufferRows(turned, names, self.reached)
 
     @property
     def version(self) -> int:

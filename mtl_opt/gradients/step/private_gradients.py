@@ -26,8 +26,8 @@ class PrivateGradients:
     ) -> None:
         if private is None:
             own = getattr(model, "task_parameters", None)
-            private = own() if own is not None else {}
-        assert private is not None
+            found = own() if own is not None else {}
+            private = found if isinstance(found, Mapping) else {}  # a model may have a method of this name
         unknown = sorted(set(private) - set(tasks))
         if unknown:
             raise ValueError(f"`private` names unknown tasks {unknown}; tasks are {list(tasks)}.")

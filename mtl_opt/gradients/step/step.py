@@ -120,8 +120,9 @@ class Step:
             found = torch.autograd.grad(term, [*shared, *self.private.parameters], allow_unused=True)
         if self.penalty is None:
             self.penalty = self.buffer.columns.empty_row()
-        for columns, gradient in zip(self.buffer.tensors.values(), found, strict=False):
+        for (name, columns), gradient in zip(self.buffer.tensors.items(), found, strict=False):
             if gradient is not None:
+                self.buffer.reached.add(name)
                 self.penalty[columns] += local_shard(gradient).flatten()
         self.private.add_penalty(found[len(shared) :])
 

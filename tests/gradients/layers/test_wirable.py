@@ -23,7 +23,7 @@ def conv1d():
         (conv1d(), True, False),
         (nn.Conv2d(3, 3, 1), True, True),
         (nn.GroupNorm(1, 3), True, True),
-        (type("LlamaRMSNorm", (nn.Module,), {})(), True, False),
+        (type("LlamaRMSNorm", (nn.Module,), {})(), False, False),
         (type("Mine", (nn.Module,), {"forward": lambda _, x: x})(), False, True),
     ],
 )

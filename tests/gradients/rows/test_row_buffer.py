@@ -98,6 +98,7 @@ def test_the_gradient_is_handed_over_in_the_shape_and_dtype_of_each_parameter():
     buffer = RowBuffer(parameters, 2)
     assert buffer.rows.dtype == torch.float32
     buffer.combined.copy_(torch.arange(8.0))
+    buffer.reached |= {"a", "b"}
     buffer.write_grad()
     assert parameters[0][1].grad.dtype == torch.bfloat16
     assert parameters[0][1].grad.tolist() == [[0, 1, 2], [3, 4, 5]]
