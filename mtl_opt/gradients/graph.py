@@ -59,7 +59,10 @@ def _node_of(output: Tensor | GradientEdge) -> Any:
     """Return the node at which the backward of an output begins."""
     if isinstance(output, GradientEdge):
         return output.node
-    return output.grad_fn if output.grad_fn is not None else output.expand_as(output).grad_fn.next_functions[0][0]
+    if output.grad_fn is not None:
+        return output.grad_fn
+    node: Any = output.expand_as(output).grad_fn  # of a parameter that is itself a loss
+    return node.next_functions[0][0]
 
 
 def _in_order(roots: Sequence[Any]) -> list[Any]:

@@ -413,7 +413,7 @@ def test_an_operation_in_place_may_follow_a_wired_layer():
     ],
 )
 def test_weights_that_a_hook_derives_are_refused_by_one_pass(derive):
-    with pytest.raises(ValueError, match="a hook runs before its forward"):
+    with pytest.raises(ValueError, match="a hook derives its weights before its forward"):
         TaskGradients(nn.Sequential(derive()), ["a", "b"], "one_pass")
     assert TaskGradients(nn.Sequential(derive()), ["a", "b"]).engine.name == "per_task"
 

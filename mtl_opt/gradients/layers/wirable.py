@@ -44,14 +44,21 @@ def why_not(module: nn.Module, shared: Collection[str]) -> str:
         return "DoRA normalises the adapted weight itself, which no row owns"
     if trainable != set(shared):
         return "it holds private parameters beside shared ones"
-    if module._forward_pre_hooks and not isinstance(module, nn.Linear):
-        return "a hook runs before its forward, such as one that derives its weights (pruning, spectral norm)"
+    if not isinstance(module, nn.Linear) and _derives_weights(module, trainable):
+        return "a hook derives its weights before its forward (pruning, spectral norm, weight norm)"
     if isinstance(module, nn.Linear):
         plain = type(module).forward is nn.Linear.forward and trainable <= {"weight", "bias"}
         return "" if plain else "it changes the forward or the parameters of a linear layer"
     if any(True for _ in module.children()):
         return "it holds parameters beside other layers"
     return _why_not_leaf(module)
+
+
+def _derives_weights(module: nn.Module, trainable: Collection[str]) -> bool:
+    """Return whether the layer computes with other tensors than its parameters, which a hook makes of them."""
+    hooks = module._forward_pre_hooks.values()
+    made = any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
+    return made or (isinstance(module, (*PLAIN, *ROW_WISE)) and not set(trainable) <= {"weight", "bias"})
 
 
 def _why_not_leaf(module: nn.Module) -> str:

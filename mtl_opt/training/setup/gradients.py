@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from mtl_opt.combiners import Combiner
 from mtl_opt.data import TaskSettings
 from mtl_opt.errors import InputError
 from mtl_opt.gradients import LossScaler, TaskGradients
+from mtl_opt.gradients.step.loss_roots import read_losses
 from mtl_opt.gradients.step.window import WindowLengthError
 from mtl_opt.models import private_parameters, trial_ids, try_rows, weight_adapters
 from mtl_opt.training.config.keys import BUFFER_DTYPES
@@ -99,7 +102,8 @@ def _try_engine(config: TrainConfig, model: Any, grads: TaskGradients) -> None:
             if grads.engine.name == "one_pass" and outputs.requires_grad:
                 sums = outputs.float().square().mean(dim=(1, 2))
                 losses = sums.new_zeros(grads.num_tasks).index_add(0, ids, sums)
-                grads.engine.backward(losses, sorted({0, grads.num_tasks - 1}))
+                ones = torch.ones(grads.num_tasks, device=device)
+                grads.engine.backward(read_losses(losses, grads.tasks).scaled(ones), sorted({0, grads.num_tasks - 1}))
     except (NotImplementedError, RuntimeError):
         if device.type != "meta":  # a plan has no numbers, which some layers look at
             raise
