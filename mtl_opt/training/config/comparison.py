@@ -9,7 +9,13 @@ from mtl_opt.checks import mapping
 from mtl_opt.combiners import COMBINERS
 from mtl_opt.errors import InputError, UnknownNameError
 from mtl_opt.training.config.comparison_keys import ONE_RUN_KEYS, CompareConfig
-from mtl_opt.training.config.run_config import TrainConfig, checked_values, train_config, translated_settings
+from mtl_opt.training.config.run_config import (
+    TrainConfig,
+    check_known,
+    checked_values,
+    train_config,
+    translated_settings,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +59,7 @@ def compare_config(settings: Mapping[str, Any]) -> tuple[CompareConfig, dict[str
             raise UnknownNameError("combiner in `combiner_args`", name, config.combiners)
         mapping(f"combiner_args.{name}", arguments)
     shared = translated_settings({k: v for k, v in settings.items() if k not in mine})
+    check_known(shared, "compare", CompareConfig, TrainConfig)
     _check_varied(config, shared)
     train_config({k: v for k, v in shared.items() if k not in _by_name(config)})
     return config, shared

@@ -65,12 +65,18 @@ def translated_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def checked_values(cls: type, settings: Mapping[str, Any], verb: str = "train") -> dict[str, Any]:
-    """Check every value against its field, and fill in the defaults."""
-    known = {f.name: f for f in fields(cls)}
+def check_known(settings: Mapping[str, Any], verb: str, *classes: type) -> None:
+    """Refuse a key that is a field of none of the classes."""
+    known = {spec.name for cls in classes for spec in fields(cls)}
     for key in settings:
         if key not in known:
             raise UnknownNameError("key", key, known, f"`mtl-opt {verb} --help` and `docs/llamafactory.md`")
+
+
+def checked_values(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every value against its field, and fill in the defaults."""
+    check_known(settings, "train", cls)
+    known = {f.name: f for f in fields(cls)}
     result = {}
     for name, spec in known.items():
         default = spec.default if spec.default_factory is MISSING else spec.default_factory()

@@ -42,7 +42,13 @@ def rename(found: dict[str, Any], key: str, name: str, notes: list[str]) -> None
 
 def translate_split(found: dict[str, Any], _known: Collection[str], notes: list[str]) -> None:
     """Hold nothing out where `do_train` or `stage` show that the settings are those of LLaMA-Factory."""
-    if not {"do_train", "stage"} & found.keys() or "val_size" in found or "val_from_train" in found:
+    if not {"do_train", "stage"} & found.keys():
+        return
+    if found.get("tokenized_path"):
+        notes.append(
+            "`tokenized_path` keeps tokens, and the run goes on; LLaMA-Factory stops once it has written them."
+        )
+    if "val_size" in found or "val_from_train" in found:
         return
     found["val_size"] = 0.0
     if found.get("eval_dataset") is None:

@@ -58,3 +58,12 @@ def test_a_comparison_reads_its_own_lists_in_place_of_one_combiner_and_seed(capl
     assert config.combiner_args == {}
     with pytest.raises(InputError, match="`combiner` belongs to `mtl-opt train`"):
         compare_config(one)
+
+
+def test_an_unknown_key_of_a_comparison_shows_names_of_both_kinds():
+    with pytest.raises(InputError) as caught:
+        compare_config(
+            {"combinres": ["sum"], "model_name_or_path": "m", "output_dir": "o", "tasks": {"a": {"file": "f"}}}
+        )
+    assert str(caught.value).startswith("Unknown key `combinres`. Did you mean `combiners` or `combiner`")
+    assert "`mtl-opt compare --help`" in str(caught.value)

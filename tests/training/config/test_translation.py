@@ -199,6 +199,14 @@ def test_an_unknown_key_shows_at_most_five_near_names_and_where_all_are():
     assert "warmup_steps" not in str(caught.value)
 
 
+def test_tokens_that_are_kept_do_not_stop_the_run(caplog):
+    caplog.set_level(logging.INFO)
+    train_config({**BASE, "tokenized_path": "saves"})
+    assert "LLaMA-Factory stops" not in caplog.text
+    train_config({**BASE, "tokenized_path": "saves", "stage": "sft", "val_size": 0.1})
+    assert "`tokenized_path` keeps tokens, and the run goes on; LLaMA-Factory stops once" in caplog.text
+
+
 def test_files_are_read_below_the_folder_of_data_sets():
     given = {"data_files": "a.jsonl,b.jsonl", "dataset_dir": "数据", "model_name_or_path": "m", "output_dir": "out"}
     assert train_config(given).train_file == ["数据/a.jsonl", "数据/b.jsonl"]
