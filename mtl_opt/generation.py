@@ -81,16 +81,27 @@ def generate_batch(
     model.eval()
     try:
         with task_rows(owners):
-            found: Tensor = model.generate(
-                input_ids=rows,
-                attention_mask=mask,
+            found = generated(
+                model,
+                rows,
+                mask,
                 pad_token_id=pad,
                 eos_token_id=end_tokens(tokenizer, ends) or None,
                 **options,
             )
     finally:
         model.train(was_training)
-    return found[:, width:].tolist()
+    return found.tolist()
+
+
+def generated(model: Any, input_ids: Tensor, mask: Tensor, **options: Any) -> Tensor:  # [rows, seq] -> [rows, answer]
+    """Generate behind prompts that are padded on the left, and return what follows each of them."""
+    if not getattr(model.config, "is_encoder_decoder", False):
+        found: Tensor = model.generate(input_ids=input_ids, attention_mask=mask, **options)
+        return found[:, input_ids.shape[1] :]
+    order = mask.argsort(dim=1, descending=True, stable=True)  # an encoder may number positions from the first place
+    found = model.generate(input_ids=input_ids.gather(1, order), attention_mask=mask.gather(1, order), **options)
+    return found[:, 1:]  # behind the token that begins an answer
 
 
 def task_ids(model: Any, tasks: Sequence[str | int] | str | int, number: int) -> list[int]:

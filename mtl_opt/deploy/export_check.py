@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError
-from mtl_opt.models import MultiTaskModel
+from mtl_opt.models import MultiTaskModel, decoder_inputs
 
 TOLERANCE = 1e-4
 """Largest difference of two outputs in float32, as a share of the largest output."""
@@ -39,7 +39,8 @@ def outputs_of(model: Any, task: int = 0, text: bool = True) -> Tensor:  # -> [1
         if isinstance(model, MultiTaskModel):
             with model.own_outputs():
                 return model.backbone(input_ids=tokens, attention_mask=mask).logits.float().cpu()
-        return model(input_ids=tokens, attention_mask=mask).logits.float().cpu()
+        more = decoder_inputs(model, tokens)
+        return model(input_ids=tokens, attention_mask=mask, **more).logits.float().cpu()
 
 
 class SameAnswers:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.deploy.trained_run import TrainedRun
 from mtl_opt.errors import InputError
-from mtl_opt.models import MultiTaskModel, QuantizationSettings, load_base
+from mtl_opt.models import MultiTaskModel, QuantizationSettings, decoder_inputs, load_base
 from mtl_opt.training.setup.data import prepare
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def _outputs(model: Any, row: Sequence[int], task: int, by_head: bool) -> Tensor
         if isinstance(model, MultiTaskModel):
             with model.own_outputs():
                 return model.backbone(input_ids=tokens, attention_mask=mask).logits.float().cpu()
-        return model(input_ids=tokens, attention_mask=mask).logits.float().cpu()
+        more = decoder_inputs(model, tokens)
+        return model(input_ids=tokens, attention_mask=mask, **more).logits.float().cpu()
 
 
 def _vocabulary(model: Any) -> int:

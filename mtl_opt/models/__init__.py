@@ -1,5 +1,6 @@
 """Models: loading (full, LoRA, QLoRA), task heads, ways of sharing, losses per task, and the tiny model."""
 
+from mtl_opt.models.encoder_decoder import check_answers, decoder_inputs, is_encoder_decoder
 from mtl_opt.models.heads import (
     HEADS,
     LOSSES,
@@ -63,14 +64,17 @@ __all__ = [
     "TaskProducts",
     "TokenClassificationHead",
     "build_sharing",
+    "check_answers",
     "check_packing",
     "check_routing",
     "compile_model",
+    "decoder_inputs",
     "enable_checkpointing",
     "file_bytes",
     "folder_names",
     "head_options",
     "head_product",
+    "is_encoder_decoder",
     "labels_of",
     "load_base",
     "load_model",

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
 from mtl_opt.errors import InputError, first_line
-from mtl_opt.models.heads.backbone import auto_class, is_encoder, kind_of_model, put_heads, without_pooler
+from mtl_opt.models.encoder_decoder import prepare_generation
+from mtl_opt.models.heads.backbone import auto_class, kind_of_model, kind_of_text_model, put_heads, without_pooler
 from mtl_opt.models.lora import LoraSettings, quiet_patterns, with_adapters
 from mtl_opt.models.precision import QuantizationSettings, keep_weights, quantized
 from mtl_opt.models.sharing.base import note_tokens
@@ -108,17 +109,14 @@ def load_base(
     try:
         remote = {"trust_remote_code": trust_remote_code}
         config = AutoConfig.from_pretrained(name_or_path, **remote)
-        kind = kind_of_model(config, name_or_path) if heads else "decoder"
-        if not heads and is_encoder(config):
-            raise InputError(
-                f"`model_name_or_path`: `{name_or_path}` is an encoder, which sees the answer it should learn to "
-                "write; give every task a head (`heads`), or take a causal language model."
-            )
+        kind = (kind_of_model if heads else kind_of_text_model)(config, name_or_path)
         model = auto_class(kind).from_pretrained(name_or_path, dtype=dtype, **remote, **storage)
     except InputError:
         raise
     except UNREADABLE as error:
         raise InputError(_cannot_load("model", name_or_path, error)) from error
+    if kind == "encoder_decoder":
+        prepare_generation(model, name_or_path)
     keep_weights(model)
     return without_pooler(model) if heads else model
 

@@ -76,7 +76,7 @@ def quiet_patterns() -> Iterator[None]:
 def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
     """Translate the settings into a configuration of peft."""
     return LoraConfig(
-        task_type="FEATURE_EXTRACTION" if model.get_output_embeddings() is None else "CAUSAL_LM",
+        task_type=task_type(model),
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -85,6 +85,13 @@ def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
         use_dora=lora.dora,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+
+
+def task_type(model: Any) -> str:
+    """Name what a model does, in the words of peft."""
+    if model.get_output_embeddings() is None:
+        return "FEATURE_EXTRACTION"
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
 
 
 def _targets(model: Any, target: str | tuple[str, ...]) -> str | list[str]:

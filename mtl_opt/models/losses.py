@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_opt.batch import IGNORE_INDEX, TaskBatch
+from mtl_opt.models.encoder_decoder import answer_inputs, is_encoder_decoder
 from mtl_opt.models.heads.model import MultiTaskModel
 from mtl_opt.models.sharing import row_terms
 
@@ -17,7 +18,7 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     A mean over the tokens of all tasks together, the usual default elsewhere, lets tasks with long answers dominate.
 
     Args:
-        model: A causal language model, or a model with heads, which compute their own losses.
+        model: A causal language model, one of encoder and decoder, or a model with heads, which compute their own losses.
         batch: Rows of one micro-batch.
         num_tasks: Number of tasks, present or not.
 
@@ -37,14 +38,17 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
 
 def _next_token(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Tensor, Tensor]:  # [tasks], [tasks]
     """Compute the mean next-token loss of every task, and the label tokens it averages."""
-    logits = model(**_inputs(batch)).logits
-    targets = batch.labels[:, 1:]  # a token is predicted from the position before it
+    if is_encoder_decoder(model):
+        inputs, targets = answer_inputs(model, batch)
+        logits = model(**inputs).logits
+    else:  # a token is predicted from the position before it
+        logits, targets = model(**_inputs(batch)).logits[:, :-1], batch.labels[:, 1:]
     learnt = targets != IGNORE_INDEX
     # Only the learnt positions: the float32 copy of all logits would be the largest tensor of the step.
     precise = torch.promote_types(logits.dtype, torch.float32)
-    per_token = F.cross_entropy(logits[:, :-1][learnt].to(precise), targets[learnt], reduction="none")
-    ids = batch.task_ids if batch.task_ids.dim() == 2 else batch.task_ids[:, None].expand_as(batch.labels)
-    owners = ids[:, 1:][learnt]
+    per_token = F.cross_entropy(logits[learnt].to(precise), targets[learnt], reduction="none")
+    ids = batch.task_ids[:, 1:] if batch.task_ids.dim() == 2 else batch.task_ids[:, None].expand_as(targets)
+    owners = ids[learnt]
     sums = torch.zeros(num_tasks, device=per_token.device, dtype=per_token.dtype).index_add(0, owners, per_token)
     counts = torch.bincount(owners, minlength=num_tasks)
     return sums / counts.clamp(min=1), counts

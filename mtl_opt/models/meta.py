@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from mtl_opt.errors import InputError, first_line
-from mtl_opt.models.heads.backbone import auto_class, kind_of_model, without_pooler
+from mtl_opt.models.heads.backbone import auto_class, kind_of_model, kind_of_text_model, without_pooler
 from mtl_opt.models.lora import LoraSettings, with_adapters
 from mtl_opt.models.precision import QuantizationSettings
 from mtl_opt.models.starting_adapter import UNREADABLE, check_base, read_adapter
@@ -47,7 +47,7 @@ def model_on_meta(
         check_base(read_adapter(lora.start), lora.start, name_or_path)
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
-        kind = "decoder" if not heads else kind_of_model(config, name_or_path)
+        kind = (kind_of_model if heads else kind_of_text_model)(config, name_or_path)
         with torch.device("meta"):
             model = auto_class(kind).from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
             model = without_pooler(model) if heads else model

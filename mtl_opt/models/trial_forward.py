@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtl_opt.batch import TaskBatch, task_rows
 from mtl_opt.errors import InputError, first_line
+from mtl_opt.models.encoder_decoder import decoder_inputs, is_encoder_decoder
 from mtl_opt.models.heads.model import MultiTaskModel
 from mtl_opt.models.precision import evaluation_mode
 from mtl_opt.models.sharing.base import row_terms
@@ -54,7 +55,7 @@ def try_rows(model: Any, ids: Tensor) -> Tensor:  # [rows] -> [rows, seq, output
         with evaluation_mode(model), task_rows(ids):
             if isinstance(model, MultiTaskModel):
                 return model.hidden(TaskBatch(tokens, mask, tokens, ids))
-            return model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+            return model(input_ids=tokens, attention_mask=mask, use_cache=False, **decoder_inputs(model, tokens)).logits
     finally:
         row_terms(model)  # taken here, so that none is left for the first step
 
@@ -110,6 +111,8 @@ def check_packing(model: Any) -> None:
     Raises:
         InputError: If rows are not kept apart.
     """
+    if is_encoder_decoder(model):
+        raise InputError(f"`packing: true`: {_name(model)} has an encoder, which reads whole rows; use `packing: false`.")
     device = next(model.parameters()).device
     vocabulary = model.get_input_embeddings().num_embeddings
     ids = (torch.arange(sum(LENGTHS), device=device) * 7 + 3) % vocabulary

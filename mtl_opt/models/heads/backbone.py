@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
 from mtl_opt.errors import InputError
@@ -44,6 +45,33 @@ def kind_of_model(config: Any, source: str) -> str:
     )
 
 
+def kind_of_text_model(config: Any, source: str) -> str:
+    """Classify a model that answers in text as "decoder" or "encoder_decoder"; raise for any other."""
+    kind, where = getattr(config, "model_type", None), f"`model_name_or_path`: `{source}`"
+    if is_encoder(config):
+        raise InputError(
+            f"{where} is an encoder, which sees the answer it should learn to write; give every task a head (`heads`), "
+            "or take a causal language model."
+        )
+    other = [part for part in ("vision", "audio") if getattr(config, f"{part}_config", None) is not None]
+    if other:
+        raise InputError(
+            f"{where} is of architecture `{kind}`, which reads {other[0]} beside text, and only text is trained here; "
+            "take a model of text alone."
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        if kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            return "encoder_decoder"
+    elif kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or "AutoModelForCausalLM" in (
+        getattr(config, "auto_map", None) or {}
+    ):
+        return "decoder"
+    raise InputError(
+        f"{where} is of architecture `{kind}`, which is no model from text to text; take a causal language model, or "
+        "one of encoder and decoder such as T5."
+    )
+
+
 def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, Any]]:
     """Complete head specifications for a kind of model; raise for heads that it cannot carry."""
     found = {}
@@ -64,7 +92,8 @@ def complete_specs(specs: Specs, kind: str, source: str) -> dict[str, dict[str, 
 
 def auto_class(kind: str) -> Any:
     """Return the class of transformers that loads this kind of model."""
-    return AutoModel if kind == "encoder" else AutoModelForCausalLM
+    classes = {"encoder": AutoModel, "encoder_decoder": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
+    return classes[kind]
 
 
 def without_pooler(model: Any) -> Any:

@@ -17,7 +17,13 @@ from mtl_opt.training.run.state import Run
 from mtl_opt.training.run.step import Parts
 from mtl_opt.training.run.step_monitor import StepMonitor
 from mtl_opt.training.setup.combiner import build_combiner, check_layers, leading_combiner
-from mtl_opt.training.setup.data import Prepared, check_positions, check_vocabulary, untrained_end
+from mtl_opt.training.setup.data import (
+    Prepared,
+    check_positions,
+    check_rows_of_encoder,
+    check_vocabulary,
+    untrained_end,
+)
 from mtl_opt.training.setup.gradients import build_gradients
 from mtl_opt.training.setup.loader import build_loader
 from mtl_opt.training.setup.model import build_model, log_sharing
@@ -50,6 +56,7 @@ def build_run(
     if config.fsdp != "none":
         shard(model, config.fsdp)
     check_vocabulary(prepared, model.get_input_embeddings().num_embeddings)
+    check_rows_of_encoder(prepared, model)
     check_positions(prepared, model, config.max_new_tokens)
     combiner = build_combiner(config, prepared.tasks, prepared.settings)
     shadows = Shadows(build_shadow_combiners(config, prepared, combiner), len(prepared.tasks), used=config.combiner)

@@ -16,7 +16,7 @@ from mtl_opt.batch import task_rows
 from mtl_opt.data import Encoder, collate, collate_prompts
 from mtl_opt.errors import InputError
 from mtl_opt.evaluation import from_loss, score, split_name
-from mtl_opt.generation import answer_text
+from mtl_opt.generation import answer_text, generated
 from mtl_opt.models import MultiTaskModel, task_losses
 from mtl_opt.results import ALL_RESULTS_JSON, CONFIG_YAML, PREDICTIONS_JSONL, read_results, write_text
 from mtl_opt.training.config.heads import is_labelled
@@ -162,9 +162,8 @@ def _answers(model: nn.Module, task: str, prepared: Prepared, how: EvaluationSet
         input_ids, mask = collate_prompts(prompts, prepared.tokenizer.pad_token_id)
         ids = torch.full((len(chunk),), tasks_of(model, prepared).index(task), device=device)
         with task_rows(ids), autocast(device, how.precision):
-            generated = _greedy_ids(model, input_ids.to(device), mask.to(device), encoder, length)
-        said = generated[:, input_ids.shape[1] :].tolist()
-        answers += [frame.answer(answer_text(ids, encoder.tokenizer, frame.stop, frame.ends)) for ids in said]
+            found = _greedy_ids(model, input_ids.to(device), mask.to(device), encoder, length).tolist()
+        answers += [frame.answer(answer_text(ids, encoder.tokenizer, frame.stop, frame.ends)) for ids in found]
     return answers
 
 
@@ -174,10 +173,11 @@ def tasks_of(model: nn.Module, prepared: Prepared) -> Sequence[str]:
 
 
 def _greedy_ids(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, encoder: Encoder, length: int) -> torch.Tensor:
-    """Decode greedily, whatever sampling the model's own generation settings ask for."""
-    return model.generate(
-        input_ids=input_ids,
-        attention_mask=mask,
+    """Decode answers greedily, whatever sampling the model's own generation settings ask for."""
+    return generated(
+        model,
+        input_ids,
+        mask,
         max_new_tokens=length,
         do_sample=False,
         temperature=None,

@@ -38,7 +38,7 @@ from mtl_opt.data import (
     task_entries,
 )
 from mtl_opt.errors import InputError, UnknownNameError
-from mtl_opt.models import load_tokenizer
+from mtl_opt.models import check_answers, is_encoder_decoder, load_tokenizer
 from mtl_opt.training.config.heads import answer_kinds, is_labelled
 from mtl_opt.training.config.run_config import TrainConfig
 from mtl_opt.training.config.task_metrics import check_measuring
@@ -283,6 +283,22 @@ def untrained_end(prepared: Prepared, model: Any) -> str | None:
                 "answers may not end with it unless it is trained (`finetuning_type: full`) or another is chosen."
             )
     return None
+
+
+def check_rows_of_encoder(prepared: Prepared, model: Any) -> None:
+    """Refuse rows that an encoder–decoder model cannot learn: several answers, or no prompt; streams show it later."""
+    if not is_encoder_decoder(model):
+        return
+    tables = (("", prepared.train), ("held-out ", prepared.eval_encoded))
+    for part, task in ((part, task) for part in tables for task in prepared.tasks):
+        rows = part[1].get(task)
+        for number in range(len(rows) if rows is not None and prepared.sizes[task] is not None else 0):
+            why = check_answers(rows[number].labels)
+            if why is not None:
+                raise InputError(
+                    f"Task `{task}`: {part[0]}row {number + 1} {why}; `{type(model).__name__}` has an encoder for the "
+                    "prompt and a decoder for one answer (`mask_history: true` learns the last answer of a dialogue)."
+                )
 
 
 def check_positions(prepared: Prepared, model: Any, max_new_tokens: int) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from mtl_opt.models.lora import task_type
 from mtl_opt.models.sharing.files.products import TaskProducts, float32_copy
 from mtl_opt.models.sharing.parts.layers import AdaptedLinear
 
@@ -40,7 +41,7 @@ def save_peft_folder(folder: Path, products: TaskProducts, model: Any, base_name
     usual = Counter(ranks.values()).most_common(1)[0][0]
     other = {re.escape(path): rank for path, rank in ranks.items() if rank != usual}
     config = LoraConfig(
-        task_type="CAUSAL_LM" if model.get_output_embeddings() is not None else "FEATURE_EXTRACTION",
+        task_type=task_type(model),
         r=usual,
         lora_alpha=usual,
         lora_dropout=0.0,
