@@ -49,18 +49,7 @@ def check_answers(labels: Sequence[int]) -> str | None:
 
 
 def answer_inputs(model: Any, batch: TaskBatch) -> tuple[dict[str, Tensor], Tensor]:  # -> inputs, [batch, answer]
-    """Divide rows into prompts for the encoder and answers for the decoder.
-
-    Args:
-        model: The model.
-        batch: Rows of one micro-batch, each a prompt and one answer.
-
-    Returns:
-        The inputs of the model, and what each position of the decoder should give, `IGNORE_INDEX` behind the answer.
-
-    Raises:
-        ValueError: If rows are packed, or a row has no prompt or several answers.
-    """
+    """Divide rows into prompts for the encoder and answers for the decoder; raise for rows that are no such pair."""
     if batch.position_ids is not None:
         raise ValueError("An encoder–decoder model reads whole rows, and those of this batch are packed.")
     learnt = batch.labels != IGNORE_INDEX
@@ -107,17 +96,11 @@ def _pad(model: Any) -> int:
 
 
 def prepare_generation(model: Any, source: str) -> None:
-    """Make a model answer as it is trained, without the beams and lengths of the task that it was made for.
-
-    Args:
-        model: An encoder–decoder model, changed in place.
-        source: Its name, for messages.
-
-    Raises:
-        InputError: If no token begins its answers.
-    """
+    """Make a model answer as it is trained, without the beams and lengths of the task that it was made for."""
     if getattr(model.config, "decoder_start_token_id", None) is None:
-        raise InputError(f"`model_name_or_path`: `{source}` names no `decoder_start_token_id`, which begins its answers.")
+        raise InputError(
+            f"`model_name_or_path`: `{source}` names no `decoder_start_token_id`, which begins its answers."
+        )
     given = model.generation_config.to_diff_dict()
     dropped = sorted(key for key in given if key not in KEPT and not key.startswith(OTHER))
     tokens = {key: getattr(model.generation_config, key, None) or getattr(model.config, key, None) for key in KEPT}

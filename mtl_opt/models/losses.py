@@ -18,7 +18,8 @@ def task_losses(model: nn.Module, batch: TaskBatch, num_tasks: int) -> tuple[Ten
     A mean over the tokens of all tasks together, the usual default elsewhere, lets tasks with long answers dominate.
 
     Args:
-        model: A causal language model, one of encoder and decoder, or a model with heads, which compute their own losses.
+        model: A causal language model, one of encoder and decoder, or a model with heads, which compute their own
+            losses.
         batch: Rows of one micro-batch.
         num_tasks: Number of tasks, present or not.
 

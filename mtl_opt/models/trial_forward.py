@@ -112,7 +112,9 @@ def check_packing(model: Any) -> None:
         InputError: If rows are not kept apart.
     """
     if is_encoder_decoder(model):
-        raise InputError(f"`packing: true`: {_name(model)} has an encoder, which reads whole rows; use `packing: false`.")
+        raise InputError(
+            f"`packing: true`: {_name(model)} has an encoder, which reads whole rows; use `packing: false`."
+        )
     device = next(model.parameters()).device
     vocabulary = model.get_input_embeddings().num_embeddings
     ids = (torch.arange(sum(LENGTHS), device=device) * 7 + 3) % vocabulary

@@ -103,7 +103,7 @@ def tokens_of(run, prompt):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
-def test_an_encoder_and_decoder_learn_their_answers_by_heart(name, settings, folder_of, tmp_path):
+def test_an_encoder_and_decoder_learn_their_answers_by_heart(name, settings, folder_of):
     settings["tasks"] = {task: files for task, files in settings["tasks"].items() if task == "anger"}
     config = config_of(
         settings, model_name_or_path=folder_of(name), finetuning_type="full", max_steps=250, learning_rate=0.003,

@@ -291,7 +291,7 @@ def check_rows_of_encoder(prepared: Prepared, model: Any) -> None:
         return
     tables = (("", prepared.train), ("held-out ", prepared.eval_encoded))
     for part, task in ((part, task) for part in tables for task in prepared.tasks):
-        rows = part[1].get(task)
+        rows: Any = part[1].get(task)
         for number in range(len(rows) if rows is not None and prepared.sizes[task] is not None else 0):
             why = check_answers(rows[number].labels)
             if why is not None:

@@ -128,6 +128,9 @@ class PrivateHeads(nn.Module):
         dropout: Dropout on the input of a task's matrix, by task; where it is missing that of `lora`.
     """
 
+    own: Tensor  # [private features]
+    others: Tensor  # [shared features]
+
     def __init__(
         self,
         layer: LinearLayer,
