@@ -138,7 +138,7 @@ def row_from(values: list[Any], files: Sequence[str]) -> Row:
     if not rest:
         return Row(instruction, text, output, task, files[file], line)
     system, tools, history, asks, answers, learn, choices, label, group, difficulty, ends, reasoning, results = rest
-    turns = tuple(Turn(*turn[:4], results=tuple(turn[4])) for turn in history)
+    turns = tuple(Turn(role, text, flag, why, tuple(several)) for role, text, flag, why, several in history)
     return Row(
         instruction, text, output, task, files[file], line, system, tools, turns, asks, answers, learn, tuple(choices),
         label, group, difficulty, ends, reasoning, tuple(results),

@@ -1,6 +1,5 @@
 """The frame of an answer: what a template writes before and after it, and what therefore ends it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +66,3 @@ def exported_template(source: str, frame: AnswerFrame) -> str:
         text = "".join(f"\\u{ord(c):04x}" if ord(c) < 0x10000 and not c.isalnum() else c for c in frame.lead)
         source += '{%- if add_generation_prompt %}{{- "' + text + '" }}{%- endif %}'
     return source
-
-
-def answer_ids(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Cut generated tokens before the first that ends an answer."""
-    return list(ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))])

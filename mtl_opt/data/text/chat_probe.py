@@ -92,8 +92,6 @@ def probe(tokenizer: Any, thinking: bool | None) -> ChatFacts:
     """Render placeholders with a tokenizer's chat template."""
     source = str(tokenizer.chat_template)
     knows = "enable_thinking" in source
-    if thinking is not None and not knows:
-        raise InputError("`enable_thinking`: the tokenizer's chat template does not know it; remove the key.")
     renderer = Renderer(tokenizer)
     asked = [{"role": "user", "content": "a"}]
     told = [*asked, {"role": "assistant", "content": PROBE}]
@@ -102,10 +100,14 @@ def probe(tokenizer: Any, thinking: bool | None) -> ChatFacts:
         if PROBE not in listed.shown(told):
             raise InputError(_loses(renderer, told))
         renderer = listed
-    free: list[Mapping[str, Any]] = [{}] if thinking is None else [{"enable_thinking": thinking}]
-    off, on = ([{"enable_thinking": value}] if knows and thinking is None else [] for value in (False, True))
+    free: list[Mapping[str, Any]] = [{"enable_thinking": thinking}] if knows and thinking is not None else [{}]
+    switch = knows and thinking is None
+    off: list[Mapping[str, Any]] = [{"enable_thinking": False}] if switch else []
+    on: list[Mapping[str, Any]] = [{"enable_thinking": True}] if switch else []
     quiet, lead, tail = _quiet(renderer, told, free + off)
     reasoning, thought_end, thoughtful = _reasoning(renderer, told, free + on)
+    if thinking is not None and not knows and reasoning is None:
+        raise InputError("`enable_thinking`: the tokenizer's chat template does not know it; remove the key.")
     lead = "" if thinking else lead
     frame = frame_of(tail, tokenizer, lead, thought_end, quiet.get("enable_thinking"))
     system = PROBE in renderer.shown([{"role": "system", "content": PROBE}, *asked])

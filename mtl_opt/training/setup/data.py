@@ -232,6 +232,10 @@ def log_rows(rows: TaskRows, config: TrainConfig) -> None:
         logger.info("Task %s: %d rows to train on%s; %d held out%s.", task, len(tokens), also, held, found)
         for sentence in overlap_sentences(task, overlap, held):
             logger.warning(sentence)
+        if config.enable_thinking is None and any(row.reasoning for row in rows.train[task][:100]):
+            logger.info(
+                "Task %s: rows hold reasoning; `generate` and exports ask for it with `enable_thinking: true`.", task
+            )
 
 
 def overlap_sentences(task: str, overlap: Overlap, held: int) -> list[str]:

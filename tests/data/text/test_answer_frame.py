@@ -87,6 +87,7 @@ def test_enable_thinking_reaches_the_template_and_is_refused_where_it_is_unknown
     assert ends[False] == ends[None]
     assert ends[False].endswith("<think>\n\n</think>\n\n")
     assert learnt(encoder_of("qwen3", True), ROW) == ["<think>\n\n</think>\n\nyes<|im_end|>\n"]
+    assert learnt(encoder_of("gptoss", True), ROW) == ["<|channel|>final<|message|>yes<|return|>"]
     with pytest.raises(InputError, match=r"`enable_thinking`: the tokenizer's chat template does not know it"):
         encoder_of("phi3", True).encode([ROW])
     with pytest.raises(InputError, match=r"`enable_thinking`: template `chatml` has fixed texts"):
