@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 JSON = "one JSON object on stdout"
@@ -10,7 +11,7 @@ JSON = "one JSON object on stdout"
 
 def add_config(verb: argparse.ArgumentParser) -> None:
     """Add the arguments `config` and `key=value ...`."""
-    verb.add_argument("config", help="YAML file")
+    verb.add_argument("config", help="YAML file; may be left out where settings say all")
     verb.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings, also --key value, that win over the file"
     )
@@ -28,9 +29,19 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
 
 def read_run_config(options: argparse.Namespace) -> Any:  # -> TrainConfig
     """Read the configuration of one run."""
-    from mtl_opt.training import read_yaml, train_config
+    from mtl_opt.training import train_config
 
-    return train_config(read_yaml(options.config, overrides_of(options)))
+    return train_config(read_settings(options))
+
+
+def read_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the settings of a verb: a YAML and what wins over it, or settings alone."""
+    from mtl_opt.training import override, read_yaml
+
+    words = overrides_of(options)
+    if "=" in options.config and not Path(options.config).exists():
+        return override({}, [options.config, *words])
+    return read_yaml(options.config, words)
 
 
 def keys_help(verb: str, with_keys: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mtl_opt.cli.common import JSON, add_config, add_skip_bad_rows, overrides_of, print_json, print_table
+from mtl_opt.cli.common import JSON, add_config, add_skip_bad_rows, print_json, print_table, read_settings
 from mtl_opt.errors import InputError
 
 
@@ -31,10 +31,10 @@ def add_data(verbs: Any) -> None:
 
 def _read_config(options: argparse.Namespace) -> Any:
     """Read the configuration of a run or a comparison; `output_dir`, which only training needs, may be missing."""
-    from mtl_opt.training import read_yaml, train_config
+    from mtl_opt.training import train_config
     from mtl_opt.training.config.comparison import compare_config, is_comparison
 
-    settings = {"output_dir": "outputs", **read_yaml(options.config, overrides_of(options))}
+    settings = {"output_dir": "outputs", **read_settings(options)}
     return train_config(compare_config(settings)[1] if is_comparison(settings) else settings)
 
 

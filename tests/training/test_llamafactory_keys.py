@@ -81,6 +81,14 @@ def test_a_folder_of_llama_factory_trains_with_its_keys_on_the_command_line(
     assert {"loss_qa", "loss_sum"} <= set().union(*lines)
 
 
+def test_a_run_may_be_given_on_the_command_line_alone(
+    llamafactory: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for key, value in llamafactory.items() for word in (f"--{key}", json.dumps(value))]
+    assert cli.main(["data", "stats", *words, "--val_size", "5", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["tasks"]) == {"qa", "sum"}
+
+
 def test_files_with_task_names_are_read_below_the_folder(settings: dict[str, Any], tmp_path: Path) -> None:
     del settings["tasks"]
     for name, tasks in (("a.jsonl", ("问答", "sum")), ("b.jsonl", ("sum",))):
