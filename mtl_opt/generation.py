@@ -27,7 +27,8 @@ def generate(
     Args:
         model: A model of transformers or peft, with a way of sharing in it or without.
         tokenizer: Its tokenizer, with a pad token or an end token.
-        prompts: Texts, tokenised as they stand, or token ids.
+        prompts: Texts, tokenised as they stand (a beginning of sequence that is written out is not added again), or
+            token ids.
         tasks: Task of every prompt, by name or index, or one for all.
         batch_size: Prompts per batch; beams and returned sequences come on top.
         max_new_tokens: Longest answer.
@@ -43,7 +44,7 @@ def generate(
     """
     ids = task_ids(model, tasks, len(prompts))
     each = int(options.get("num_return_sequences") or 1)
-    tokens = [tokenizer(p)["input_ids"] if isinstance(p, str) else list(p) for p in prompts]
+    tokens = [text_ids(p, tokenizer) if isinstance(p, str) else list(p) for p in prompts]
     answers: list[str] = []
     for chunk in _chunks(len(tokens), batch_size):
         found = generate_batch(
@@ -119,6 +120,12 @@ def task_ids(model: Any, tasks: Sequence[str | int] | str | int, number: int) ->
         else:
             raise UnknownNameError("task", task, known)
     return found
+
+
+def text_ids(text: str, tokenizer: Any) -> list[int]:
+    """Tokenise a prompt, with the tokenizer's own marks unless the prompt begins with them."""
+    marked = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    return list(tokenizer(text, add_special_tokens=not marked)["input_ids"])
 
 
 def end_tokens(tokenizer: Any, ends: Sequence[int] = ()) -> list[int]:

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from models.sharing_cases import TASKS, make_model
+from template_tokenizer import chat_tokenizer, template_source
+from tokenizers import processors
 
 import mtl_opt
 from mtl_opt.batch import task_rows
 from mtl_opt.errors import UnknownNameError
 from mtl_opt.examples.tiny_llama import train_tokenizer
-from mtl_opt.generation import TextStream, answer_text
+from mtl_opt.generation import TextStream, answer_text, text_ids
 
 PROMPTS = ["a few words", "of", "几个汉字 of text", "text", "words of a few"]
 OWNERS = ["qa", "摘要", "anger", "摘要", "qa"]
@@ -98,3 +100,14 @@ def test_a_stream_gives_whole_characters_and_ends_where_the_answer_does(stop, an
     stream.end()
     assert "".join(pieces) == (answer.split(stop)[0] if stop else answer)
     assert all("\ufffd" not in piece for piece in pieces)
+
+
+def test_a_decoded_prompt_gives_its_own_tokens_again():
+    tokenizer = chat_tokenizer(template_source("glm4"))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    ids = tokenizer("<|user|>\nIs it?<|assistant|>\n")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert text_ids(tokenizer.decode(ids, skip_special_tokens=False), tokenizer) == ids
+    assert text_ids("Is it?", tokenizer)[0] == tokenizer.bos_token_id
