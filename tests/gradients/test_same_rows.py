@@ -400,7 +400,6 @@ def test_an_operation_in_place_may_follow_a_wired_layer():
     torch.testing.assert_close(*rows)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     "derive",
     [
@@ -409,7 +408,6 @@ def test_an_operation_in_place_may_follow_a_wired_layer():
         lambda: prune.l1_unstructured(nn.GroupNorm(1, 2), "weight", 1),
         lambda: prune.l1_unstructured(nn.LayerNorm(2), "weight", 1),
         lambda: prune.l1_unstructured(nn.Embedding(3, 2), "weight", 1),
-        lambda: nn.utils.weight_norm(nn.Conv1d(2, 2, 1)),
     ],
 )
 def test_weights_that_a_hook_derives_are_refused_by_one_pass(derive):
