@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtl_opt.data.read.files import json_type
-from mtl_opt.data.read.row_formats.dialogue import chat_rounds, openai, sharegpt
+from mtl_opt.data.read.row_formats.dialogue import chat_rounds, check_only_answer, openai, sharegpt
 from mtl_opt.data.read.row_formats.plain import (
     alpaca,
     classification,
@@ -92,6 +92,8 @@ def make_row(values: object, file: str, line: int, spec: RowSpec, usage: Usage |
     record = Record(seen, where, spec)
     form = spec.formatting or infer_format(spec.columns or values)
     fields = FORMATS[form](record)
+    if "learn" not in fields:
+        check_only_answer(record)
     joined = fields.pop("joined", False)
     group, difficulty = record.group(), record.difficulty()
     row = Row(file=file, line=line, group=group, difficulty=difficulty, **{"task": record.task(), **fields})

@@ -191,6 +191,19 @@ def is_learnt(message: Mapping[str, Any], what: str, record: Record, default: bo
     return default
 
 
+def check_only_answer(record: Record) -> None:
+    """Raise for a row of one answer that is marked as not learnt, or weighed."""
+    for key in LEARN_KEYS:
+        value = record.values.get(key)
+        if key in record.spec.columns.values() or not isinstance(value, int | float | list):
+            continue  # a text is a column of the user's own; the log names it among those that are not read
+        if not is_learnt({key: value}, "the row", record, default=True):
+            raise InputError(
+                f"{record.where}: `{key}: {str(value).lower()}` says that the only answer of the row is not learnt; "
+                "leave the row out, or give `columns` without it."
+            )
+
+
 def tools_text(record: Record) -> str:
     """Read the tools: a text as it is, anything else as JSON."""
     tools = record.value("tools", "tools")

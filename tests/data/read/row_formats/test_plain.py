@@ -8,6 +8,8 @@ from mtl_opt.data.read.row_formats import RowSpec, make_row
 from mtl_opt.data.read.rows import Row, Turn
 from mtl_opt.errors import InputError
 
+ALPACA = {"instruction": "Is it fine?", "output": "yes"}
+
 
 def row_of(record: Any, formatting: str | None = None, **spec: Any) -> Row:
     return make_row(record, "rows.jsonl", 7, RowSpec(formatting, **spec))
@@ -74,3 +76,16 @@ def test_a_question_of_the_history_without_an_answer_is_joined_with_the_next(not
     assert (row.user_text, [turn.text for turn in row.history]) == ("问\n\nc", ["a", "b"])
     row = row_of({"instruction": "c", "output": "d", "history": [["q", nothing], ["a", "b"]]})
     assert (row.user_text, [turn.text for turn in row.history]) == ("c", ["q\n\na", "b"])
+
+
+@pytest.mark.parametrize("record", [ALPACA, {"text": "你好", "label": "greeting"}, {"prompt": "p", "completion": "c"}])
+@pytest.mark.parametrize("key", ["loss", "loss_mask", "weight", "train"])
+def test_a_row_of_one_answer_that_is_not_learnt_or_weighed_is_refused(record: dict[str, Any], key: str) -> None:
+    for learnt in (True, 1, None, "heavy"):  # a text is a column of the user's own
+        assert row_of({**record, key: learnt}).learn
+    with pytest.raises(InputError, match=rf"`{key}: false` says that the only answer of the row is not learnt"):
+        row_of({**record, key: False})
+    with pytest.raises(InputError, match=rf"the row, `{key}` must be 0 or 1, got 0.5: .*`tasks.NAME.weight`"):
+        row_of({**record, key: 0.5})
+    names = {"prompt": "instruction", "response": "output"}
+    assert row_of({**ALPACA, key: 0.5}, columns={**names, "group": key}).group == "0.5"
