@@ -129,6 +129,7 @@ def test_exports_with_private_output_adapters_answer_as_the_run(generate, tmp_pa
     assert "The head of task `摘要` lies beside its model" in generate(tmp_path / "out", *asked, "摘要", code=2)
 
 
+@pytest.mark.slow  # a name that is no folder is looked for on the hub, again and again
 def test_settings_win_over_those_of_an_export(run, generate, tmp_path, model_folder):
     export(run, ExportOptions(str(tmp_path / "out"), tasks=("qa",), adapter=True))
     ask = ["--task", "qa", "--prompt", "x"]

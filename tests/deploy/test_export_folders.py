@@ -138,7 +138,7 @@ TEXT_HEADS = {"qa": {"type": "lm", "rank": 2}, "摘要": {"type": "lm", "rank": 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"name": "soft"},
+        pytest.param({"name": "soft"}, marks=pytest.mark.slow),
         {"name": "hard"},
         pytest.param({"name": "hard", "finetuning_type": "full"}, marks=pytest.mark.slow),
         pytest.param({"name": "soft", "bf16": True}, marks=pytest.mark.slow),

@@ -46,7 +46,7 @@ def shares(answer, large=0.9):
     return {task: large if task == answer else 1 - large for task in ("yes", "no")}
 
 
-@pytest.mark.parametrize("answer", ["yes", "no"])
+@pytest.mark.parametrize("answer", ["yes", pytest.param("no", marks=pytest.mark.slow)])
 def test_the_larger_ratio_gets_the_answer(clash, answer, caplog):
     share, results, output = favoured(clash, answer, mixing="ratios", ratios=shares(answer))
     assert share >= 0.9
@@ -60,8 +60,8 @@ def test_the_larger_ratio_gets_the_answer(clash, answer, caplog):
     assert f"{answer} 90.0% / 90.0%" in caplog.text
 
 
-@pytest.mark.parametrize("answer", ["yes", "no"])
-@pytest.mark.parametrize("combiner", ["sum", "pcgrad"])
+@pytest.mark.parametrize("answer", [pytest.param("yes", marks=pytest.mark.slow), "no"])
+@pytest.mark.parametrize("combiner", ["sum", pytest.param("pcgrad", marks=pytest.mark.slow)])
 def test_the_larger_weight_gets_the_answer_at_equal_rows(clash, answer, combiner):
     for task, weight in shares(answer).items():
         clash["tasks"][task]["weight"] = weight
