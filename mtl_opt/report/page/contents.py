@@ -11,7 +11,7 @@ from mtl_opt.report.page.commands import reproduce
 from mtl_opt.report.page.conflicts import all_conflicts
 from mtl_opt.report.page.curves import all_curves, metric_keys, round_number
 from mtl_opt.report.read.folder import ResultsFolder
-from mtl_opt.report.summary.assembly import summarise
+from mtl_opt.report.summary.assembly import shares_text, summarise
 from mtl_opt.report.summary.numbers import Summary
 
 COSTS = ("steps_per_second", "peak_memory_mb", "train_runtime", "overhead_seconds", "conflict_rate", "steps")
@@ -102,6 +102,8 @@ def notices(folder: ResultsFolder) -> list[dict[str, Any]]:
     one = folder.lines[0]
     if folder.kind == "run" and not one["finished"]:
         found.append({"key": "running", "step": one["steps"], "total": one["total_steps"]})
+    if folder.kind == "run" and len(one["tasks"]) > 1 and (shares := shares_text(one)):
+        found.append({"key": "pull", "shares": shares})
     if folder.torn:
         found.append({"key": "torn"})
     broken = [

@@ -40,6 +40,7 @@ const TEXTS = {
   // notices
   n_unfinished: ["Half-finished: runs without a result yet, left out here: {names} ({n} in all).", "尚未完成：还没有结果、未计入的运行：{names}（共 {n} 次）。"],
   n_running: ["This run has not finished: step {step} of {total}. What follows is what its log holds so far.", "此运行尚未结束：第 {step} 步，共 {total} 步。以下内容来自目前的日志。"],
+  n_pull: ["Share of the rows / pull at the shared parameters: {shares}.", "数据行占比 / 对共享参数的拉力占比：{shares}。"],
   n_torn: ["The last line of results.jsonl is torn and was left out.", "results.jsonl 的最后一行不完整，已略去。"],
   n_non_finite: ["Not finite, shown as ⚠ and in no mean: {names}.", "非有限值，以 ⚠ 显示，不计入任何均值：{names}。"],
   n_versions: ["The runs were made with different versions of {names}; the versions are listed at the end.", "各次运行使用了不同版本的 {names}；版本见文末。"],

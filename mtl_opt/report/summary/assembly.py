@@ -169,14 +169,21 @@ def pull_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Describe each task's share of the rows and its pull, once for all methods in which they agree."""
     found: dict[str, list[str]] = {}
     for line in results:
-        rows, pull = line.get("rows"), line.get("pull")
-        if role_of(line) == "method" and rows and pull and sum(rows.values()):
-            parts = [f"{task} {count / sum(rows.values()):.1%} / {pull[task]:.1%}" for task, count in rows.items()]
-            found.setdefault(", ".join(parts), []).append(f"`{method_of(line)}`")
+        shares = shares_text(line)
+        if role_of(line) == "method" and shares:
+            found.setdefault(shares, []).append(f"`{method_of(line)}`")
     return [
         f"Share of the rows / pull at the shared parameters under {', '.join(dict.fromkeys(methods))}: {parts}."
         for parts, methods in found.items()
     ]
+
+
+def shares_text(line: Mapping[str, Any]) -> str:
+    """Format each task's share of the rows and its pull in a run; empty where its line has none."""
+    rows, pull = line.get("rows"), line.get("pull")
+    if not rows or not pull or not sum(rows.values()):
+        return ""
+    return ", ".join(f"{task} {count / sum(rows.values()):.1%} / {pull[task]:.1%}" for task, count in rows.items())
 
 
 def edge_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -153,3 +153,13 @@ def test_a_run_that_only_watched_is_one_of_the_plain_sum(folder, combiner, label
     found = read_folder(run)
     assert (found.lines[0]["method"], found.lines[0]["combiner"]) == (label, "sum")
     assert [method["label"] for method in contents(found)["methods"]] == [label]
+
+
+def test_the_report_of_one_run_shows_the_pull_beside_the_rows(folder):
+    path = folder / "sum-seed0" / "all_results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    results |= {"rows": {"product_qa": 60, "complaint_core": 20, "anger": 20}}
+    results |= {"pull": {"product_qa": 0.5, "complaint_core": 0.25, "anger": 0.25}}
+    path.write_text(json.dumps(results), encoding="utf-8")
+    shares = "product_qa 60.0% / 50.0%, complaint_core 20.0% / 25.0%, anger 20.0% / 25.0%"
+    assert {"key": "pull", "shares": shares} in contents(read_folder(path.parent))["notices"]
