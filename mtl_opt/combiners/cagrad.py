@@ -11,7 +11,7 @@ from typing_extensions import override
 from mtl_opt.checks import positive
 from mtl_opt.combiners.base import Combiner
 from mtl_opt.combiners.common.solvers import (
-    cholesky_rows,
+    cone_rows,
     min_norm_point,
     nonnegative_solve,
     relative_precision,
@@ -83,7 +83,7 @@ class CAGrad(Combiner):
         precision = relative_precision(step.like, len(lengths))
         alive = np.flatnonzero(lengths)
         if len(alive):
-            rows = cholesky_rows(cosines, precision)[alive] * (lengths[alive, None] / lengths.max())
+            rows = cone_rows(cosines, precision)[alive] * (lengths[alive, None] / lengths.max())
             beyond = beyond_mean(rows, rows.sum(0) / len(lengths), self.c, precision)
             if beyond is None:
                 return self.mean_instead(step, "the search for the weights did not converge", warn=True)

@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from mtl_opt.combiners.common.cone import ConeProjection
-from mtl_opt.combiners.common.solvers import cholesky_rows, nonnegative_solve
+from mtl_opt.combiners.common.solvers import cone_rows, nonnegative_solve
 
 
 class DualProj(ConeProjection):
@@ -58,5 +58,5 @@ class DualProj(ConeProjection):
         if (cosines @ preferred >= 0).all():
             return np.zeros_like(preferred)
         # With v = u + a: min_{a ≥ 0} ‖Jᵀu + Jᵀa‖, a non-negative least-squares problem in the coordinates of the rows.
-        rows = cholesky_rows(cosines, precision)
+        rows = cone_rows(cosines, precision)
         return nonnegative_solve(np.ascontiguousarray(rows.T), -preferred @ rows)

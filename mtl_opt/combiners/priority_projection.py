@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from mtl_opt.combiners.common.main_tasks import AroundMain
-from mtl_opt.combiners.common.solvers import cholesky_rows, nonnegative_solve, over_lengths
+from mtl_opt.combiners.common.solvers import cone_rows, nonnegative_solve, over_lengths
 
 
 class PriorityProjection(AroundMain):
@@ -73,7 +73,7 @@ def _added(cosines: np.ndarray, main: np.ndarray, others: np.ndarray, precision:
     against = np.minimum(cosines[np.ix_(others, main)], 0.0)
     if len(main) < 2:
         return -against
-    rows = cholesky_rows(cosines, precision)
+    rows = cone_rows(cosines, precision)
     added = np.zeros_like(against)
     for i in np.flatnonzero((against < 0).any(1)):
         found = nonnegative_solve(rows[main].T, -rows[others[i]])

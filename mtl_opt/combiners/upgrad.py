@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from mtl_opt.combiners.common.cone import ConeProjection
-from mtl_opt.combiners.common.solvers import cholesky_rows, min_norm_point, nonnegative_solve
+from mtl_opt.combiners.common.solvers import cone_rows, min_norm_point, nonnegative_solve
 
 
 class UPGrad(ConeProjection):
@@ -67,7 +67,7 @@ def added_by_projection(
     """Project every unit gradient onto the directions that conflict with none; row i: what is added to gradient i."""
     # π_J(u_i) = u_i + Σ_j a_ij u_j with a_i = argmin_{a ≥ 0} ‖u_i + Σ_j a_j u_j‖, the dual of the projection.
     added = np.zeros_like(cosines)
-    rows = cholesky_rows(cosines, precision)
+    rows = cone_rows(cosines, precision)
     columns = np.ascontiguousarray(rows.T)
     cancelling = cancelling_shares(rows, precision)
     for task in np.flatnonzero((cosines < 0).any(1)):

@@ -6,7 +6,7 @@ import torch
 from references.contract_inputs import jacobian
 from references.projection_reference import project, upgrad
 
-from mtl_opt.combiners import Mean, PCGrad, UPGrad
+from mtl_opt.combiners import CAGrad, DualProj, Mean, PCGrad, UPGrad
 from mtl_opt.combiners.common.solvers import relative_precision, unit_rows
 from mtl_opt.combiners.upgrad import added_by_projection
 
@@ -139,5 +139,35 @@ def test_a_solve_that_does_not_end_warns_and_takes_the_preference(monkeypatch, g
         raise RuntimeError
 
     monkeypatch.setattr("mtl_opt.combiners.common.solvers.nnls", give_up)
+    monkeypatch.setattr("mtl_opt.combiners.common.solvers.active_set_solve", lambda *_: None)
     with pytest.warns(RuntimeWarning, match="did not converge"):
         assert UPGrad().weights(golden @ golden.T).tolist() == [0.5, 0.5]
+
+
+def cancelling(num_tasks, num_cancelling, params, seed):
+    """Draw rows of which some cancel each other exactly, up to rounding."""
+    rows = torch.randn(num_tasks, params, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    shares = torch.rand(num_cancelling - 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) + 0.1
+    rows[num_cancelling - 1] = -(shares @ rows[: num_cancelling - 1])
+    return rows
+
+
+@pytest.mark.parametrize("combiner", [UPGrad, DualProj, lambda: CAGrad(c=1.0)], ids=["upgrad", "dualproj", "cagrad"])
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-7), (torch.float32, 5e-3)])
+@pytest.mark.parametrize(("num_tasks", "num_cancelling", "params"), [(20, 8, 100), (40, 20, 100), (20, 8, 10)])
+def test_no_task_conflicts_where_some_gradients_cancel_each_other(
+    combiner, dtype, most, num_tasks, num_cancelling, params
+):
+    for seed in range(20):
+        rows = cancelling(num_tasks, num_cancelling, params, seed)
+        update = combiner()(rows.to(dtype)).double()
+        if update.norm() < 1e-3 * rows.norm(dim=1).mean():
+            continue  # a direction for all but those that cancel is all but gone: what is left is rounding
+        assert float((rows @ update / rows.norm(dim=1) / update.norm()).min()) >= -most
+
+
+def test_the_order_of_dependent_rows_does_not_matter():
+    for seed in range(10):
+        rows = cancelling(20, 8, 100, seed)
+        order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(UPGrad()(rows[order]), UPGrad()(rows), rtol=1e-9, atol=1e-9)

@@ -59,6 +59,21 @@ def cholesky_rows(
     return rows[:, :rank]
 
 
+def cone_rows(
+    cosines: np.ndarray,  # [tasks, tasks]
+    precision: float,
+) -> np.ndarray:  # [tasks, coordinates]
+    """Factor cosines like `cholesky_rows`, with a coordinate of the size of rounding for each of dependent gradients.
+
+    Without it coefficients of 1e7 cancel each other and amplify rounding to the size of the update.
+    """
+    rows = cholesky_rows(cosines, precision)
+    alive = np.diag(cosines)
+    if rows.shape[1] == np.count_nonzero(alive):
+        return rows
+    return np.hstack([rows, np.sqrt(precision / (4 * len(cosines))) * np.diag(alive)])
+
+
 def nonnegative_solve(
     columns: np.ndarray,  # [coordinates, tasks]
     target: np.ndarray,  # [coordinates]
@@ -70,11 +85,58 @@ def nonnegative_solve(
     size = float(np.linalg.norm(target))
     if size == 0:
         return np.zeros(columns.shape[1])
+    goal = target / size  # the tolerances of `nnls` are absolute
     try:
-        # The tolerances of `nnls` are absolute: it is given a target of length 1.
-        return nnls(columns, target / size, maxiter=30 * columns.shape[1])[0] * size
+        found = nnls(columns, goal, maxiter=30 * columns.shape[1])[0]
     except RuntimeError:
-        return None
+        found = None
+    # On dependent columns it was seen to stop with negative coefficients, or short of the optimum, without a word.
+    if found is None or not is_optimal(columns, goal, found):
+        exact = active_set_solve(columns, goal)
+        found = exact if exact is not None else None if found is None else np.maximum(found, 0.0)
+    return None if found is None else found * size
+
+
+OPTIMALITY = 1e-10
+"""Largest gradient, relative to columns and target of length 1, at which a least-squares solution counts as one."""
+
+
+def is_optimal(
+    columns: np.ndarray,  # [coordinates, tasks]
+    target: np.ndarray,  # [coordinates]
+    found: np.ndarray,  # [tasks]
+) -> bool:
+    """Check the conditions of Karush, Kuhn and Tucker, which a minimum over `x >= 0` meets and nothing else does."""
+    descent = columns.T @ (target - columns @ found)
+    at_rest = np.abs(descent[found > 0]).max(initial=0.0) <= OPTIMALITY
+    return bool((found >= 0).all() and descent.max() <= OPTIMALITY and at_rest)
+
+
+def active_set_solve(
+    columns: np.ndarray,  # [coordinates, tasks]
+    target: np.ndarray,  # [coordinates]
+) -> np.ndarray | None:  # [tasks]
+    """Solve the same problem by the same method with an orthogonal factorisation per step: slower, and exact."""
+    found = np.zeros(columns.shape[1])
+    passive = found > 0
+    for _ in range(30 * len(found)):
+        descent = np.where(passive, -np.inf, columns.T @ (target - columns @ found))
+        if passive.all() or descent.max() <= OPTIMALITY / 1000:
+            return found if is_optimal(columns, target, found) else None
+        passive[descent.argmax()] = True
+        while True:
+            wanted = np.zeros_like(found)
+            wanted[passive] = np.linalg.lstsq(columns[:, passive], target, rcond=None)[0]
+            falling = passive & (wanted <= 0)
+            if not falling.any():
+                break
+            # As far towards the solution of the passive columns as all coefficients stay positive.
+            step = (found[falling] / (found[falling] - wanted[falling])).min()
+            found = found + step * (wanted - found)
+            passive &= found > 1e-15 * max(1.0, found.max())
+            found[~passive] = 0.0
+        found = wanted
+    return None
 
 
 def min_norm_point(
