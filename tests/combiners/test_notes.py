@@ -119,6 +119,7 @@ def test_a_solve_that_does_not_end_warns_once_and_is_noted_in_every_step(monkeyp
         raise RuntimeError
 
     monkeypatch.setattr("mtl_opt.combiners.common.solvers.nnls", give_up)
+    monkeypatch.setattr("mtl_opt.combiners.common.solvers.active_set_solve", lambda *_: None)
     combiner = SOLVERS[name]()
     equal = torch.full((3,), 1 / 3, dtype=torch.float64)
     with pytest.warns(RuntimeWarning, match=f"`{type(combiner).__name__}`: .*did not converge"):
