@@ -11,6 +11,7 @@ from mtl_opt.combiners import Combiner
 from mtl_opt.data import Sampler, StreamRows
 from mtl_opt.gradients.step.row_scales import RowScales
 from mtl_opt.training.config.run_config import TrainConfig
+from mtl_opt.training.details import details
 from mtl_opt.training.setup.data import Prepared
 from mtl_opt.training.setup.gradients import task_weights
 from mtl_opt.training.setup.sampler import new_sampler
@@ -63,7 +64,8 @@ def log_pull(config: TrainConfig, prepared: Prepared, combiner: Combiner, steps:
     draws = steps * config.gradient_accumulation_steps
     shares, pull = pulls(config, prepared, new_sampler(config, prepared, steps), draws)
     found = ", ".join(f"{task} {shares[task]:.1%} / {pull[task]:.1%}" for task in prepared.tasks)
-    logger.info("Share of the rows / pull (loss_reduction: %s): %s.", config.loss_reduction, found)
+    say = details if _equal(shares) and _equal(pull) else logger  # what all runs of a comparison share is said once
+    say.info("Share of the rows / pull (loss_reduction: %s): %s.", config.loss_reduction, found)
     if combiner.scale_invariant and not _equal(pull):
         logger.info(
             "`%s` looks at the directions of the task gradients only: weights and ratios make a task's gradient less "
