@@ -160,7 +160,7 @@ def plan_of(
     quantized: dict[int, tuple[int, int]] | None = None,
 ) -> RunPlan:
     """Plan a run whose model and task gradients are built, on any device."""
-    sampler, steps = build_sampler(config, prepared)
+    sampler, steps = build_sampler(config, prepared, quiet=quantized is None)  # a run that begins has built one
     draws = [sampler.draw() for _ in range(min(DRAWS, steps * config.gradient_accumulation_steps))]
     tokens = count_tokens(batch_maker(config, prepared)(draws), config.gradient_accumulation_steps / len(draws))
     shared, private = list(grads.buffer.parameters.values()), grads.private.parameters

@@ -58,8 +58,8 @@ def seed_of(config: TrainConfig) -> int:
     return config.seed if config.data_seed is None else config.data_seed
 
 
-def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int]:
-    """Build the sampler, and count the steps of the run."""
+def build_sampler(config: TrainConfig, prepared: Prepared, quiet: bool = False) -> tuple[Sampler, int]:
+    """Build the sampler, and count the steps of the run; log what becomes of the settings unless that was done."""
     sizes = prepared.sizes
     known = [size for size in sizes.values() if size is not None]
     if len(known) < len(sizes) and (config.group_by_length or config.stratify_by or config.exhaustion != "repeat"):
@@ -67,8 +67,9 @@ def build_sampler(config: TrainConfig, prepared: Prepared) -> tuple[Sampler, int
             "`group_by_length`, `stratify_by` and `exhaustion` need the number of rows; a stream has none."
         )
     total = num_steps(config, sum(known), len(sizes))
-    _log_division(config, len(sizes))
-    _log_ratios(config, prepared)
+    if not quiet:
+        _log_division(config, len(sizes))
+        _log_ratios(config, prepared)
     sampler = new_sampler(config, prepared, total)
     if config.exhaustion == "repeat":
         return sampler, total

@@ -83,3 +83,8 @@ def test_a_combiner_of_directions_says_once_that_ratios_do_not_move_it(clash, ca
     caplog.clear()
     favoured(clash, "no", combiner="nash_mtl", max_steps=2)
     assert said not in caplog.text  # nothing there that could move it
+
+
+def test_what_becomes_of_ratios_is_said_once(clash, caplog):
+    favoured(clash, "yes", mixing="ratios", ratios={"yes": 3, "no": 1}, max_steps=1)
+    assert caplog.text.count("`ratios` sum up to 4") == 1
