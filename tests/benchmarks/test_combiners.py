@@ -55,6 +55,7 @@ def test_the_table_names_what_was_measured(capsys):
     assert "torchjd" not in shown
 
 
+@pytest.mark.slow
 def test_rows_are_held_in_blocks_of_columns():
     settings = combiners.arguments(["--params", "1000000", "--repeats", "1", "--warmup", "1", "--device", "cpu"])
     found = combiners.measure_forward(["graddrop", "trimmed_mean"], settings, torch.device("cpu"))

@@ -10,6 +10,7 @@ from benchmarks.timer import Summary
 QUICK = ["--size", "tiny", "--repeats", "2", "--warmup", "1", "--tasks", "2", "--device", "cpu", "--threads", "1"]
 
 
+@pytest.mark.slow
 def test_json_holds_every_part_as_a_share_of_the_plain_step(capsys):
     monitor.main([*QUICK, "--json"])
     result = json.loads(capsys.readouterr().out)

@@ -71,6 +71,7 @@ def test_a_second_call_trains_nothing_and_prints_the_same(comparison, tmp_path, 
     assert capsys.readouterr().out == printed
 
 
+@pytest.mark.slow
 def test_a_new_combiner_or_seed_trains_only_what_is_missing(comparison, tmp_path):
     compare(comparison, tmp_path)
     before = digest(Path(comparison["output_dir"]))

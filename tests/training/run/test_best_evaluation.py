@@ -122,7 +122,8 @@ def test_a_threshold_decides_what_improves(settings):
     assert results["best"]["step"] == 4, "a smaller gain is the best none the less"
 
 
-@pytest.mark.parametrize("patience", [None, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("patience", [None, 3])
 def test_a_resume_gives_the_same_best_and_the_same_bits(settings, tmp_path, patience):
     settings |= {**KEPT, "early_stopping_patience": patience, "save_steps": 1, "lora_dropout": 0.3}
     settings |= {"learning_rate": 0.3, "max_steps": 8}
