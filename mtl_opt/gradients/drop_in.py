@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_opt.gradients.checks import check_no_gradient, refuse_wrapped
+from mtl_opt.gradients.engines.per_task import PerTask
 from mtl_opt.gradients.graph import Reach, reach_of, refuse_reentrant
 from mtl_opt.gradients.step.combiner_input import CombinerLike, fill_absent
 from mtl_opt.gradients.step.loss_roots import Losses, LossRoots, read_losses
@@ -85,7 +86,8 @@ def backward(
     if combiner.requires == "losses" and counts is None:
         return _one_backward(roots, shared, own, combiner, tasks, scale, retain_graph)
     grads = TaskGradients(model, tasks, "per_task", private=own, shared=shared, scaler=scale)
-    grads.engine.retain_graph = retain_graph  # type: ignore[attr-defined]
+    assert isinstance(grads.engine, PerTask)
+    grads.engine.retain_graph, grads.engine.walked = retain_graph, True
     grads.backward(losses, counts)
     if scale is None:
         return grads.combine(combiner)

@@ -22,6 +22,7 @@ class PerTask:
 
     Attributes:
         retain_graph: Keep the graph after the last loss too.
+        walked: Whether the graph was searched for what cannot be differentiated loss by loss.
     """
 
     name = "per_task"
@@ -32,7 +33,7 @@ class PerTask:
         self.buffer = buffer
         self.private = private
         self.retain_graph = False
-        self._walked = False
+        self.walked = False
         self.views = [buffer.view(name) for name in buffer.parameters]
 
     def open(self) -> AbstractContextManager[None]:
@@ -46,9 +47,9 @@ class PerTask:
     def backward(self, losses: ScaledLosses, present: Sequence[int]) -> None:
         """Add the gradient of every present loss to its row."""
         take = self._from_backward if self.sharded else self._from_grad
-        if not self._walked:
+        if not self.walked:
             refuse_reentrant(reach_of([losses.outputs[row] for row in present]))
-            self._walked = True
+            self.walked = True
         for row in present:
             wanted = [*self.buffer.parameters.values(), *self.private[row]]
             gradients = take(losses, row, wanted, row == present[-1] and not self.retain_graph)
